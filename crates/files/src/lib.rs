@@ -1,0 +1,1 @@
+//! A folder: walk it, read it safely, put it back exactly and safely.

@@ -1,0 +1,1 @@
+//! A PostgreSQL database: one consistent read as streams, restore, scratch clusters.

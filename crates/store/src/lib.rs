@@ -1,0 +1,1 @@
+//! Keeps and returns named immutable objects.
