@@ -1,0 +1,1084 @@
+#!/usr/bin/env python3
+"""A small, independent reader for Lifeboat repositories (format 1, draft 1).
+
+It lists the snapshots of a repository and restores them. It shares no code with Lifeboat itself and was written
+from docs/format.md alone, so that a backup can be read without the program that made it. It only ever reads the
+repository. You need Python 3.11 or newer on Linux or another Unix, and three packages:
+
+    python3 -m venv reader-venv
+    reader-venv/bin/pip install blake3 zstandard PyNaCl
+
+REPO is the folder that holds the file `lifeboat`. Copy a remote repository to a disk first.
+
+    reader-venv/bin/python reader.py REPO list
+    reader-venv/bin/python reader.py REPO restore SNAPSHOT TARGET          the whole snapshot
+    reader-venv/bin/python reader.py REPO restore SNAPSHOT TARGET PATH     one file or folder of it
+
+SNAPSHOT is the beginning of an id that `list` shows, TARGET a folder that is new or empty. The whole snapshot has a
+folder for each source in TARGET. With PATH (for example documents/letters, the source's name first) only that item
+is restored, as TARGET/letters. The secret comes before REPO; without one you are asked for the passphrase:
+
+    --passphrase-file FILE      the file's content is the passphrase (one line end at its end is left out)
+    --key-file FILE             a file that begins with "lifeboat key 1"
+    --recovery-key TEXT         the 55 letters and digits of the printed recovery key
+    --no-index                  do not use the index, find everything through the packs' own directories
+
+Every hash, signature, commitment and chunk is checked. A line that begins with "Error:" says what is wrong; whatever
+else can be restored is restored, and the exit code is 1. A line that begins with "Note:" says what was left out though
+nothing is wrong: sockets and devices, items that could not be read at the time of the backup, extended attributes
+that this system does not take, inode flags. Run as root to get the owners (by number) back.
+`reader.py --self-check` tests the cryptography against published test vectors.
+"""
+
+import argparse
+import base64
+import collections
+import getpass
+import hashlib
+import hmac
+import io
+import os
+import re
+import sys
+import time
+from types import SimpleNamespace
+
+import nacl.bindings
+import nacl.exceptions
+import nacl.signing
+import zstandard
+from blake3 import blake3
+
+DATA, META = 1, 2  # recipients; a data pack is kind 3, a meta pack kind 4
+SUPERBLOCK, SLOT, DATA_PACK, META_PACK, INDEX, SNAPSHOT, CONFIRM, WRITER, REVOCATION = 1, 2, 3, 4, 5, 6, 7, 13, 15
+MIB = 1 << 20
+MAX_CHUNK, MAX_CONTENT, MAX_DEPTH, MAX_BASES, CACHE_BYTES = 16 * MIB, 17 * MIB, 8, 100, 128 * MIB
+
+
+class Bad(Exception):
+    """Something is wrong. The text is a sentence that names the object and the cause."""
+
+
+errors, notes = {}, {}  # sentences that were already printed, each once
+
+
+def report(sentence):
+    if sentence not in errors:
+        errors[sentence] = print(f"Error: {sentence}", file=sys.stderr)
+
+
+def note(sentence):
+    if sentence not in notes:
+        notes[sentence] = print(f"Note: {sentence}", file=sys.stderr)
+
+
+def shown(text):
+    """Text or a path from the repository, fit for a terminal."""
+    text = os.fsdecode(text) if isinstance(text, bytes) else text
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+# ---------------------------------------------------------------- small encodings (section 1 of the page)
+
+
+class Cursor:
+    """Takes things from the front of some bytes; `what` names them in errors."""
+
+    def __init__(self, data, what):
+        self.data, self.pos, self.what = data, 0, what
+
+    def left(self):
+        return len(self.data) - self.pos
+
+    def take(self, n):
+        if n > self.left():
+            raise Bad(f"{self.what} ends too early.")
+        self.pos += n
+        return self.data[self.pos - n : self.pos]
+
+    def number(self, n):
+        return int.from_bytes(self.take(n), "little")
+
+    def varint(self):
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if (shift and byte == 0) or value >> 64:
+                    break
+                return value
+        raise Bad(f"{self.what} holds a number that is not coded in its shortest form.")
+
+
+def record(text):
+    """The fields of a record in order: `name:type`, with ! if required, - for a number that is not used.
+    Types: num, int (zigzag), bytes, text, list (of byte strings), 16 or 32 (that many bytes)."""
+    fields = {}
+    for number, word in enumerate(text.split(), 1):
+        if word != "-":
+            name, kind = word.split(":")
+            fields[number] = (name, kind.rstrip("!"), kind.endswith("!"))
+    return fields
+
+
+R_SUPERBLOCK = record("format:num! draft:num! family:16! replica:16! incompat:num! ro_incompat:num! "
+                      "gc_incompat:num! created:num admin:32!")
+R_WRITER = record("public:32! domain:num! role:num! host:text enrolled:num")
+R_REVOCATION = record("writer:16! revoked:num reason:text")
+R_SLOT = record("id:16! type:num! memory:num passes:num lanes:num salt:16! public:32! role:num! label:text created:num")
+R_SLOT_INNER = record("secret:32! admin:32! family:16! superblock:bytes!")
+R_KEYRING = record("role:num! generations:list admin:32 data_root:32 meta_root:32 chunker:32! own:bytes writer:32 "
+                   "recovery:32")
+R_GENERATION = record("number:num data_public:32 meta_public:32 data_secret:32 meta_secret:32")
+R_STREAM = record("length:num profile:num depth:num items:bytes")
+R_DIRECTORY = record("area:32! origins:list rows:bytes!")
+R_ORIGIN = record("domain:num writer:16!")
+R_BASE = record("parts:list")
+R_BASE_PART = record("stream:bytes first:num count:num")
+R_INDEX = record("packs:list superseded:list envelopes:list")
+R_INDEX_PACK = record("id:32! run:bytes! kind:num! length:num! start:num! origins:list rows:bytes! envelopes:bytes")
+R_ENTRY = record("kind:num! name:bytes! mode:num user:num group:num mtime:int mtime_ns:num ctime:int ctime_ns:num "
+                 "inode:num - size:num chunk:16 stream:bytes target:bytes device:num link:num xattrs:list flags:num "
+                 "status:num")
+R_XATTR = record("name:bytes value:bytes")
+R_SNAPSHOT = record("id:16! app:text! seq:num! previous:32 host:text user:text started:num! finished:num zone:text "
+                    "program:text root:bytes! manifest:bytes! domain:num! parent:16 tags:list files:num bytes:num "
+                    "unreadable:num new:num stored:num")
+R_CONFIRM = record("snapshot:32! time:num packs:num chunks:num")
+
+
+def convert(kind, value, what):
+    if kind == "int":
+        return (value >> 1) ^ -(value & 1)
+    if kind == "text":
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Bad(f"{what} is not UTF-8 text.") from None
+    if kind.isdigit() and len(value) != int(kind):
+        raise Bad(f"{what} has {len(value)} bytes, not {kind}.")
+    return value
+
+
+def parse(fields, data, what):
+    empty = {"num": 0, "int": 0, "text": ""}
+    out = {name: [] if kind == "list" else empty.get(kind, b"") for name, kind, _ in fields.values()}
+    cur, last, present = Cursor(data, what), 0, set()
+    while cur.left():
+        key = cur.varint()
+        number, critical, is_bytes = key >> 2, key & 2, key & 1
+        value = cur.take(cur.varint()) if is_bytes else cur.varint()
+        if number < last:
+            raise Bad(f"{what}: field {number} comes after field {last}.")
+        last = number
+        if number not in fields:
+            if critical:
+                raise Bad(f"{what} needs field {number}, which this reader does not know.")
+            continue
+        name, kind, _ = fields[number]
+        if bool(is_bytes) == (kind in ("num", "int")):
+            raise Bad(f"{what}: field {number} ({name}) is of the wrong type.")
+        if kind == "list":
+            out[name].append(value)
+        elif number in present:
+            raise Bad(f"{what}: field {number} ({name}) stands there twice.")
+        else:
+            out[name] = convert(kind, value, f"{what}: field {number} ({name})")
+        present.add(number)
+    for number, (name, _, required) in fields.items():
+        if required and number not in present:
+            raise Bad(f"{what}: the required field {number} ({name}) is missing.")
+    return SimpleNamespace(**out)
+
+
+def padding_class(length):
+    if length <= 256:
+        return 256
+    e = length.bit_length() - 1
+    step = min(1 << (e - e.bit_length()), 131072)  # e.bit_length() is floor(log2 e) + 1
+    return -(-length // step) * step
+
+
+def unpad(data, what):
+    cur = Cursor(data, what)
+    text = cur.take(cur.number(4))
+    if len(data) != padding_class(4 + len(text)) or any(data[cur.pos :]):
+        raise Bad(f"{what}: its padding is wrong.")
+    return text
+
+
+# ---------------------------------------------------------------- cryptography
+
+
+def digest(data):
+    return blake3(data).digest()
+
+
+def derive(context, material):
+    return blake3(material, derive_key_context=context).digest()
+
+
+def open_aead(key, nonce, associated, sealed, what):
+    """XChaCha20-Poly1305."""
+    try:
+        return nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, associated, nonce, key)
+    except nacl.exceptions.CryptoError:
+        raise Bad(f"{what} does not open with its key: it was changed or damaged.") from None
+
+
+def hkdf_extract(salt, material):
+    return hmac.digest(salt or bytes(32), material, "sha256")
+
+
+def hkdf_expand(key, info, length):
+    out = block = b""
+    for i in range(1, -(-length // 32) + 1):
+        block = hmac.digest(key, block + info + bytes([i]), "sha256")
+        out += block
+    return out[:length]
+
+
+def hpke_open(secret, enc, info, associated, sealed, what):
+    """RFC 9180 base mode, single shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305."""
+    kem, suite = b"KEM\x00\x20", b"HPKE\x00\x20\x00\x01\x00\x03"
+
+    def extract(name, salt, label, material):
+        return hkdf_extract(salt, b"HPKE-v1" + name + label + material)
+
+    def expand(name, key, label, context, length):
+        return hkdf_expand(key, length.to_bytes(2, "big") + b"HPKE-v1" + name + label + context, length)
+
+    try:
+        shared_point = nacl.bindings.crypto_scalarmult(secret, enc)
+        public = nacl.bindings.crypto_scalarmult_base(secret)
+        shared = expand(kem, extract(kem, b"", b"eae_prk", shared_point), b"shared_secret", enc + public, 32)
+        context = b"\0" + extract(suite, b"", b"psk_id_hash", b"") + extract(suite, b"", b"info_hash", info)
+        schedule = extract(suite, shared, b"secret", b"")
+        key, nonce = expand(suite, schedule, b"key", context, 32), expand(suite, schedule, b"base_nonce", context, 12)
+        return nacl.bindings.crypto_aead_chacha20poly1305_ietf_decrypt(sealed, associated, nonce, key)
+    except (nacl.exceptions.CryptoError, ValueError, RuntimeError):
+        raise Bad(f"{what} does not open with the secret key: it was changed or damaged.") from None
+
+
+def check_signature(public, message, signature, what):
+    try:
+        nacl.signing.VerifyKey(public).verify(message, signature)
+    except (nacl.exceptions.CryptoError, ValueError):
+        raise Bad(f"{what}: the signature does not fit.") from None
+
+
+# ---------------------------------------------------------------- objects (section 2)
+
+NAMES = [(kind, re.compile(pattern)) for kind, pattern in [
+    (SUPERBLOCK, r"lifeboat"),
+    (SLOT, r"keys/([0-9a-f]{32})\.([0-9a-f]{4})"),
+    (DATA_PACK, r"packs/d/([0-9a-f]{2})/(\1[0-9a-f]{62})-([0-9a-f]{16})"),
+    (META_PACK, r"packs/m/([0-9a-f]{2})/(\1[0-9a-f]{62})-([0-9a-f]{16})"),
+    (INDEX, r"index/([0-9a-f]{64})"),
+    (SNAPSHOT, r"snap/([0-9a-f]{32})/([0-9a-f]{8})-([0-9a-f]{32})"),
+    (CONFIRM, r"snap/([0-9a-f]{32})/([0-9a-f]{8})-([0-9a-f]{32})\.ok"),
+    (WRITER, r"writers/([0-9a-f]{32})"),
+    (REVOCATION, r"writers/([0-9a-f]{32})\.revoked"),
+]]  # this reader needs no objects of other kinds
+BY_CONTENT = {DATA_PACK: 2, META_PACK: 2, INDEX: 1}  # kinds named by content: the part of the name with the hash
+
+
+def find_objects(root):
+    """{kind: {name: match}}. Files whose names fit no pattern are not part of the repository."""
+    found = {kind: {} for kind, _ in NAMES}
+    for folder, _, files in os.walk(root):
+        for file in files:
+            name = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")
+            for kind, pattern in NAMES:
+                if match := pattern.fullmatch(name):
+                    found[kind][name] = match
+    return found
+
+
+def split_frame(name, kind, match, head, tail, size):
+    """Checks an object's header (its first 64 bytes) and footer (in its last 64 bytes)."""
+    what = f"Object {name}"
+    if size < 128:
+        raise Bad(f"{what} has only {size} bytes and is cut off.")
+    if head[:8] != b"LIFEBOAT" or tail[24:32] != b"LBFOOT01" or any(tail[16:24]):
+        raise Bad(f"{what} has no Lifeboat header or footer: it is damaged or cut off.")
+    if head[8] != 1 or head[10] != 1:
+        raise Bad(f"{what} has frame version {head[8]} and suite {head[10]}; this reader knows only 1 and 1.")
+    if head[9] != kind or head[11] != (kind in BY_CONTENT):
+        raise Bad(f"{what} is in truth of kind {head[9]} with flags {head[11]}.")
+    if int.from_bytes(head[12:16], "little") & ~(1 if kind in (DATA_PACK, META_PACK) else 0):
+        raise Bad(f"{what} needs a feature that this reader does not know.")
+    if head[56:64] != (bytes(8) if kind in BY_CONTENT else digest(name.encode())[:8]):
+        raise Bad(f"{what} was written under another name.")
+    if kind in (DATA_PACK, META_PACK) and match[3] != head[32:40].hex():
+        raise Bad(f"{what} is of another run than its name says.")
+    body, directory, blocks = (int.from_bytes(tail[a:b], "little") for a, b in ((0, 8), (8, 12), (12, 16)))
+    if blocks != (-(-(64 + body) // 65536) if 64 + body > 65536 else 0) or size != 128 + body + 16 * blocks:
+        raise Bad(f"{what} has not the length that its footer says.")
+    # The signatures and sealed bodies of objects that are named by content leave the name out.
+    return SimpleNamespace(name=name, what=what, header=head, family=head[16:32], end=64 + body, directory=directory,
+                           bound=b"" if kind in BY_CONTENT else name.encode())
+
+
+def read_object(root, name, kind, match):
+    """A whole object that is not a pack, with its final hash checked."""
+    with open(os.path.join(root, name), "rb") as file:
+        data = file.read()
+    obj = split_frame(name, kind, match, data[:64], data[-64:], len(data))
+    obj.final = data[-32:]
+    if digest(data[:-32]) != obj.final or (kind in BY_CONTENT and obj.final.hex() != match[BY_CONTENT[kind]]):
+        raise Bad(f"{obj.what} is damaged: its final hash does not fit.")
+    obj.body = data[64 : obj.end]
+    return obj
+
+
+def read_envelopes(file, what):
+    """The envelope area at the file's position, as a list of whole envelopes."""
+    envelopes = []
+    for _ in range(int.from_bytes(file.read(2), "little")):
+        start = file.read(4)
+        length = int.from_bytes(start[2:], "little")
+        envelopes.append(start + file.read(max(length - 4, 0)))
+        if len(envelopes[-1]) != max(length, 5):
+            raise Bad(f"{what}: the envelope area ends too early.")
+    return envelopes
+
+
+# ---------------------------------------------------------------- the secret and the key slot (section 4)
+
+
+class Secret:
+    """What the user has. `material` makes the 32 bytes s of a slot's clear part from it."""
+
+    def __init__(self, types, value, slot=None, family=None, admin=None):
+        self.types, self.value, self.slot, self.family, self.admin, self.made = types, value, slot, family, admin, {}
+
+    def material(self, p, what):
+        if p.type in (2, 3):
+            return derive("lifeboat 1 slot secret", self.value + p.salt)
+        if not (65536 <= p.memory <= 262144 and 3 <= p.passes <= 10 and 1 <= p.lanes <= 4):
+            raise Bad(f"{what} asks for Argon2id parameters out of range.")
+        if p.lanes != 1:
+            raise Bad(f"{what} uses Argon2id with {p.lanes} lanes; this reader can do one lane only.")
+        key = (p.salt, p.memory, p.passes)
+        if key not in self.made:
+            self.made[key] = nacl.bindings.crypto_pwhash_alg(
+                32, self.value, p.salt, p.passes, p.memory * 1024, nacl.bindings.crypto_pwhash_ALG_ARGON2ID13)
+        return self.made[key]
+
+
+def passphrase(value):
+    return Secret((1, 4), value[:-2] if value.endswith(b"\r\n") else value.removesuffix(b"\n"))
+
+
+def key_file(path):
+    with open(path, encoding="utf-8") as file:
+        lines = [line.split() for line in file.read().splitlines() if line.strip()]
+    values = {line[0]: line[1] for line in lines[1:] if len(line) == 2}
+    try:
+        fields = {name: bytes.fromhex(values[name]) for name in ("family", "slot", "admin", "secret")}
+    except (KeyError, ValueError):
+        fields = {}
+    if lines[:1] != [["lifeboat", "key", "1"]] or [len(v) for v in fields.values()] != [16, 16, 32, 32]:
+        raise Bad(f"{path} is not a Lifeboat key file of version 1.")
+    return Secret((2,), fields["secret"], fields["slot"], fields["family"], fields["admin"])
+
+
+def recovery_key(text):
+    letters = re.sub(r"[^A-Z0-9]", "", text.upper())
+    try:
+        raw = base64.b32decode(letters + "=") if len(letters) == 55 else b""
+    except ValueError:
+        raw = b""
+    if len(raw) != 34 or digest(b"lifeboat 1 recovery key" + raw[:32])[:2] != raw[32:]:
+        raise Bad("The recovery key has a typing mistake: its check digits do not fit.")
+    return Secret((3,), raw[:32])
+
+
+def check_superblock(superblock, what):
+    if superblock.format != 1 or (superblock.incompat >> 63 and superblock.draft != 1):
+        raise Bad(f"{what}: format {superblock.format}, draft {superblock.draft}. This reader knows format 1, draft 1.")
+    if superblock.incompat & ~(1 << 63 | 1):  # bit 0: segments with a base
+        raise Bad(f"{what} needs features that this reader does not know (bits {superblock.incompat:x}).")
+
+
+def open_inner(body, cur, key, nonce, associated, what):
+    """The slot's sealed part I has no length of its own: it ends where enc, the length of K' and K' fit the body.
+    Returns I, enc, K'."""
+    end = len(body) - 64
+    for at in range(cur.pos + 16, end - 36):
+        if int.from_bytes(body[at + 32 : at + 36], "little") == end - at - 36:
+            try:
+                inner = open_aead(key, nonce, associated, body[cur.pos : at], what)
+            except Bad:
+                continue
+            return inner, body[at : at + 32], body[at + 36 : end]
+    raise Bad(f"{what} does not open with its key: it was changed or damaged.")
+
+
+def open_slot(obj, slot_id, secret):
+    """The keys of one slot; None if the slot is not for this secret."""
+    cur = Cursor(obj.body, obj.what)
+    clear = cur.take(cur.number(4))
+    p = parse(R_SLOT, clear, obj.what)
+    if p.id != slot_id:
+        raise Bad(f"{obj.what} is the slot {p.id.hex()} in truth.")
+    if p.type not in secret.types or secret.slot not in (None, p.id):
+        return None
+    s = secret.material(p, obj.what)
+    commitment, nonce = cur.take(32), cur.take(24)
+    if not hmac.compare_digest(commitment, derive("lifeboat 1 slot commitment", s)):
+        return None
+    inner, enc, sealed = open_inner(obj.body, cur, derive("lifeboat 1 slot key", s), nonce,
+                                    b"lifeboat 1 slot" + obj.header + obj.bound + clear, obj.what)
+    inner = parse(R_SLOT_INNER, inner, f"{obj.what}: the inner part")
+    if secret.admin not in (None, inner.admin) or secret.family not in (None, inner.family):
+        raise Bad(f"{obj.what} has another admin key or family than the key file.")
+    if inner.family != obj.family or nacl.bindings.crypto_scalarmult_base(inner.secret) != p.public:
+        raise Bad(f"{obj.what}: its inner and its outer part do not belong together.")
+    message = b"lifeboat 1 slot" + obj.header + len(obj.bound).to_bytes(2, "little") + obj.bound + obj.body[:-64]
+    check_signature(inner.admin, message, obj.body[-64:], obj.what)
+    check_superblock(parse(R_SUPERBLOCK, inner.superblock, f"{obj.what}: the superblock"), obj.what)
+    text = hpke_open(inner.secret, enc, b"lifeboat 1 keyring" + inner.family, p.id, sealed, f"{obj.what}: the keyring")
+    return inner, parse(R_KEYRING, unpad(text, f"{obj.what}: the keyring"), f"{obj.what}: the keyring")
+
+
+def unlock(root, slots, secret):
+    """Opens the newest good version of the first slot that the secret fits."""
+    newest_first = sorted(slots.items(), key=lambda item: item[1][2], reverse=True)
+    for name, match in newest_first:
+        try:
+            keys = open_slot(read_object(root, name, SLOT, match), bytes.fromhex(match[1]), secret)
+        except (Bad, OSError) as error:
+            report(f"{error}")
+            continue
+        if keys:
+            return keys
+    raise Bad(f"Wrong passphrase or key: it opens none of the {len(slots)} key slots of {root}.")
+
+
+# ---------------------------------------------------------------- the repository
+
+Segment = collections.namedtuple("Segment", "pack offset length codec ids envelope domain base")
+
+
+class Pack:
+    def __init__(self, name, kind, match, area=None):
+        self.name, self.kind, self.id, self.checked = name, kind, bytes.fromhex(match[2]), False
+        self.area = area  # (length, hash) of the bytes before the directory, if the directory was read
+
+
+class Repository:
+    def __init__(self, root, secret, use_index=True):
+        self.root, self.objects = root, find_objects(root)
+        if not self.objects[SLOT]:
+            raise Bad(f"There are no key slots in {root}: it is no Lifeboat repository, or its folder keys is lost.")
+        inner, keyring = unlock(root, self.objects[SLOT], secret)
+        self.family, self.admin = inner.family, inner.admin
+        self.admin_id = digest(inner.admin)[:16]
+        self.generations = {}
+        for raw in keyring.generations:
+            g = parse(R_GENERATION, raw, "A generation of the keyring")
+            self.generations[DATA, g.number], self.generations[META, g.number] = g.data_secret, g.meta_secret
+        self.roots = {DATA_PACK: keyring.data_root, META_PACK: keyring.meta_root}
+        self.run_keys, self.id_keys, self.writers, self.revoked = {}, {}, {}, set()
+        self.table, self.bad, self.known, self.opening = {}, set(), set(), []
+        self.cache, self.cached = collections.OrderedDict(), 0
+        self.read_superblock()
+        self.read_writers()
+        # Places to look for chunks, in this order, each only when the ones before were not enough.
+        self.sources = [self.read_indexes] if use_index else []
+        self.sources += [lambda: self.read_directories(self.known), lambda: self.read_directories(set())]
+
+    # ---- signed and sealed objects
+
+    def get(self, name, kind):
+        obj = read_object(self.root, name, kind, self.objects[kind][name])
+        if obj.family != self.family:
+            raise Bad(f"{obj.what} belongs to another family of repositories.")
+        return obj
+
+    def verify(self, signed, header, bound, what, admin_only=False):
+        """The record of signed(R), and who signed it: None for the admin key, else the enrolled writer."""
+        if len(signed) < 80:
+            raise Bad(f"{what} is too short to be signed.")
+        text, signer, signature = signed[:-80], signed[-80:-64], signed[-64:]
+        writer = None if signer == self.admin_id else self.writers.get(signer)
+        if signer != self.admin_id and (admin_only or writer is None):
+            raise Bad(f"{what} is signed by {signer.hex()}, " +
+                      ("not by the admin key." if admin_only else "which is not an enrolled writer."))
+        if signer in self.revoked:
+            raise Bad(f"{what} is signed by the writer {signer.hex()}, which is revoked.")
+        message = b"lifeboat 1 signed" + header + len(bound).to_bytes(2, "little") + bound + text
+        check_signature(writer.public if writer else self.admin, message, signature, what)
+        return text, writer
+
+    def read_clear(self, name, kind, fields):
+        obj = self.get(name, kind)
+        cur = Cursor(obj.body, obj.what)
+        text, _ = self.verify(cur.take(cur.number(4)), obj.header, obj.bound, obj.what, admin_only=True)
+        if cur.left():
+            raise Bad(f"{obj.what} holds bytes after its end.")
+        return parse(fields, text, obj.what)
+
+    def read_sealed(self, name, kind, fields):
+        obj = self.get(name, kind)
+        file = io.BytesIO(obj.body)
+        envelopes = read_envelopes(file, obj.what)
+        nonce, sealed = file.read(24), file.read()
+        key = derive("lifeboat 1 object", self.run_key(self.first(envelopes, META, obj.what), META, obj.what))
+        text = open_aead(key, nonce, b"lifeboat 1 object" + obj.header + obj.bound, sealed, obj.what)
+        text, signer = self.verify(unpad(text, obj.what), obj.header, obj.bound, obj.what)
+        return parse(fields, text, obj.what), signer, obj.final
+
+    def first(self, envelopes, recipient, what):
+        for envelope in envelopes:
+            if envelope[:2] == b"\1\0" and envelope[4] == recipient:
+                return envelope
+        raise Bad(f"{what} has no {'data' if recipient == DATA else 'meta'} envelope of a suite that this reader knows.")
+
+    def run_key(self, envelope, recipient, what):
+        if envelope in self.run_keys:
+            return self.run_keys[envelope]
+        if len(envelope) != 136 or envelope[:2] != b"\1\0" or envelope[4] != recipient or envelope[5]:
+            raise Bad(f"{what}: its envelope is not of suite 1 or not for this kind of key.")
+        generation = int.from_bytes(envelope[6:8], "little")
+        secret = self.generations.get((recipient, generation))
+        if not secret:
+            raise Bad(f"{what} needs the secret {'data' if recipient == DATA else 'meta'} key of generation "
+                      f"{generation}, which this key slot does not hold.")
+        key = hpke_open(secret, envelope[56:88], b"lifeboat 1 envelope" + self.family, envelope[:56], envelope[88:],
+                        f"{what}: its envelope")
+        if not hmac.compare_digest(derive("lifeboat 1 envelope", key + envelope[8:24]), envelope[24:56]):
+            raise Bad(f"{what}: the commitment of its envelope does not fit.")
+        self.run_keys[envelope] = key
+        return key
+
+    def read_superblock(self):
+        if "lifeboat" not in self.objects[SUPERBLOCK]:
+            return report("Object lifeboat, the superblock, is missing. The copy in the key slot is used.")
+        try:
+            superblock = self.read_clear("lifeboat", SUPERBLOCK, R_SUPERBLOCK)
+        except (Bad, OSError) as error:
+            return report(f"{error} The copy in the key slot is used.")
+        check_superblock(superblock, "Object lifeboat")
+        if superblock.admin != self.admin or superblock.family != self.family:
+            raise Bad("Object lifeboat names another admin key or family than the key slot.")
+
+    def read_writers(self):
+        for name, match in self.objects[WRITER].items():
+            try:
+                writer = self.read_clear(name, WRITER, R_WRITER)
+                writer.id = digest(writer.public)[:16]
+                if writer.id.hex() != match[1]:
+                    raise Bad(f"Object {name} holds the public key of another writer.")
+                self.writers[writer.id] = writer
+            except (Bad, OSError) as error:
+                report(f"{error}")
+        for name, match in self.objects[REVOCATION].items():
+            try:
+                if self.read_clear(name, REVOCATION, R_REVOCATION).writer.hex() != match[1]:
+                    raise Bad(f"Object {name} revokes another writer than its name says.")
+            except (Bad, OSError) as error:
+                report(f"{error} The writer counts as revoked.")
+            self.revoked.add(bytes.fromhex(match[1]))
+
+    # ---- snapshots (section 8)
+
+    def confirmed(self, prefix=""):
+        """The names of confirmed snapshots whose id begins with the prefix."""
+        return [name for name, match in sorted(self.objects[SNAPSHOT].items())
+                if match[3].startswith(prefix) and name + ".ok" in self.objects[CONFIRM]]
+
+    def read_snapshot(self, name):
+        match = self.objects[SNAPSHOT][name]
+        snapshot, signer, final = self.read_sealed(name, SNAPSHOT, R_SNAPSHOT)
+        if snapshot.id.hex() != match[3] or snapshot.seq != int(match[2], 16):
+            raise Bad(f"Object {name} is the snapshot {snapshot.id.hex()}, number {snapshot.seq}, in truth.")
+        if signer and (signer.id.hex() != match[1] or signer.domain != snapshot.domain):
+            raise Bad(f"Object {name} is signed by a writer that this name or domain does not belong to.")
+        confirm, _, _ = self.read_sealed(name + ".ok", CONFIRM, R_CONFIRM)
+        if confirm.snapshot != final:
+            raise Bad(f"Object {name}.ok confirms another snapshot.")
+        return snapshot
+
+    # ---- where chunks are: directories and indexes (section 6)
+
+    def add_pack(self, pack, rows, start, limit, origins, envelopes, signer, what):
+        """Adds a pack's rows to the table of chunks. Its segments lie from start to limit at most."""
+        origins = [parse(R_ORIGIN, origin, f"{what}: an origin") for origin in origins]
+        if signer and any((o.writer, o.domain) != (signer.id, signer.domain) for o in origins):
+            raise Bad(f"{what} names an origin that is not its signer.")
+        cur, segments = Cursor(rows, f"{what}: its table of segments"), []
+        usual = None
+        while cur.left():
+            length, head = cur.varint(), cur.varint()
+            count, codec, origin, base = head >> 4, head >> 1 & 7, 0, b""
+            if head & 1:
+                number, origin = cur.varint(), cur.varint()
+                base = cur.take(cur.varint())
+                envelope = envelopes[number] if number < len(envelopes) else None
+            else:
+                usual = envelope = usual or self.first(envelopes, pack.kind - 2, what)
+            if not 1 <= count <= 65535 or length < 40 or origin >= len(origins) or envelope is None or codec > 2:
+                raise Bad(f"{cur.what} has a row that is wrong.")
+            segments.append(Segment(pack, start, length, codec, cur.take(16 * count), envelope,
+                                    origins[origin].domain, base))
+            start += length
+        if start > limit:
+            raise Bad(f"{what} names segments that lie outside of the pack.")
+        for segment in segments:
+            for at in range(0, len(segment.ids), 16):
+                key = (pack.kind, segment.domain, segment.ids[at : at + 16])
+                self.table[key] = self.table.get(key, ()) + (segment,)
+        self.known.add(pack.name)
+
+    def read_directories(self, skip):
+        """Reads the directories of all packs but these. One that cannot be used is reported."""
+        for kind in (META_PACK, DATA_PACK):
+            for name in sorted(self.objects[kind].keys() - skip):
+                try:
+                    self.read_directory(name, kind)
+                except (Bad, OSError) as error:
+                    report(f"{error}")
+
+    def read_directory(self, name, kind):
+        with open(os.path.join(self.root, name), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 64, 0))
+            tail = file.read(64)
+            file.seek(0)
+            obj = split_frame(name, kind, self.objects[kind][name], file.read(64), tail, size)
+            envelopes = read_envelopes(file, obj.what)
+            start, area = file.tell(), obj.end - obj.directory
+            file.seek(max(area, 0))
+            sealed = file.read(obj.directory)
+        if obj.family != self.family or not start <= area <= obj.end - 40:
+            raise Bad(f"{obj.what} is of another family or has no directory.")
+        what = f"{obj.what}: its directory"
+        key = derive("lifeboat 1 directory", self.run_key(self.first(envelopes, META, what), META, what))
+        text = unpad(open_aead(key, sealed[:24], b"lifeboat 1 directory" + obj.header, sealed[24:], what), what)
+        text, signer = self.verify(text, obj.header, b"", what)
+        d = parse(R_DIRECTORY, text, what)
+        pack = Pack(name, kind, self.objects[kind][name], (area, d.area))
+        self.add_pack(pack, d.rows, start, area, d.origins, envelopes, signer, what)
+
+    def read_indexes(self):
+        """Takes from the indexes what they know of packs that exist. One that cannot be used is reported."""
+        for name in sorted(self.objects[INDEX]):
+            try:
+                self.read_index(name)
+            except (Bad, OSError) as error:
+                report(f"{error}")
+
+    def read_index(self, name):
+        index, signer, _ = self.read_sealed(name, INDEX, R_INDEX)
+        for raw in index.packs:
+            p = parse(R_INDEX_PACK, raw, f"Object {name}: a pack")
+            pack_name = f"packs/{'d' if p.kind == DATA_PACK else 'm'}/{p.id.hex()[:2]}/{p.id.hex()}-{p.run.hex()}"
+            match = self.objects[p.kind].get(pack_name) if p.kind in (DATA_PACK, META_PACK) else None
+            if not match or pack_name in self.known:
+                continue
+            what = f"Object {name}: its entry for {pack_name}"
+            cur, envelopes = Cursor(p.envelopes, what), []
+            while cur.left():
+                number = cur.varint()
+                if number >= len(index.envelopes):
+                    raise Bad(f"{what} names an envelope that is not there.")
+                envelopes.append(index.envelopes[number])
+            pack = Pack(pack_name, p.kind, match)
+            self.add_pack(pack, p.rows, p.start, p.length, p.origins, envelopes, signer, what)
+
+    # ---- chunks
+
+    def chunk(self, kind, domain, chunk_id, length):
+        """A chunk, from the first place that has it whole."""
+        while True:
+            for segment in self.table.get((kind, domain, chunk_id), ()):
+                if segment in self.bad:
+                    continue
+                try:
+                    return self.chunk_from(segment, chunk_id, length)
+                except (Bad, OSError) as error:
+                    self.bad.add(segment)
+                    report(f"{error}")
+            if not self.sources:
+                raise Bad(f"Chunk {chunk_id.hex()} of domain {domain} is in no pack that can be read.")
+            self.sources.pop(0)()
+
+    def chunk_from(self, segment, chunk_id, length):
+        what = f"Object {segment.pack.name}: the segment at {segment.offset}"
+        chunk = self.content(segment, what)[chunk_id]
+        if blake3(chunk, key=self.id_key(segment.pack.kind, segment.domain)).digest()[:16] != chunk_id:
+            raise Bad(f"{what}: chunk {chunk_id.hex()} does not fit its id.")
+        if len(chunk) != length:
+            raise Bad(f"{what}: chunk {chunk_id.hex()} has {len(chunk)} bytes, not {length} as its list says.")
+        return chunk
+
+    def id_key(self, kind, domain):
+        if (kind, domain) not in self.id_keys:
+            if not self.roots[kind]:
+                raise Bad("This key slot does not hold the secret that chunks are checked with.")
+            material = self.roots[kind] + bytes([kind - 2]) + domain.to_bytes(4, "little")
+            self.id_keys[kind, domain] = derive("lifeboat 1 chunk id", material)
+        return self.id_keys[kind, domain]
+
+    def content(self, segment, what):
+        """{chunk id: chunk} of a segment. The last ones are kept in memory."""
+        key = (segment.pack, segment.offset)
+        if key in self.cache:
+            self.cache.move_to_end(key)
+            return self.cache[key]
+        if segment in self.opening or len(self.opening) >= MAX_BASES:
+            raise Bad(f"{what} is based on itself or on too many others.")
+        self.opening.append(segment)
+        try:
+            chunks = self.open_segment(segment, what)
+        finally:
+            self.opening.pop()
+        self.cache[key] = chunks
+        self.cached += sum(map(len, chunks.values()))
+        while self.cached > CACHE_BYTES and len(self.cache) > 1:
+            self.cached -= sum(map(len, self.cache.popitem(last=False)[1].values()))
+        return chunks
+
+    def open_segment(self, segment, what):
+        self.check_pack(segment.pack)
+        with open(os.path.join(self.root, segment.pack.name), "rb") as file:
+            file.seek(segment.offset)
+            sealed = file.read(segment.length)
+        kind = segment.pack.kind
+        key = derive("lifeboat 1 segment", self.run_key(segment.envelope, kind - 2, what))
+        bound = b"lifeboat 1 segment" + self.family + bytes([kind, segment.codec]) + digest(segment.ids)
+        content = open_aead(key, sealed[:24], bound, sealed[24:], what)
+        if segment.codec:
+            content = self.decompress(content, self.base(segment, what) if segment.codec == 2 else b"", what)
+        ids = [segment.ids[at : at + 16] for at in range(0, len(segment.ids), 16)]
+        return dict(zip(ids, split_content(content, len(ids), what)))
+
+    def check_pack(self, pack):
+        """Checks a pack's final hash, once. What is wrong is reported only: each segment is sealed for itself, and
+        intact ones can be used."""
+        if pack.checked:
+            return
+        pack.checked = True
+        name, hasher, area = os.path.join(self.root, pack.name), blake3(), None
+        with open(name, "rb") as file:
+            left = os.path.getsize(name) - 32
+            while left > 0:
+                border = pack.area[0] - file.tell() if pack.area and file.tell() < pack.area[0] else left
+                piece = file.read(min(4 * MIB, border, left))
+                hasher.update(piece)
+                left -= len(piece)
+                if pack.area and file.tell() == pack.area[0]:
+                    area = hasher.digest()
+            final = file.read()
+        if hasher.digest() != final or final != pack.id:
+            report(f"Object {pack.name} is damaged: its final hash does not fit. Its intact segments are used.")
+        if pack.area and area != pack.area[1]:
+            report(f"Object {pack.name}: its directory is of other segments. Those that fit are used.")
+
+    def decompress(self, data, prefix, what):
+        try:
+            size = zstandard.get_frame_parameters(data).content_size
+            if size > MAX_CONTENT:
+                raise Bad(f"{what} would be too large when decompressed, or does not say its size.")
+            base = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+            return zstandard.ZstdDecompressor(dict_data=base).decompress(data, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise Bad(f"{what} cannot be decompressed: {error}.") from None
+
+    def base(self, segment, what):
+        """The prefix of a segment of codec 2: chunks of older lists."""
+        prefix = []
+        for raw in parse(R_BASE, segment.base, f"{what}: its base").parts:
+            part = parse(R_BASE_PART, raw, f"{what}: its base")
+            items = self.items(part.stream, segment.pack.kind, segment.domain, f"{what}: its base")
+            items = items[part.first : part.first + part.count]
+            if len(items) != part.count:
+                raise Bad(f"{what}: its base names chunks that its list does not have.")
+            prefix += [self.chunk(segment.pack.kind, segment.domain, i, length) for i, length in items]
+        return b"".join(prefix)
+
+    # ---- streams (section 5)
+
+    def items(self, reference, kind, domain, what):
+        """[(chunk id, length)] of a stream's own chunks. `kind` is the kind of pack that they are in."""
+        ref = parse(R_STREAM, reference, what)
+        if ref.depth > MAX_DEPTH:
+            raise Bad(f"{what}: its list is {ref.depth} levels deep.")
+        data = ref.items
+        for _ in range(ref.depth):
+            data = b"".join(self.chunk(META_PACK, domain, i, length) for i, length in read_items(data, what))
+        items = read_items(data, what)
+        if sum(length for _, length in items) != ref.length:
+            raise Bad(f"{what}: its chunks are not as long as the stream.")
+        return items
+
+    def stream(self, reference, kind, domain, what):
+        for chunk_id, length in self.items(reference, kind, domain, what):
+            yield self.chunk(kind, domain, chunk_id, length)
+
+
+def split_content(content, count, what):
+    """The chunks of a segment's content."""
+    if count == 1:
+        return [content]
+    size = int.from_bytes(content[-4:], "little") + 4
+    if size > len(content):
+        raise Bad(f"{what}: its chunk lengths are wrong.")
+    cur, body = Cursor(content[len(content) - size : -4], f"{what}: its chunk lengths"), Cursor(content[:-size], what)
+    chunks = [body.take(cur.varint()) for _ in range(count)]
+    if cur.left() or body.left():
+        raise Bad(f"{what}: its chunk lengths do not fit its content.")
+    return chunks
+
+
+def read_items(data, what):
+    """The chunks of a chunk list as [(id, length)], without its marks."""
+    cur, items = Cursor(data, f"{what}: its chunk list"), []
+    while cur.left():
+        head = cur.varint()
+        if head & 1:
+            cur.take(head >> 1)
+        elif head >> 1 > MAX_CHUNK:
+            raise Bad(f"{cur.what} names a chunk of {head >> 1} bytes.")
+        else:
+            items.append((cur.take(16), head >> 1))
+    return items
+
+
+# ---------------------------------------------------------------- trees and restore (section 7)
+
+FILE, FOLDER, LINK, FIFO = 1, 2, 3, 4
+OTHER = {5: "socket", 6: "block device", 7: "character device"}
+UNREADABLE, LIVE = 2, 8  # status bits
+
+
+class Restore:
+    def __init__(self, repo, domain):
+        self.repo, self.domain, self.links, self.files, self.bytes = repo, domain, {}, 0, 0
+        self.root = os.geteuid() == 0
+
+    def entries(self, reference, path):
+        """The entries of a folder's tree. Names that could lead out of the folder are refused, all of the tree."""
+        what, last, out = f"The tree of /{shown(path)}", b"", []
+        if not reference:
+            return []
+        cur = Cursor(b"".join(self.repo.stream(reference, META_PACK, self.domain, what)), what)
+        while cur.left():
+            entry = parse(R_ENTRY, cur.take(cur.varint()), f"{what}: an entry")
+            name = entry.name
+            if name in (b"", b".", b"..") or b"/" in name or b"\0" in name or len(name) > 4096:
+                raise Bad(f"{what} holds the unsafe name {name!r}. The folder is not restored.")
+            if name <= last:
+                raise Bad(f"{what} is not sorted, or holds {name!r} twice. The folder is not restored.")
+            last = name
+            out.append(entry)
+        return out
+
+    def find(self, reference, path):
+        """The entry at a path in the tree, and the path of the folder that it is in."""
+        parts, at = [part for part in path.split(b"/") if part], b""
+        for number, part in enumerate(parts, 1):
+            entry = next((e for e in self.entries(reference, at) if e.name == part), None)
+            if entry is None or (number < len(parts) and entry.kind != FOLDER):
+                raise Bad(f"The snapshot has no {shown(path)}: there is no folder or file {shown(part)} in /{shown(at)}.")
+            if number == len(parts):
+                return entry, at
+            reference, at = entry.stream, os.path.join(at, part)
+        raise Bad("The path to restore is empty.")
+
+    def folder(self, reference, target, path):
+        for entry in self.entries(reference, path):
+            self.item(entry, target, path)
+
+    def item(self, entry, folder, inside):
+        """Restores an entry into a folder; `inside` is that folder's path in the snapshot."""
+        target, path = os.path.join(folder, entry.name), os.path.join(inside, entry.name)
+        try:
+            self.create(entry, target, path)
+        except (Bad, OSError) as error:
+            report(f"/{shown(path)} is not restored, or not in full: {error}")
+
+    def create(self, entry, target, path):
+        if entry.kind in OTHER:
+            return note(f"/{shown(path)} is a {OTHER[entry.kind]} and is left out.")
+        if entry.kind not in (FILE, FOLDER, LINK, FIFO):
+            raise Bad(f"it is of the unknown kind {entry.kind}.")
+        if entry.status & UNREADABLE:
+            note(f"/{shown(path)} could not be read at the time of the backup.")
+            if entry.kind != FOLDER:
+                return None
+        if entry.status & LIVE:
+            note(f"/{shown(path)} is a file of a live database; its content may not be usable.")
+        group = (path.split(b"/")[0], entry.kind, entry.link)
+        if entry.link and group in self.links:
+            return os.link(self.links[group], target, follow_symlinks=False)
+        if entry.kind == FILE:
+            self.file(entry, target, path)
+        elif entry.kind == FOLDER:
+            os.mkdir(target, 0o700)
+            try:
+                self.folder(entry.stream, target, path)
+            finally:
+                self.metadata(entry, target, path)
+            return None
+        elif entry.kind == LINK:
+            os.symlink(entry.target, target)
+        else:
+            os.mkfifo(target, 0o600)
+        self.metadata(entry, target, path)
+        if entry.link:
+            self.links[group] = target
+        return None
+
+    def file(self, entry, target, path):
+        """Writes a file's content. If some of it is missing, the file is removed again."""
+        what, written = f"The content of /{shown(path)}", 0
+        if entry.chunk:
+            pieces = (self.repo.chunk(*c) for c in [(DATA_PACK, self.domain, entry.chunk, entry.size)])
+        else:
+            pieces = self.repo.stream(entry.stream, DATA_PACK, self.domain, what) if entry.stream else ()
+        try:
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+                for piece in pieces:
+                    written += file.write(piece)
+            if written != entry.size:
+                raise Bad(f"{what} has {written} bytes, not {entry.size}.")
+        except (Bad, OSError) as error:
+            if not isinstance(error, FileExistsError) and os.path.lexists(target):
+                os.unlink(target)
+            raise
+        self.files, self.bytes = self.files + 1, self.bytes + written
+
+    def metadata(self, entry, target, path):
+        """Owner, extended attributes, mode, times: in this order, because each may change what was set before."""
+        if self.root:
+            os.chown(target, entry.user, entry.group, follow_symlinks=False)
+        for raw in entry.xattrs:
+            xattr = parse(R_XATTR, raw, f"/{shown(path)}: an extended attribute")
+            try:
+                os.setxattr(target, xattr.name, xattr.value, follow_symlinks=False)
+            except (OSError, AttributeError) as error:
+                cause = getattr(error, "strerror", "not known here")
+                note(f"The extended attribute {shown(xattr.name)} is left out, of /{shown(path)} at least: {cause}.")
+        if entry.kind != LINK:
+            os.chmod(target, entry.mode & 0o7777)
+        time_ns = entry.mtime * 10**9 + entry.mtime_ns
+        os.utime(target, ns=(time_ns, time_ns), follow_symlinks=False)
+
+
+# ---------------------------------------------------------------- commands
+
+
+def list_snapshots(repo):
+    rows = []
+    for name in repo.confirmed():
+        try:
+            s = repo.read_snapshot(name)
+            rows.append((s.started, s.id.hex(), shown(s.app), s.files, s.bytes))
+        except (Bad, OSError) as error:
+            report(f"{error}")
+    print(f"{'id':32}  {'time (UTC)':19}  {'files':>9}  {'bytes':>16}  app")
+    for started, snapshot_id, app, files, size in sorted(rows):
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started / 1000))
+        print(f"{snapshot_id}  {when}  {files:9}  {size:16}  {app}")
+
+
+def restore_snapshot(repo, prefix, target, path):
+    names = repo.confirmed(prefix.lower())
+    if len(names) != 1:
+        raise Bad(f"{len(names) or 'No'} confirmed snapshots have an id that begins with {shown(prefix)}.")
+    snapshot = repo.read_snapshot(names[0])
+    target = os.fsencode(target)
+    if os.path.lexists(target) and (not os.path.isdir(target) or os.listdir(target)):
+        raise Bad(f"{shown(target)} is not an empty folder. Nothing was restored.")
+    os.makedirs(target, 0o700, exist_ok=True)
+    job = Restore(repo, snapshot.domain)
+    if path is None:
+        job.folder(snapshot.root, target, b"")
+    else:
+        entry, inside = job.find(snapshot.root, os.fsencode(path))
+        job.item(entry, target, inside)
+    print(f"Restored {job.files} files with {job.bytes} bytes to {shown(target)}; {len(errors)} errors.")
+
+
+def self_check():
+    """Published vectors: RFC 5869 A.1, RFC 9180 A.2.1, RFC 8032 7.1 (first), BLAKE3's test_vectors.json (length 0),
+    draft-irtf-cfrg-xchacha A.3.1."""
+    h = bytes.fromhex
+    prk = hkdf_extract(bytes(range(13)), b"\x0b" * 22)
+    sunscreen = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, " \
+                b"sunscreen would be it."
+    sealed = h("bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4eda7e39"
+               "ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff9"
+               "21f9664c97637da9768812f615c68b13b52e" "c0875924c1c7987947deafd8780acf49")
+    check_signature(h("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"), b"",
+                    h("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
+                      "d25bf5f0595bbe24655141438e7a100b"), "The vector of RFC 8032")
+    results = {
+        "HKDF-SHA256": hkdf_expand(prk, h("f0f1f2f3f4f5f6f7f8f9"), 42) ==
+        h("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"),
+        "HPKE": hpke_open(h("8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb"),
+                          h("1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a"),
+                          b"Ode on a Grecian Urn", b"Count-0", h("1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0d"
+                          "ef8c8b60b4db21993c62ce81883d2dd1b51a28"), "The vector") == b"Beauty is truth, truth beauty",
+        "BLAKE3": digest(b"") == h("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
+        "BLAKE3 keyed": blake3(b"", key=b"whats the Elvish word for friend").digest() ==
+        h("92b2b75604ed3c761f9d6f62392c8a9227ad0ea3f09573e783f1498a4ed60d26"),
+        "BLAKE3 derive_key": derive("BLAKE3 2019-12-27 16:29:52 test vectors context", b"") ==
+        h("2cc39783c223154fea8dfb7c1b1660f2ac2dcbd1c1de8277b0b0dd39b7e50d7d"),
+        "XChaCha20-Poly1305": open_aead(bytes(range(128, 160)), bytes(range(64, 88)), h("50515253c0c1c2c3c4c5c6c7"),
+                                        sealed, "The vector") == sunscreen,
+    }
+    for name, good in results.items():
+        print(f"{name}: {'fits' if good else 'DOES NOT FIT'}")
+    return 0 if all(results.values()) else 1
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    secret = parser.add_mutually_exclusive_group()
+    secret.add_argument("--passphrase-file", metavar="FILE")
+    secret.add_argument("--key-file", metavar="FILE")
+    secret.add_argument("--recovery-key", metavar="TEXT")
+    parser.add_argument("--no-index", action="store_true")
+    parser.add_argument("repo", metavar="REPO")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list")
+    restore = commands.add_parser("restore")
+    restore.add_argument("snapshot", metavar="SNAPSHOT")
+    restore.add_argument("target", metavar="TARGET")
+    restore.add_argument("path", metavar="PATH", nargs="?")
+    return parser.parse_args()
+
+
+def main():
+    if sys.argv[1:] == ["--self-check"]:
+        return self_check()
+    args = arguments()
+    sys.setrecursionlimit(20000)
+    try:
+        if args.key_file:
+            secret = key_file(args.key_file)
+        elif args.recovery_key:
+            secret = recovery_key(args.recovery_key)
+        elif args.passphrase_file:
+            with open(args.passphrase_file, "rb") as file:
+                secret = passphrase(file.read())
+        else:
+            secret = passphrase(getpass.getpass("Passphrase: ").encode())
+        repo = Repository(args.repo, secret, not args.no_index)
+        if args.command == "list":
+            list_snapshots(repo)
+        else:
+            restore_snapshot(repo, args.snapshot, args.target, args.path)
+    except (Bad, OSError) as error:
+        report(f"{error}")
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
