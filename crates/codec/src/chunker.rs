@@ -1,0 +1,209 @@
+//! Cuts a stream into chunks by content: FastCDC with a keyed gear table (`docs/format.md` §5).
+//!
+//! Cut points are stored data: a changed cut point is a lost deduplication. Golden vectors pin them. Nothing rests
+//! on the secrecy of the table; sizes are hidden by packs.
+
+use fastcdc::v2020::{MASKS, cut_gear};
+
+use crate::key::{Secret, context};
+
+/// No chunk is larger.
+pub const CHUNK_MAX: usize = 16 << 20;
+
+/// How a stream is cut; stored with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Profile {
+    /// Files and media: 256 KiB, 1 MiB, 4 MiB.
+    Files = 1,
+    /// Database streams: 16 KiB, 64 KiB, 256 KiB.
+    Database = 2,
+    /// Trees, lists, manifests: 8 KiB, 32 KiB, 128 KiB.
+    Metadata = 3,
+}
+
+impl Profile {
+    /// The profile with this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        match number {
+            1 => Some(Self::Files),
+            2 => Some(Self::Database),
+            3 => Some(Self::Metadata),
+            _ => None,
+        }
+    }
+
+    /// The smallest chunk in bytes, but for a stream's last; a shorter stream is one chunk.
+    #[must_use]
+    pub fn min_bytes(self) -> usize {
+        self.average_bytes() / 4
+    }
+
+    /// The size that cut points aim at.
+    #[must_use]
+    pub fn average_bytes(self) -> usize {
+        match self {
+            Self::Files => 1 << 20,
+            Self::Database => 64 << 10,
+            Self::Metadata => 32 << 10,
+        }
+    }
+
+    /// The largest chunk in bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> usize {
+        self.average_bytes() * 4
+    }
+}
+
+/// The gear table of a repository.
+pub struct Chunker {
+    gear: Box<[u64; 256]>,
+    gear_shifted: Box<[u64; 256]>,
+}
+
+impl Chunker {
+    /// The table that belongs to the keyring's chunker key.
+    #[must_use]
+    pub fn new(key: &Secret) -> Self {
+        let mut bytes = zeroize::Zeroizing::new([0_u8; 2048]);
+        blake3::Hasher::new_derive_key(context::GEAR)
+            .update(key.bytes())
+            .finalize_xof()
+            .fill(bytes.as_mut_slice());
+        let mut gear = Box::new([0_u64; 256]);
+        for (value, source) in gear.iter_mut().zip(bytes.chunks_exact(8)) {
+            *value = source
+                .try_into()
+                .map(u64::from_le_bytes)
+                .unwrap_or_default();
+        }
+        let mut gear_shifted = gear.clone();
+        gear_shifted.iter_mut().for_each(|value| *value <<= 1);
+        Self { gear, gear_shifted }
+    }
+
+    /// Length of the first chunk of `bytes`, which is `bytes.len()` when no cut point is found in it.
+    ///
+    /// A caller that has not reached the end of its stream passes at least `profile.max_bytes()`.
+    #[must_use]
+    #[inline]
+    pub fn cut(&self, profile: Profile, bytes: &[u8]) -> usize {
+        let average = profile.average_bytes();
+        let bits = average.ilog2() as usize;
+        // Normalisation level 1: one bit stricter before the average, one bit laxer behind it.
+        let (strict, lax) = (
+            MASKS.get(bits + 1).copied().unwrap_or_default(),
+            MASKS.get(bits - 1).copied().unwrap_or_default(),
+        );
+        let (_, length) = cut_gear(
+            bytes,
+            profile.min_bytes(),
+            average,
+            profile.max_bytes(),
+            strict,
+            lax,
+            strict << 1,
+            lax << 1,
+            self.gear.as_slice(),
+            self.gear_shifted.as_slice(),
+        );
+        length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new()
+            .update(b"noise")
+            .finalize_xof()
+            .fill(&mut bytes);
+        bytes
+    }
+
+    fn cuts(chunker: &Chunker, profile: Profile, mut bytes: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while !bytes.is_empty() {
+            let length = chunker.cut(profile, bytes);
+            lengths.push(length);
+            bytes = &bytes[length..];
+        }
+        lengths
+    }
+
+    #[test]
+    fn cut_points_are_the_golden_ones() {
+        let chunker = Chunker::new(&Secret::new([1; 32]));
+        assert_eq!(
+            cuts(&chunker, Profile::Metadata, &noise(300_000)),
+            GOLDEN_METADATA
+        );
+        assert_eq!(
+            cuts(&chunker, Profile::Database, &noise(600_000)),
+            GOLDEN_DATABASE
+        );
+        assert_eq!(
+            cuts(&chunker, Profile::Files, &noise(6_000_000)),
+            GOLDEN_FILES
+        );
+        assert_ne!(
+            cuts(
+                &Chunker::new(&Secret::new([2; 32])),
+                Profile::Metadata,
+                &noise(300_000)
+            ),
+            GOLDEN_METADATA
+        );
+    }
+
+    const GOLDEN_METADATA: &[usize] = &[
+        19353, 33725, 45737, 42881, 26252, 33482, 11500, 51198, 35872,
+    ];
+    const GOLDEN_DATABASE: &[usize] = &[
+        19353, 39274, 115719, 38584, 89215, 34380, 95308, 104699, 17790, 45678,
+    ];
+    const GOLDEN_FILES: &[usize] = &[336525, 384285, 806343, 1941097, 1668258, 627720, 235772];
+
+    #[test]
+    fn an_insertion_moves_cut_points_only_near_it() {
+        let chunker = Chunker::new(&Secret::new([1; 32]));
+        let before = noise(4_000_000);
+        let mut after = before.clone();
+        after.splice(100_000..100_000, *b"inserted");
+        let ends = |bytes: &[u8]| {
+            cuts(&chunker, Profile::Database, bytes)
+                .iter()
+                .scan(0, |end, length| {
+                    *end += length;
+                    Some(bytes.len() - *end)
+                })
+                .collect::<Vec<_>>()
+        };
+        let (before, after) = (ends(&before), ends(&after));
+        let shared = after.iter().filter(|end| before.contains(end)).count();
+        assert!(shared * 10 > after.len() * 8, "{shared} of {}", after.len());
+    }
+
+    #[test]
+    fn sizes_stay_within_the_profile() {
+        let chunker = Chunker::new(&Secret::new([1; 32]));
+        for profile in [Profile::Files, Profile::Database, Profile::Metadata] {
+            for bytes in [noise(12 << 20), vec![0; 12 << 20]] {
+                let lengths = cuts(&chunker, profile, &bytes);
+                let (last, others) = lengths.split_last().unwrap();
+                assert!(*last <= profile.max_bytes());
+                assert!(
+                    others
+                        .iter()
+                        .all(|length| (profile.min_bytes()..=profile.max_bytes()).contains(length)),
+                    "{profile:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Trees: a folder's entries, sorted by name (`docs/format.md` §7).
+//!
+//! Entries borrow from the bytes they were read from: a tree of a million files is read without an allocation for
+//! each. Names are bytes and are checked here, so that nothing behind this file ever sees `..` or a slash.
+
+use crate::error::FormatError;
+use crate::id::ChunkId;
+use crate::record::{Fields, Input, RecordWriter, Unknown, put_varint};
+
+const WHAT: &str = "a tree's entry";
+/// A name is at most this long.
+pub const NAME_MAX: usize = 4096;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A file.
+    File = 1,
+    /// A folder.
+    Folder = 2,
+    /// A symbolic link.
+    Symlink = 3,
+    /// A FIFO.
+    Fifo = 4,
+    /// A socket.
+    Socket = 5,
+    /// A block device.
+    BlockDevice = 6,
+    /// A character device.
+    CharDevice = 7,
+}
+
+impl EntryKind {
+    fn from_number(number: u64) -> Result<Self, FormatError> {
+        Ok(match number {
+            1 => Self::File,
+            2 => Self::Folder,
+            3 => Self::Symlink,
+            4 => Self::Fifo,
+            5 => Self::Socket,
+            6 => Self::BlockDevice,
+            7 => Self::CharDevice,
+            _ => return Err(FormatError::Unsupported("this kind of tree entry")),
+        })
+    }
+}
+
+/// Bits of an entry's status.
+pub mod status {
+    /// The file changed while it was read.
+    pub const CHANGED: u64 = 1;
+    /// It could not be read; there is no content.
+    pub const UNREADABLE: u64 = 2;
+    /// A secret: restored only when asked for.
+    pub const SECRET: u64 = 4;
+    /// A live database's file: not restorable as it is.
+    pub const LIVE: u64 = 8;
+}
+
+/// Where a file's content or a folder's entries are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// Nowhere: an empty file or folder, or something without content.
+    #[default]
+    None,
+    /// One chunk.
+    Chunk(ChunkId),
+    /// An encoded stream reference.
+    Stream(&'a [u8]),
+}
+
+/// A time: seconds since 1970 and nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryTime {
+    /// Seconds, negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds, below 10⁹.
+    pub nanos: u32,
+}
+
+/// One entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its name in its folder.
+    pub name: &'a [u8],
+    /// The 12 permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last change of the content.
+    pub mtime: EntryTime,
+    /// Last change of anything; for recognising unchanged files only.
+    pub ctime: EntryTime,
+    /// Inode number; the same.
+    pub inode: u64,
+    /// Files: length in bytes.
+    pub size: u64,
+    /// Where the content is.
+    pub content: Content<'a>,
+    /// What a symbolic link says.
+    pub target: &'a [u8],
+    /// Device number: major << 32 | minor.
+    pub device: u64,
+    /// The same number = the same file under several names; 0 = one name.
+    pub link_group: u64,
+    /// Extended attributes: name, value.
+    pub attributes: Vec<(&'a [u8], &'a [u8])>,
+    /// Inode flags.
+    pub flags: u32,
+    /// Bits of [`status`].
+    pub status: u64,
+    unknown: Unknown,
+}
+
+impl<'a> Entry<'a> {
+    /// An entry with everything else empty.
+    #[must_use]
+    pub fn new(kind: EntryKind, name: &'a [u8]) -> Self {
+        Self {
+            kind,
+            name,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: EntryTime::default(),
+            ctime: EntryTime::default(),
+            inode: 0,
+            size: 0,
+            content: Content::None,
+            target: &[],
+            device: 0,
+            link_group: 0,
+            attributes: Vec::new(),
+            flags: 0,
+            status: 0,
+            unknown: Unknown::default(),
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let mut writer = RecordWriter::new(out);
+        writer
+            .required_number(1, self.kind as u64)
+            .required_bytes(2, self.name)
+            .number(3, self.mode.into())
+            .number(4, self.uid.into())
+            .number(5, self.gid.into())
+            .signed(6, self.mtime.seconds)
+            .number(7, self.mtime.nanos.into())
+            .signed(8, self.ctime.seconds)
+            .number(9, self.ctime.nanos.into())
+            .number(10, self.inode)
+            .number(12, self.size);
+        match self.content {
+            Content::None => {}
+            Content::Chunk(id) => {
+                writer.bytes(13, &id.0);
+            }
+            Content::Stream(reference) => {
+                writer.bytes(14, reference);
+            }
+        }
+        writer
+            .bytes(15, self.target)
+            .number(16, self.device)
+            .number(17, self.link_group);
+        for (name, value) in &self.attributes {
+            writer.record(18, |record| {
+                record.required_bytes(1, name).bytes(2, value);
+            });
+        }
+        writer
+            .number(19, self.flags.into())
+            .number(20, self.status)
+            .unknown(&self.unknown);
+    }
+
+    fn decode(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let mut kind = None;
+        let mut entry = Self::new(EntryKind::File, &[]);
+        for field in Fields::new(bytes, WHAT) {
+            let field = field?;
+            match field.number {
+                1 => kind = Some(EntryKind::from_number(field.number_value()?)?),
+                2 => entry.name = field.bytes()?,
+                3 => entry.mode = field.small()?,
+                4 => entry.uid = field.small()?,
+                5 => entry.gid = field.small()?,
+                6 => entry.mtime.seconds = field.signed()?,
+                7 => entry.mtime.nanos = field.small()?,
+                8 => entry.ctime.seconds = field.signed()?,
+                9 => entry.ctime.nanos = field.small()?,
+                10 => entry.inode = field.number_value()?,
+                12 => entry.size = field.number_value()?,
+                13 => entry.content = Content::Chunk(ChunkId(field.array()?)),
+                14 => entry.content = Content::Stream(field.bytes()?),
+                15 => entry.target = field.bytes()?,
+                16 => entry.device = field.number_value()?,
+                17 => entry.link_group = field.number_value()?,
+                18 => entry.attributes.push(decode_attribute(field.bytes()?)?),
+                19 => entry.flags = field.small()?,
+                20 => entry.status = field.number_value()?,
+                _ => field.unknown(&mut entry.unknown)?,
+            }
+        }
+        entry.kind = kind.ok_or(FormatError::Truncated(WHAT))?;
+        if !name_allowed(entry.name) {
+            return Err(FormatError::Invalid(
+                "a tree holds a name that no file may have",
+            ));
+        }
+        if entry.mode > 0o7777
+            || entry.mtime.nanos >= 1_000_000_000
+            || entry.ctime.nanos >= 1_000_000_000
+        {
+            return Err(FormatError::Invalid(
+                "a tree's entry has numbers that no file may have",
+            ));
+        }
+        Ok(entry)
+    }
+}
+
+fn decode_attribute(bytes: &[u8]) -> Result<(&[u8], &[u8]), FormatError> {
+    let (mut name, mut value, mut unknown): (&[u8], &[u8], _) = (&[], &[], Unknown::default());
+    for field in Fields::new(bytes, "an extended attribute") {
+        let field = field?;
+        match field.number {
+            1 => name = field.bytes()?,
+            2 => value = field.bytes()?,
+            _ => field.unknown(&mut unknown)?,
+        }
+    }
+    Ok((name, value))
+}
+
+/// True for a name that an entry may have.
+#[must_use]
+pub fn name_allowed(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_MAX
+        && name != b"."
+        && name != b".."
+        && !name.contains(&b'/')
+        && !name.contains(&0)
+}
+
+/// Appends an entry to a tree; the caller keeps the order of names.
+pub fn put_entry(tree: &mut Vec<u8>, entry: &Entry<'_>, scratch: &mut Vec<u8>) {
+    debug_assert!(
+        name_allowed(entry.name),
+        "names are checked when they are read from the file system"
+    );
+    scratch.clear();
+    entry.put(scratch);
+    put_varint(tree, scratch.len() as u64);
+    tree.extend_from_slice(scratch);
+}
+
+/// The entries of a tree, whose names must go up.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    input: Input<'a>,
+    last: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    /// Starts reading `tree`.
+    #[must_use]
+    pub fn new(tree: &'a [u8]) -> Self {
+        Self {
+            input: Input::new(tree, "a tree"),
+            last: &[],
+        }
+    }
+
+    fn entry(&mut self) -> Result<Entry<'a>, FormatError> {
+        let entry = Entry::decode(self.input.block()?)?;
+        if entry.name <= self.last {
+            return Err(FormatError::Invalid("a tree's names are not in order"));
+        }
+        self.last = entry.name;
+        Ok(entry)
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<Entry<'a>, FormatError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.input.is_empty() {
+            return None;
+        }
+        let entry = self.entry();
+        if entry.is_err() {
+            self.input = Input::new(&[], "a tree");
+        }
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn full(name: &[u8]) -> Entry<'_> {
+        Entry {
+            mode: 0o4755,
+            uid: 1000,
+            gid: 4_294_967_294,
+            mtime: EntryTime {
+                seconds: -5,
+                nanos: 999_999_999,
+            },
+            ctime: EntryTime {
+                seconds: 9_223_372_036,
+                nanos: 1,
+            },
+            inode: u64::MAX,
+            size: 123,
+            content: Content::Chunk(ChunkId([7; 16])),
+            target: b"../x",
+            device: 8 << 32 | 1,
+            link_group: 5,
+            attributes: vec![(b"user.a", b""), (b"user.b", &[0; 70_000])],
+            flags: 0x10,
+            status: status::CHANGED | status::SECRET,
+            ..Entry::new(EntryKind::File, name)
+        }
+    }
+
+    #[test]
+    fn entries_come_back_as_they_went_in() {
+        let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+        let entries = [
+            Entry::new(EntryKind::Folder, b"\xff\n"),
+            full(b"\xff\xfe"),
+            Entry {
+                content: Content::Stream(b"ref"),
+                ..full(b"\xff\xff")
+            },
+        ];
+        entries
+            .iter()
+            .for_each(|entry| put_entry(&mut tree, entry, &mut scratch));
+        assert_eq!(
+            Entries::new(&tree).collect::<Result<Vec<_>, _>>().unwrap(),
+            entries
+        );
+    }
+
+    #[test]
+    fn hostile_names_and_orders_are_refused() {
+        for names in [
+            [b"..".as_slice(), b"x"],
+            [b".", b"x"],
+            [b"a/b", b"x"],
+            [b"a\0", b"x"],
+            [b"b", b"a"],
+            [b"a", b"a"],
+        ] {
+            let mut tree = Vec::new();
+            for name in names {
+                let mut record = Vec::new();
+                Entry::new(EntryKind::File, name).put(&mut record);
+                put_varint(&mut tree, record.len() as u64);
+                tree.extend_from_slice(&record);
+            }
+            assert!(Entries::new(&tree).any(|entry| entry.is_err()), "{names:?}");
+        }
+        assert!(!name_allowed(&[b'x'; NAME_MAX + 1]) && !name_allowed(b""));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            Entries::new(&bytes).for_each(drop);
+        }
+    }
+}
