@@ -1,0 +1,307 @@
+//! Child programs of PostgreSQL: started with an environment that holds nothing but what we say, watched to their end.
+//!
+//! A program succeeds only when it exits with 0; what it wrote to standard error is kept (bounded) and quoted when it
+//! failed. Invariant: no password is ever an argument, and no child outlives the value that stands for it.
+
+use std::{
+    fmt,
+    io::{self, Read},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    thread::JoinHandle,
+};
+
+use crate::settings::Settings;
+
+/// How much of a child's standard error is kept: the end of it.
+const STDERR_LEN_BYTES_MAX: usize = 64 << 10;
+
+/// How many of its last lines an error quotes.
+const LINES_QUOTED: usize = 5;
+
+/// A program that could not be started, or did not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// It could not be started.
+    #[error("cannot start {}", program.display())]
+    Start {
+        /// The program's path.
+        program: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading from it, writing to it or waiting for it failed.
+    #[error("lost contact with {program}")]
+    Contact {
+        /// The program's name.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended with another exit code than 0, or by a signal.
+    #[error("{program} ended with {ended}{}", quoted(stderr))]
+    Failed {
+        /// The program's name.
+        program: String,
+        /// How it ended.
+        ended: Ended,
+        /// What it wrote to standard error, the last 64 KiB of it.
+        stderr: String,
+    },
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => unreachable!("a process that was waited for has a code or a signal"),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(formatter, "exit code {code}"),
+            Self::Signal(number) => {
+                let name = match number {
+                    1 => " (SIGHUP)",
+                    2 => " (SIGINT)",
+                    6 => " (SIGABRT)",
+                    9 => " (SIGKILL)",
+                    11 => " (SIGSEGV)",
+                    13 => " (SIGPIPE)",
+                    15 => " (SIGTERM)",
+                    _ => "",
+                };
+                write!(formatter, "signal {number}{name}")
+            }
+        }
+    }
+}
+
+fn quoted(stderr: &str) -> String {
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let last = &lines[lines.len().saturating_sub(LINES_QUOTED)..];
+    if last.is_empty() {
+        " and no message".to_owned()
+    } else {
+        format!(": {}", last.join(" / "))
+    }
+}
+
+/// A command whose environment holds the settings and nothing of ours.
+///
+/// `HOME` leads nowhere, so that libpq finds no password, service or certificate file that the settings do not name;
+/// messages are in English, so that they can be searched for.
+pub(crate) fn command(program: &Path, settings: Option<&Settings>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC")
+        .stdin(Stdio::null())
+        .current_dir("/");
+    if let Some(settings) = settings {
+        command.envs(settings.environment());
+    }
+    command
+}
+
+/// A running child together with the thread that reads its standard error.
+///
+/// Dropping it kills the child, by its handle alone, and waits for both.
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    /// Starts `command`, whose standard error is taken over.
+    pub(crate) fn start(mut command: Command) -> Result<Self, ProgramError> {
+        let program = PathBuf::from(command.get_program());
+        let mut child =
+            command
+                .stderr(Stdio::piped())
+                .spawn()
+                .map_err(|source| ProgramError::Start {
+                    program: program.clone(),
+                    source,
+                })?;
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        Ok(Self {
+            name: program
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            child,
+            stderr: Some(std::thread::spawn(move || read_tail(stderr))),
+        })
+    }
+
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for the end; `Ok` holds what was written to standard error by a program that exited with 0.
+    pub(crate) fn wait(&mut self) -> Result<String, ProgramError> {
+        let status = self.child.wait().map_err(|source| self.contact(source))?;
+        let stderr = self.join();
+        match Ended::from(status) {
+            Ended::Code(0) => Ok(stderr),
+            ended => Err(ProgramError::Failed {
+                program: self.name.clone(),
+                ended,
+                stderr,
+            }),
+        }
+    }
+
+    /// Ends the child now, whatever it is doing.
+    pub(crate) fn kill(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.join();
+    }
+
+    pub(crate) fn contact(&self, source: io::Error) -> ProgramError {
+        ProgramError::Contact {
+            program: self.name.clone(),
+            source,
+        }
+    }
+
+    fn join(&mut self) -> String {
+        let bytes = self
+            .stderr
+            .take()
+            .map(|thread| {
+                thread
+                    .join()
+                    .expect("the reader of standard error does not panic")
+            })
+            .unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs `command` to its end and gives what it wrote to standard output and standard error.
+pub(crate) fn output(mut command: Command) -> Result<(Vec<u8>, String), ProgramError> {
+    command.stdout(Stdio::piped());
+    let mut running = Running::start(command)?;
+    let mut stdout = running
+        .child()
+        .stdout
+        .take()
+        .expect("standard output is a pipe");
+    let mut bytes = Vec::new();
+    stdout
+        .read_to_end(&mut bytes)
+        .map_err(|source| running.contact(source))?;
+    let stderr = running.wait()?;
+    Ok((bytes, stderr))
+}
+
+/// Reads to the end and keeps the last [`STDERR_LEN_BYTES_MAX`] bytes.
+fn read_tail(mut stderr: ChildStderr) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 8 << 10];
+    loop {
+        match stderr.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                kept.extend_from_slice(&buffer[..count]);
+                let excess = kept.len().saturating_sub(STDERR_LEN_BYTES_MAX);
+                kept.drain(..excess);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = command(Path::new("/bin/sh"), None);
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn success_is_exit_code_0_and_nothing_else() {
+        let (stdout, stderr) = output(shell("echo out; echo err >&2")).unwrap();
+        assert_eq!(stdout, b"out\n");
+        assert_eq!(stderr, "err\n");
+        let error = output(shell(
+            "echo full output; echo first >&2; echo last >&2; exit 3",
+        ))
+        .unwrap_err();
+        assert_eq!(error.to_string(), "sh ended with exit code 3: first / last");
+        let error = output(shell("kill -9 $$")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sh ended with signal 9 (SIGKILL) and no message"
+        );
+        let error = output(command(Path::new("/no/such/program"), None)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot start /no/such/program");
+    }
+
+    #[test]
+    fn standard_error_is_bounded_and_its_end_is_kept() {
+        let script = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789 >&2; i=$((i+1)); done; echo the end >&2; exit 1";
+        let Err(ProgramError::Failed { stderr, .. }) = output(shell(script)) else {
+            panic!("the script fails");
+        };
+        assert_eq!(stderr.len(), STDERR_LEN_BYTES_MAX);
+        assert!(stderr.ends_with("the end\n"));
+    }
+
+    #[test]
+    fn the_environment_holds_the_settings_and_nothing_of_ours() {
+        let settings = Settings::over_socket(Path::new("/run/pg"), 6000, "ann", "shop");
+        let mut command = command(Path::new("/usr/bin/env"), Some(&settings));
+        command.stdout(Stdio::piped());
+        let (stdout, _) = output(command).unwrap();
+        let text = String::from_utf8(stdout).unwrap();
+        let mut names: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_once('=').map(|(name, _)| name))
+            .filter(|name| !name.starts_with("PG"))
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, ["HOME", "LC_ALL", "TZ"]);
+        assert!(text.contains("PGHOST=/run/pg\n"));
+        assert!(text.contains("PGDATABASE=shop\n"));
+    }
+}

@@ -1,0 +1,346 @@
+//! One session with a server: connected as the settings say, set up as `pg_dump` sets up its own.
+//!
+//! The crate's public calls are synchronous; a [`Connection`] carries the runtime's handle and blocks on it, so it
+//! must not be used from a thread that drives the runtime. Everything is asked by the simple query protocol: results
+//! are text, nothing is prepared, and a statement that must not take a snapshot takes none.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+use tokio_postgres::{SimpleQueryMessage, config, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{
+    settings::{ChannelBinding, Host, Settings},
+    tls::{self, TlsError, TlsMode},
+};
+
+/// What `pg_dump` sets in its own session, and why:
+/// names mean what the catalog says (`search_path`), values come out the same everywhere (`DateStyle`,
+/// `IntervalStyle`, `extra_float_digits`), row-level security is an error rather than a silent filter
+/// (`row_security`), and no limit that an administrator set for the app ends a long read.
+/// The last two exist only in newer versions; the second keeps an owner from having his view's code run by us.
+const SESSION: &str = "\
+SET search_path = '';
+SET standard_conforming_strings = on;
+SET client_encoding = 'UTF8';
+SET DateStyle = ISO;
+SET IntervalStyle = postgres;
+SET extra_float_digits = 3;
+SET synchronize_seqscans = off;
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET row_security = off;
+SELECT pg_catalog.set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE 'view, foreign-table' END, false)
+  FROM pg_catalog.pg_settings WHERE name IN ('transaction_timeout', 'restrict_nonsystem_relation_kind')";
+
+/// A row of a simple query: every value as text, `None` for NULL.
+pub(crate) type Row = Vec<Option<String>>;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The files of the TLS policy cannot be used.
+    #[error("cannot connect to {target}")]
+    Tls {
+        /// The server, without the password.
+        target: String,
+        /// What is wrong with them.
+        #[source]
+        source: TlsError,
+    },
+    /// The server was not reached, or what answered is not the server that was asked for.
+    #[error("cannot connect to {target}")]
+    Unreachable {
+        /// The server, without the password.
+        target: String,
+        /// What was met.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Nobody answered in time.
+    #[error("cannot connect to {target}: no answer within {} s", timeout.as_secs())]
+    Timeout {
+        /// The server, without the password.
+        target: String,
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// The server wants a password and none is at hand.
+    #[error(
+        "{target} wants a password, and neither the connection string, PGPASSWORD nor the password file has one"
+    )]
+    NoPassword {
+        /// The server, without the password.
+        target: String,
+    },
+    /// The server refused us.
+    #[error("{target} refused the connection")]
+    Refused {
+        /// The server, without the password.
+        target: String,
+        /// The server's words.
+        #[source]
+        source: QueryError,
+    },
+}
+
+/// A statement that failed, in the server's words.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}: {message}")]
+#[non_exhaustive]
+pub struct QueryError {
+    /// What it was to do: "read the list of tables".
+    pub what: String,
+    /// The server's message, or what became of the connection.
+    pub message: String,
+    /// The five letters of the SQL standard, when the server answered.
+    pub sqlstate: Option<String>,
+}
+
+impl QueryError {
+    pub(crate) fn new(what: impl Into<String>, error: &tokio_postgres::Error) -> Self {
+        let message = match error.as_db_error() {
+            Some(answer) => {
+                let mut message = answer.message().to_owned();
+                for more in [answer.detail(), answer.hint()].into_iter().flatten() {
+                    message.push_str("; ");
+                    message.push_str(more);
+                }
+                message
+            }
+            None => match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            },
+        };
+        Self {
+            what: what.into(),
+            message,
+            sqlstate: error.code().map(|state| state.code().to_owned()),
+        }
+    }
+
+    /// An answer of a shape that no PostgreSQL gives.
+    pub(crate) fn shape(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            message: "the server's answer has an unexpected form".to_owned(),
+            sqlstate: None,
+        }
+    }
+
+    pub(crate) fn is(&self, state: &SqlState) -> bool {
+        self.sqlstate.as_deref() == Some(state.code())
+    }
+}
+
+/// A live session.
+///
+/// Dropping it closes the session; the server then rolls back what was open.
+pub struct Connection {
+    client: Arc<tokio_postgres::Client>,
+    handle: Handle,
+    settings: Settings,
+}
+
+impl Connection {
+    /// Connects and sets the session up. `handle` belongs to a multi-threaded runtime with I/O and time enabled.
+    pub fn open(settings: &Settings, handle: &Handle) -> Result<Self, ConnectError> {
+        let (client, settled) = handle.block_on(async {
+            tokio::time::timeout(settings.connect_timeout, connect(settings))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(ConnectError::Timeout {
+                        target: settings.display(),
+                        timeout: settings.connect_timeout,
+                    })
+                })
+        })?;
+        let connection = Self {
+            client: Arc::new(client),
+            handle: handle.clone(),
+            settings: settled,
+        };
+        connection
+            .execute("set up the session", SESSION)
+            .map_err(|source| ConnectError::Refused {
+                target: settings.display(),
+                source,
+            })?;
+        Ok(connection)
+    }
+
+    /// The settings as they were settled: `allow` and `prefer` have become `disable` or `require`, so that whoever
+    /// connects next by them connects in the same way.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(crate) fn client(&self) -> &Arc<tokio_postgres::Client> {
+        &self.client
+    }
+
+    /// Runs statements without a result. `what` completes "cannot …".
+    pub(crate) fn execute(&self, what: &str, sql: &str) -> Result<(), QueryError> {
+        self.handle
+            .block_on(self.client.batch_execute(sql))
+            .map_err(|error| QueryError::new(what, &error))
+    }
+
+    /// All rows of a query. `what` completes "cannot …".
+    pub(crate) fn rows(&self, what: &str, sql: &str) -> Result<Vec<Row>, QueryError> {
+        let messages = self
+            .handle
+            .block_on(self.client.simple_query(sql))
+            .map_err(|error| QueryError::new(what, &error))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(
+                    (0..row.len())
+                        .map(|column| row.get(column).map(ToOwned::to_owned))
+                        .collect(),
+                ),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The one row of a query that has exactly one.
+    pub(crate) fn row(&self, what: &str, sql: &str) -> Result<Row, QueryError> {
+        let mut rows = self.rows(what, sql)?;
+        match (rows.pop(), rows.is_empty()) {
+            (Some(row), true) => Ok(row),
+            _ => Err(QueryError::shape(what)),
+        }
+    }
+}
+
+/// One way of connecting that the mode allows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Plain,
+    Encrypted,
+}
+
+fn attempts(mode: TlsMode) -> &'static [Attempt] {
+    match mode {
+        TlsMode::Disable => &[Attempt::Plain],
+        TlsMode::Allow => &[Attempt::Plain, Attempt::Encrypted],
+        TlsMode::Prefer => &[Attempt::Encrypted, Attempt::Plain],
+        TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => &[Attempt::Encrypted],
+    }
+}
+
+/// Whether the other way may work where this one did not: the server does not speak TLS or shows a certificate we
+/// refuse, or its `pg_hba.conf` has no line for this way. A wrong password is not sent again.
+fn worth_another_way(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(state) => *state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        None => !is_missing_password(error),
+    }
+}
+
+/// tokio-postgres has no kind for this; the text of its source is all there is.
+fn is_missing_password(error: &tokio_postgres::Error) -> bool {
+    error
+        .source()
+        .is_some_and(|source| source.to_string() == "password missing")
+}
+
+async fn connect(settings: &Settings) -> Result<(tokio_postgres::Client, Settings), ConnectError> {
+    let target = settings.display();
+    let tls = tls::client_config(&settings.tls).map_err(|source| ConnectError::Tls {
+        target: target.clone(),
+        source,
+    })?;
+    let connector = MakeRustlsConnect::new(tls);
+    let ways = attempts(settings.tls.mode);
+    for (at, attempt) in ways.iter().enumerate() {
+        let mut settled = settings.clone();
+        let mode = match attempt {
+            Attempt::Plain => {
+                settled.tls.mode = TlsMode::Disable;
+                config::SslMode::Disable
+            }
+            Attempt::Encrypted => {
+                if !settled.tls.mode.verifies() {
+                    settled.tls.mode = TlsMode::Require;
+                }
+                config::SslMode::Require
+            }
+        };
+        match client_settings(settings, mode)
+            .connect(connector.clone())
+            .await
+        {
+            Ok((client, driver)) => {
+                // The driver ends by itself when the client is dropped or the server goes; what ended it is seen by
+                // the next query.
+                tokio::spawn(driver);
+                return Ok((client, settled));
+            }
+            Err(error) if at + 1 < ways.len() && worth_another_way(&error) => {}
+            Err(error) => return Err(describe(target, error)),
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+fn describe(target: String, error: tokio_postgres::Error) -> ConnectError {
+    if is_missing_password(&error) {
+        return ConnectError::NoPassword { target };
+    }
+    if error.as_db_error().is_some() {
+        let source = QueryError::new("log in", &error);
+        return ConnectError::Refused { target, source };
+    }
+    ConnectError::Unreachable {
+        target,
+        source: Box::new(error),
+    }
+}
+
+fn client_settings(settings: &Settings, mode: config::SslMode) -> tokio_postgres::Config {
+    let mut client = tokio_postgres::Config::new();
+    match &settings.host {
+        Host::Socket(folder) => client.host_path(folder),
+        Host::Tcp(name) => client.host(name),
+    };
+    if let Some(address) = settings.address {
+        client.hostaddr(address);
+    }
+    if let Some(password) = &settings.password {
+        client.password(password.as_bytes());
+    }
+    if let Some(options) = &settings.options {
+        client.options(options);
+    }
+    if let Some(timeout) = settings.keepalives.user_timeout {
+        client.tcp_user_timeout(timeout);
+    }
+    client
+        .port(settings.port)
+        .user(&settings.user)
+        .dbname(&settings.database)
+        .application_name(&settings.application_name)
+        .ssl_mode(mode)
+        .channel_binding(match settings.channel_binding {
+            ChannelBinding::Disable => config::ChannelBinding::Disable,
+            ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+            ChannelBinding::Require => config::ChannelBinding::Require,
+        })
+        .connect_timeout(settings.connect_timeout)
+        .keepalives(settings.keepalives.enabled)
+        .keepalives_idle(settings.keepalives.idle)
+        .keepalives_interval(settings.keepalives.interval)
+        .keepalives_retries(settings.keepalives.count);
+    client
+}
