@@ -6,6 +6,22 @@
 //! decorators ([`RetryStore`], [`RecordingStore`] and, for tests, `FaultyStore`) add one behaviour
 //! each to any store.
 //!
+//! ```
+//! use lifeboat_store::{Body, ErrorKind, MemoryStore, ObjectName, Store};
+//!
+//! let store = MemoryStore::new();
+//! let name: ObjectName = "packs/d/0f".parse()?;
+//! store.put_new(&name, Body::Bytes(b"sealed bytes"))?;
+//!
+//! let mut part = [0; 5];
+//! store.get_range(&name, 7, &mut part)?;
+//! assert_eq!(&part, b"bytes");
+//!
+//! let again = store.put_new(&name, Body::Bytes(b"other bytes")).unwrap_err();
+//! assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The modules stand in dependency order: each uses only those above it.
 
 mod error;

@@ -11,18 +11,22 @@
 //! **Invariant:** what has an object's name was flushed before it got the name, and a call that
 //! returned `Ok` does not depend on anything that a crash could undo.
 
-mod folders;
-mod objects;
 mod problem;
-mod put;
 mod recent;
+
+mod folders;
+
+mod objects;
+
+mod put;
 mod walk;
 
+use std::fmt;
 use std::fs::{DirBuilder, File};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 
@@ -34,6 +38,7 @@ use crate::temporary;
 use folders::Folders;
 use objects::Objects;
 use problem::Problem;
+use put::Puts;
 
 /// How many calls at once serve a folder best: enough that flushes of several objects share one
 /// commit of the file system's journal, few enough for a single disk.
@@ -43,17 +48,16 @@ const CONNECTIONS: usize = 4;
 ///
 /// The folders are made with mode 0700, the files with 0400. Open handles of recently used folders
 /// and objects are kept, 192 at most; an object that another process deletes is noticed, but its
-/// space is only free when its handle was dropped for a newer one or the store is closed.
+/// space is only free when its handle was dropped for a newer one or the store is closed. A folder
+/// whose last object was deleted stays.
+///
+/// On a network file system, what another machine put or deleted is seen as soon as that file system
+/// shows it: NFS checks with its server whenever a folder or file is opened.
 pub struct LocalStore {
     path: PathBuf,
     folders: Folders,
     objects: Objects,
-    /// The file system that the store's folder lies on.
-    device: u64,
-    /// Whether files without a name are still believed to work here.
-    unnamed_files: AtomicBool,
-    /// Whether this process has looked for temporary files that others left behind.
-    swept: AtomicBool,
+    puts: Puts,
     warnings: Vec<String>,
 }
 
@@ -116,9 +120,7 @@ impl LocalStore {
             ));
         }
         Ok(Self {
-            device: metadata.dev(),
-            unnamed_files: AtomicBool::new(can_name_by_handle(&root)),
-            swept: AtomicBool::new(false),
+            puts: Puts::new(&root, metadata.dev()),
             folders: Folders::new(root),
             objects: Objects::new(),
             path,
@@ -138,15 +140,13 @@ impl LocalStore {
         }
         Ok(None)
     }
-
-    fn believes_in_unnamed_files(&self) -> bool {
-        self.unnamed_files.load(Ordering::Relaxed)
-    }
 }
 
 impl Store for LocalStore {
     fn put_new(&self, name: &ObjectName, body: Body<'_>) -> Result<()> {
-        put::put_new(self, name, body).map_err(|problem| problem.into_error(Operation::Put, name))
+        self.puts
+            .put_new(&self.folders, name, body)
+            .map_err(|problem| problem.into_error(Operation::Put, name))
     }
 
     fn get(&self, name: &ObjectName, max_bytes: u64) -> Result<Vec<u8>> {
@@ -163,12 +163,16 @@ impl Store for LocalStore {
             Error::new(ErrorKind::TooLarge, Operation::Get, name)
                 .with_detail(format!("there is no memory for its {len} bytes"))
         };
-        let len = usize::try_from(len).map_err(|_| no_memory())?;
+        let room = usize::try_from(len).map_err(|_| no_memory())?;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| no_memory())?;
-        bytes.resize(len, 0);
-        file.read_exact_at(&mut bytes, 0)
+        bytes.try_reserve_exact(room).map_err(|_| no_memory())?;
+        (&file)
+            .take(len)
+            .read_to_end(&mut bytes)
             .map_err(|error| failed(error.into()))?;
+        if bytes.len() < room {
+            return Err(Error::new(ErrorKind::Truncated, Operation::Get, name));
+        }
         Ok(bytes)
     }
 
@@ -224,6 +228,15 @@ impl Store for LocalStore {
     }
 }
 
+impl fmt::Debug for LocalStore {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("LocalStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 fn absolute(path: &Path, operation: Operation) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::from_io(error, operation, path))
 }
@@ -244,19 +257,6 @@ fn make_folder(path: &Path) -> std::result::Result<(), Problem> {
     }
     let above = File::open(above)?;
     folders::flush(&OwnedFd::from(above))
-}
-
-/// Whether an open file can be named through `/proc`, which a chroot or container may lack.
-fn can_name_by_handle(root: &OwnedFd) -> bool {
-    let by_path = rustix::fs::stat(path_of_handle(root));
-    let by_handle = rustix::fs::fstat(root);
-    matches!((by_path, by_handle), (Ok(one), Ok(other))
-        if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-}
-
-/// The path under which an open file of this process can be named.
-fn path_of_handle(file: &impl AsRawFd) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 #[cfg(test)]

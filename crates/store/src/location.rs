@@ -56,7 +56,8 @@ impl LocationError {
         match self {
             Self::Empty => "Name a folder, for example /srv/lifeboat/repo.",
             Self::Remote { .. } => {
-                "Name a folder (a mounted network share or disk will do); a path with such a beginning is written ./s3:x."
+                "Name a folder (a mounted disk or network share will do); a path that only looks so is \
+                 written ./s3:x."
             }
             Self::Host => "Write file:/path, or only the path; mount what lies on another host.",
             Self::Tilde => "Write the whole path; a folder whose name is ~ is written ./~.",

@@ -4,8 +4,8 @@
 //! first one's work: a put then finds its own object, a delete finds none. Both are successes, the
 //! put after it has compared the object with its body.
 //!
-//! **Invariant:** a caller cannot tell a call that succeeded at once from one that was repeated,
-//! except by the time it took; and an error that is not transient is passed on at once.
+//! **Invariant:** no call is made twice unless its error was transient, and no repeated put succeeds
+//! unless the store holds the body's bytes.
 
 use std::fmt;
 use std::time::Duration;
@@ -41,6 +41,9 @@ impl Default for RetryPolicy {
 }
 
 /// A store whose calls are repeated while their errors are transient.
+///
+/// A repeated delete that finds nothing counts as done: it cannot be told from one whose first reply
+/// was lost. A list is kept in memory until it is complete.
 pub struct RetryStore<S> {
     inner: S,
     policy: RetryPolicy,

@@ -1,6 +1,6 @@
 //! Points of the contract about lists, and about what a store says of itself.
 
-use super::{Outcome, Point, Room, expect, expect_kind, said, together};
+use super::room::{Outcome, Point, Room, expect, expect_kind, in_parallel, said};
 use crate::error::ErrorKind;
 
 pub(super) const POINTS: [Point; 5] = [
@@ -80,7 +80,7 @@ fn reports_many(room: &Room<'_>) -> Outcome {
     let names: Vec<String> = (0..MANY)
         .map(|number| format!("{:02x}/{number:04}", number % 7))
         .collect();
-    together::in_parallel(room.store.connections(), &names, |name| {
+    in_parallel(room.store.connections(), &names, |name| {
         room.put(name, name.as_bytes())
     })?;
     let listed = room.listed()?;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::{Outcome, Point, Room, expect, expect_kind, pattern, said};
+use super::room::{Outcome, Point, Room, expect, expect_kind, in_parallel, pattern, said};
 use crate::body::Body;
 use crate::error::ErrorKind;
 use crate::name::ObjectName;
@@ -247,7 +247,7 @@ fn keeps_names_apart(room: &Room<'_>) -> Outcome {
     names.push("down/".repeat(longest / "down/".len() - 1) + "x");
     names.sort();
     // Each object holds its own name, so that two that fell together are seen.
-    super::together::in_parallel(room.store.connections(), &names, |name| {
+    in_parallel(room.store.connections(), &names, |name| {
         room.put(name, name.as_bytes())
     })?;
     for name in &names {

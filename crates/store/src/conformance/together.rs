@@ -1,10 +1,12 @@
 //! Points of the contract about calls at the same time.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 
-use super::{Outcome, Point, Room, expect, pattern, said};
+use super::room::{
+    FirstFailure, Outcome, Point, Room, THREADS, expect, in_parallel, pattern, said,
+};
 use crate::body::Body;
 use crate::error::ErrorKind;
 
@@ -24,34 +26,11 @@ pub(super) const POINTS: [Point; 4] = [
     ),
 ];
 
-/// How many callers there are at the same time.
-const THREADS: usize = 8;
-
 /// How often a race is run.
 const ROUNDS: usize = 8;
 
-/// Calls `work` for every item, several at a time, and returns the first failure.
-pub(super) fn in_parallel<T: Sync>(
-    threads: usize,
-    items: &[T],
-    work: impl Fn(&T) -> Outcome + Sync,
-) -> Outcome {
-    let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
-    thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, THREADS) {
-            scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(seen) = work(item) {
-                        keep_first(&failure, seen);
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    outcome(failure)
-}
+/// How many objects there are at any time while objects come and go.
+const PASSING: usize = 3;
 
 fn one_put_wins(room: &Room<'_>) -> Outcome {
     let one_only = room.store.abilities().put_if_absent;
@@ -108,29 +87,32 @@ fn shows_whole_objects(room: &Room<'_>) -> Outcome {
     const LEN: usize = 300_000;
     let bytes = pattern(4, LEN);
     let finished = AtomicBool::new(false);
-    let failure = Mutex::new(None);
+    let failure = FirstFailure::default();
     let name_of = |round: usize| format!("{round}");
+    let all_started = Barrier::new(3);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
+                all_started.wait();
                 while !finished.load(Ordering::Acquire) {
                     for round in 0..ROUNDS {
                         if let Err(seen) = expect_whole_or_missing(room, &name_of(round), &bytes) {
-                            keep_first(&failure, seen);
+                            failure.keep(seen);
                             return;
                         }
                     }
                 }
             });
         }
+        all_started.wait();
         for round in 0..ROUNDS {
             if let Err(seen) = room.put(&name_of(round), &bytes) {
-                keep_first(&failure, seen);
+                failure.keep(seen);
             }
         }
         finished.store(true, Ordering::Release);
     });
-    outcome(failure)
+    failure.outcome()
 }
 
 /// Reads an object in every way while it may be on its way in.
@@ -179,24 +161,22 @@ fn lists_miss_nothing(room: &Room<'_>) -> Outcome {
     for name in &stable {
         room.put(name, b"x")?;
     }
+    for round in 0..PASSING {
+        room.put(&passing(round), b"x")?;
+    }
+    // The coming and going lasts until there were enough lists: a fast store makes no short test.
+    let lists = AtomicUsize::new(0);
     let finished = AtomicBool::new(false);
-    let failure = Mutex::new(None);
+    let failure = FirstFailure::default();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut round = 0;
-            while !finished.load(Ordering::Acquire) {
-                let name = format!("{}/passing-{round}", round % 4);
-                let passed = room
-                    .put(&name, b"x")
-                    .and_then(|()| room.store.delete(&room.name(&name)).map_err(said));
-                if let Err(seen) = passed {
-                    keep_first(&failure, seen);
-                    return;
-                }
-                round += 1;
+            let enough = || lists.load(Ordering::Acquire) >= 2 * ROUNDS;
+            if let Err(seen) = come_and_go(room, enough) {
+                failure.keep(seen);
             }
+            finished.store(true, Ordering::Release);
         });
-        for _ in 0..4 * ROUNDS {
+        while !finished.load(Ordering::Acquire) {
             let complete = room.listed().and_then(|listed| {
                 let kept = listed.into_iter().filter(|name| name.contains("/stable-"));
                 expect(kept.eq(stable.iter().cloned()), || {
@@ -204,25 +184,27 @@ fn lists_miss_nothing(room: &Room<'_>) -> Outcome {
                 })
             });
             if let Err(seen) = complete {
-                keep_first(&failure, seen);
-                break;
+                failure.keep(seen);
             }
+            lists.fetch_add(1, Ordering::Release);
         }
-        finished.store(true, Ordering::Release);
     });
-    outcome(failure)
+    failure.outcome()
 }
 
-fn keep_first(failure: &Mutex<Option<String>>, seen: String) {
-    failure
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get_or_insert(seen);
+/// The name of a passing object.
+fn passing(round: usize) -> String {
+    format!("{}/passing-{round}", round % 4)
 }
 
-fn outcome(failure: Mutex<Option<String>>) -> Outcome {
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        None => Ok(()),
-        Some(seen) => Err(seen),
+/// Puts new passing objects and deletes old ones until it is enough.
+fn come_and_go(room: &Room<'_>, enough: impl Fn() -> bool) -> Outcome {
+    let mut round = PASSING;
+    while round < 4 * ROUNDS || !enough() {
+        room.put(&passing(round), b"x")?;
+        let oldest = room.name(&passing(round - PASSING));
+        room.store.delete(&oldest).map_err(said)?;
+        round += 1;
     }
+    Ok(())
 }

@@ -47,7 +47,7 @@ impl Folders {
         if path.is_empty() {
             return Ok(Arc::clone(&self.root));
         }
-        if let Some(handle) = self.cached(path)? {
+        if let Some(handle) = self.cached(path) {
             return Ok(handle);
         }
         let (above, last) = path.rsplit_once('/').unwrap_or(("", path));
@@ -62,7 +62,7 @@ impl Folders {
             return Ok(Arc::clone(&self.root));
         }
         let known_durable = lock(&self.durable).contains(path);
-        if known_durable && let Some(handle) = self.cached(path)? {
+        if known_durable && let Some(handle) = self.cached(path) {
             return Ok(handle);
         }
         let (above, last) = path.rsplit_once('/').unwrap_or(("", path));
@@ -88,16 +88,16 @@ impl Folders {
         Ok(handle)
     }
 
-    /// A kept handle, unless its folder was removed meanwhile.
-    fn cached(&self, path: &str) -> Result<Option<Arc<OwnedFd>>, Problem> {
-        let Some(handle) = lock(&self.handles).get(path) else {
-            return Ok(None);
-        };
-        if rustix::fs::fstat(&*handle)?.st_nlink == 0 {
-            lock(&self.handles).remove(path);
-            return Ok(None);
+    /// A kept handle, unless its folder was removed meanwhile or its server forgot it.
+    fn cached(&self, path: &str) -> Option<Arc<OwnedFd>> {
+        let handle = lock(&self.handles).get(path)?;
+        match rustix::fs::fstat(&*handle) {
+            Ok(stat) if stat.st_nlink > 0 => Some(handle),
+            _ => {
+                lock(&self.handles).remove(path);
+                None
+            }
         }
-        Ok(Some(handle))
     }
 }
 

@@ -42,13 +42,12 @@ impl Objects {
     ) -> Result<(Arc<File>, u64), Problem> {
         let kept = lock(&self.handles).get(name);
         if let Some(file) = kept {
-            let metadata = file.metadata()?;
-            // Without a name the object was deleted, by whichever process; whether there is another
-            // of that name, the folder tells.
-            if metadata.nlink() > 0 {
-                return Ok((file, metadata.len()));
+            match file.metadata() {
+                Ok(metadata) if metadata.nlink() > 0 => return Ok((file, metadata.len())),
+                // Without a name the object was deleted, by whichever process; and a handle that a
+                // server forgot is of no more use. What there is now, the folder tells.
+                _ => self.forget(name),
             }
-            self.forget(name);
         }
         let (file, len) = open(folders, name)?;
         let file = Arc::new(file);

@@ -9,16 +9,17 @@
 //! file is given up with it.
 
 use std::fs::{File, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::folders::flush;
+use super::folders::{Folders, flush};
+use super::objects::expect_object;
 use super::problem::Problem;
-use super::{LocalStore, objects, path_of_handle};
 use crate::body::Body;
 use crate::name::ObjectName;
 use crate::temporary;
@@ -36,73 +37,132 @@ const CANNOT_LINK: [Errno; 6] = [
     Errno::MLINK,
 ];
 
-/// Puts a new object; see [`Store::put_new`](crate::Store::put_new).
-pub(super) fn put_new(
-    store: &LocalStore,
-    name: &ObjectName,
-    body: Body<'_>,
-) -> Result<(), Problem> {
-    let (folder_path, last) = name.split();
-    let folder = store.folders.make(folder_path)?;
-    let named = match objects::expect_object(&folder, last) {
-        // Found here, it costs no writing; a race is decided when the name is given.
-        Ok(()) => Err(Errno::EXIST.into()),
-        Err(problem) if problem.is_not_found() => write_and_name(store, &folder, last, body),
-        Err(problem) => Err(problem),
-    };
-    match named {
-        Ok(()) => flush(&folder).inspect_err(|_| {
-            // The name may be lost in a crash, so it must not be found by a later put either. That
-            // this may fail as well is no second error: it is unknown what the disk holds.
-            let _ = rustix::fs::unlinkat(&folder, last, AtFlags::empty());
-        }),
-        Err(problem) if problem.has_errno(&[Errno::EXIST]) => {
-            // The object may be another writer's, who has not come to this flush yet; but whoever is
-            // told that it exists relies on it.
-            flush(&folder)?;
-            Err(problem)
+/// How new objects come into one store.
+pub(super) struct Puts {
+    /// The file system that the store's folder lies on.
+    device: u64,
+    /// Whether files without a name are still believed to work here.
+    pub(super) unnamed_files: AtomicBool,
+    /// Whether this process has looked for temporary files that others left behind.
+    swept: AtomicBool,
+}
+
+impl Puts {
+    /// `root` is the store's own folder, on the file system `device`.
+    pub(super) fn new(root: &OwnedFd, device: u64) -> Self {
+        Self {
+            device,
+            unnamed_files: AtomicBool::new(can_name_by_handle(root)),
+            swept: AtomicBool::new(false),
         }
-        Err(problem) => Err(problem),
+    }
+
+    /// Puts a new object; see [`Store::put_new`](crate::Store::put_new).
+    pub(super) fn put_new(
+        &self,
+        folders: &Folders,
+        name: &ObjectName,
+        body: Body<'_>,
+    ) -> Result<(), Problem> {
+        let (folder_path, last) = name.split();
+        let folder = folders.make(folder_path)?;
+        let named = match expect_object(&folder, last) {
+            // Found here, it costs no writing; a race is decided when the name is given.
+            Ok(()) => Err(Errno::EXIST.into()),
+            Err(problem) if problem.is_not_found() => {
+                self.write_and_name(folders, &folder, last, body)
+            }
+            Err(problem) => Err(problem),
+        };
+        match named {
+            Ok(()) => flush(&folder).inspect_err(|_| {
+                // The name may be lost in a crash, so it must not be found by a later put either.
+                // That this may fail as well is no second error: it is unknown what the disk holds.
+                let _ = rustix::fs::unlinkat(&folder, last, AtFlags::empty());
+            }),
+            Err(problem) if problem.has_errno(&[Errno::EXIST]) => {
+                // The object may be another writer's, who has not come to this flush yet; but
+                // whoever is told that it exists relies on it.
+                flush(&folder)?;
+                Err(problem)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    fn write_and_name(
+        &self,
+        folders: &Folders,
+        folder: &OwnedFd,
+        last: &str,
+        body: Body<'_>,
+    ) -> Result<(), Problem> {
+        if self.unnamed_files.load(Ordering::Relaxed) {
+            if let Body::File { file, len } = body
+                && self.is_spool(file, len)?
+            {
+                seal(file, len)?;
+                match link_unnamed(file, folder, last) {
+                    Err(problem) if problem.has_errno(&CANNOT_LINK) => {}
+                    linked => return linked,
+                }
+            }
+            if let Some(file) = temporary::unnamed(folder)? {
+                write(&file, body)?;
+                match link_unnamed(&file, folder, last) {
+                    Err(problem) if problem.has_errno(&CANNOT_LINK) => {}
+                    linked => return linked,
+                }
+            }
+            self.unnamed_files.store(false, Ordering::Relaxed);
+        }
+        self.write_named(folders, folder, last, body)
+    }
+
+    /// Whether a file has no name and lies on the store's file system, so that it can get one there.
+    ///
+    /// A file that has a name belongs to somebody, who may go on writing to it: it is copied.
+    fn is_spool(&self, file: &File, len: u64) -> Result<bool, Problem> {
+        let metadata = file.metadata()?;
+        Ok(metadata.is_file()
+            && metadata.nlink() == 0
+            && metadata.dev() == self.device
+            && metadata.len() == len)
+    }
+
+    fn write_named(
+        &self,
+        folders: &Folders,
+        folder: &OwnedFd,
+        last: &str,
+        body: Body<'_>,
+    ) -> Result<(), Problem> {
+        let room = folders.make(temporary::FOLDER)?;
+        let (file, name) = temporary::named(&*room)?;
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            // What is left behind wastes space and does no harm; a put does not fail because of it.
+            let _ = temporary::sweep(&*room, &file);
+        }
+        let named = write(&file, body).and_then(|()| give_name(&file, &room, &name, folder, last));
+        if named.is_err() {
+            // The sweep takes what this could not.
+            let _ = rustix::fs::unlinkat(&*room, &name, AtFlags::empty());
+        }
+        named
     }
 }
 
-fn write_and_name(
-    store: &LocalStore,
-    folder: &OwnedFd,
-    last: &str,
-    body: Body<'_>,
-) -> Result<(), Problem> {
-    if store.believes_in_unnamed_files() {
-        if let Body::File { file, len } = body
-            && is_spool_of(store, file, len)?
-        {
-            seal(file, len)?;
-            match link_unnamed(file, folder, last) {
-                Err(problem) if problem.has_errno(&CANNOT_LINK) => {}
-                linked => return linked,
-            }
-        }
-        if let Some(file) = temporary::unnamed(folder)? {
-            write(&file, body)?;
-            match link_unnamed(&file, folder, last) {
-                Err(problem) if problem.has_errno(&CANNOT_LINK) => {}
-                linked => return linked,
-            }
-        }
-        store.unnamed_files.store(false, Ordering::Relaxed);
-    }
-    write_named(store, folder, last, body)
+/// Whether an open file can be named through `/proc`, which a chroot or container may lack.
+fn can_name_by_handle(root: &OwnedFd) -> bool {
+    let by_path = rustix::fs::stat(path_of_handle(root));
+    let by_handle = rustix::fs::fstat(root);
+    matches!((by_path, by_handle), (Ok(one), Ok(other))
+        if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// Whether a file has no name and lies on the store's file system, so that it can get one there.
-///
-/// A file that has a name belongs to somebody, who may go on writing to it: it is copied.
-fn is_spool_of(store: &LocalStore, file: &File, len: u64) -> Result<bool, Problem> {
-    let metadata = file.metadata()?;
-    Ok(metadata.is_file()
-        && metadata.nlink() == 0
-        && metadata.dev() == store.device
-        && metadata.len() == len)
+/// The path under which an open file of this process can be named.
+fn path_of_handle(file: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 fn link_unnamed(file: &File, folder: &OwnedFd, last: &str) -> Result<(), Problem> {
@@ -114,26 +174,6 @@ fn link_unnamed(file: &File, folder: &OwnedFd, last: &str) -> Result<(), Problem
         AtFlags::SYMLINK_FOLLOW,
     )?;
     Ok(())
-}
-
-fn write_named(
-    store: &LocalStore,
-    folder: &OwnedFd,
-    last: &str,
-    body: Body<'_>,
-) -> Result<(), Problem> {
-    let room = store.folders.make(temporary::FOLDER)?;
-    let (file, name) = temporary::named(&*room)?;
-    if !store.swept.swap(true, Ordering::Relaxed) {
-        // What is left behind wastes space and does no harm; a put does not fail because of it.
-        let _ = temporary::sweep(&*room, &file);
-    }
-    let named = write(&file, body).and_then(|()| give_name(&file, &room, &name, folder, last));
-    if named.is_err() {
-        // The sweep takes what this could not.
-        let _ = rustix::fs::unlinkat(&*room, &name, AtFlags::empty());
-    }
-    named
 }
 
 /// Moves a file to a name that must be free.

@@ -6,9 +6,11 @@ use crate::spool::spool;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 mod children;
+mod model;
 
 fn name(text: &str) -> ObjectName {
     ObjectName::new(text).unwrap()
@@ -23,7 +25,7 @@ fn new_store() -> (tempfile::TempDir, LocalStore) {
 /// A store that believes that its file system has no files without a name.
 fn store_with_named_files() -> (tempfile::TempDir, LocalStore) {
     let (folder, store) = new_store();
-    store.unnamed_files.store(false, Ordering::Relaxed);
+    store.puts.unnamed_files.store(false, Ordering::Relaxed);
     (folder, store)
 }
 
@@ -61,7 +63,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 fn a_file_system_without_unnamed_files_will_do() {
     let (folder, store) = store_with_named_files();
     assert_eq!(conformance(&store, &mut |_, _| {}), []);
-    assert!(!store.believes_in_unnamed_files());
+    assert!(!store.puts.unnamed_files.load(Ordering::Relaxed));
     assert!(names_in(&folder.path().join(temporary::FOLDER)).is_empty());
 }
 
@@ -213,6 +215,28 @@ fn a_link_in_the_place_of_a_folder_is_never_followed() {
         assert!(error.to_string().contains("symbolic link"), "{error}");
     }
     assert_eq!(names_in(outside.path()), ["x"]);
+}
+
+#[test]
+fn a_list_that_meets_something_else_than_objects_is_an_error() {
+    for kind in ["link", "fifo", "socket"] {
+        let (folder, store) = new_store();
+        put(&store, "packs/a", b"1").unwrap();
+        let place = folder.path().join("packs/b");
+        match kind {
+            "link" => symlink("a", &place).unwrap(),
+            "fifo" => assert!(
+                Command::new("mkfifo")
+                    .arg(&place)
+                    .status()
+                    .unwrap()
+                    .success()
+            ),
+            _ => drop(std::os::unix::net::UnixListener::bind(&place).unwrap()),
+        }
+        let error = store.list("", &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("in its place"), "{error}");
+    }
 }
 
 #[test]
@@ -396,7 +420,7 @@ fn a_store_is_created_in_a_new_or_empty_folder_only() {
     std::fs::create_dir(new.join("lost+found")).unwrap();
     let store = LocalStore::create(&new).unwrap();
     put(&store, "lifeboat", b"x").unwrap();
-    let taken = LocalStore::create(&new).err().unwrap();
+    let taken = LocalStore::create(&new).unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
     assert!(taken.to_string().contains("lifeboat"), "{taken}");
 

@@ -71,7 +71,7 @@ fn expect_a_full_store_to_stay_sound(folder: &Path, object: &[u8]) {
     for named in [false, true] {
         let store = LocalStore::open(folder).unwrap();
         if named {
-            store.unnamed_files.store(false, Ordering::Relaxed);
+            store.puts.unnamed_files.store(false, Ordering::Relaxed);
         }
         put(&store, "small", b"fits").unwrap();
         let mut fitting = 0;
@@ -180,7 +180,7 @@ fn a_kill_at_any_moment_leaves_whole_objects_only() {
         let store = LocalStore::open(&folder).unwrap();
         let first = listed(&store).len();
         if first % 2 == 1 {
-            store.unnamed_files.store(false, Ordering::Relaxed);
+            store.puts.unnamed_files.store(false, Ordering::Relaxed);
         }
         for number in first.. {
             put(
