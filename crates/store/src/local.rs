@@ -33,7 +33,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use crate::body::Body;
 use crate::contract::{Abilities, Listed, Store, folder_of_prefix};
 use crate::error::{Error, ErrorKind, Operation, Result, Subject};
-use crate::name::{ObjectName, is_component};
+use crate::name::ObjectName;
 use crate::temporary;
 use folders::Folders;
 use objects::Objects;
@@ -43,6 +43,9 @@ use put::Puts;
 /// How many calls at once serve a folder best: enough that flushes of several objects share one
 /// commit of the file system's journal, few enough for a single disk.
 const CONNECTIONS: usize = 4;
+
+/// What an empty disk's root holds, by the file system that is on it.
+const ON_EMPTY_DISKS: [&str; 3] = ["lost+found", "System Volume Information", "$RECYCLE.BIN"];
 
 /// Objects as files below a folder.
 ///
@@ -64,9 +67,9 @@ pub struct LocalStore {
 impl LocalStore {
     /// Makes the folder `path`, with those above it, and opens it as an empty store.
     ///
-    /// A folder that exists already is taken when nothing lies in it that could be an object or a
-    /// folder of objects (so that the root of an empty disk with its `lost+found` will do);
-    /// otherwise the error is [`AlreadyExists`](ErrorKind::AlreadyExists).
+    /// A folder that exists already must be empty, but for hidden entries and what lies in the root
+    /// of an empty disk (`lost+found`); otherwise the error is
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists).
     pub fn create(path: &Path) -> Result<Self> {
         let path = absolute(path, Operation::Create)?;
         make_folder(&path)
@@ -128,14 +131,13 @@ impl LocalStore {
         })
     }
 
-    /// The first entry of the store's folder that could be an object or a folder of objects.
+    /// The first entry of the store's folder that somebody put there.
     fn first_entry(&self) -> std::result::Result<Option<String>, Problem> {
         for entry in Dir::read_from(self.folders.root())? {
             let entry = entry?;
-            if let Ok(name) = entry.file_name().to_str()
-                && is_component(name)
-            {
-                return Ok(Some(name.to_owned()));
+            let name = entry.file_name().to_string_lossy();
+            if !name.starts_with('.') && !ON_EMPTY_DISKS.contains(&&*name) {
+                return Ok(Some(name.into_owned()));
             }
         }
         Ok(None)

@@ -423,6 +423,12 @@ fn a_store_is_created_in_a_new_or_empty_folder_only() {
     let taken = LocalStore::create(&new).unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
     assert!(taken.to_string().contains("lifeboat"), "{taken}");
+    let home = parent.path().join("home");
+    std::fs::create_dir_all(home.join("Pictures")).unwrap();
+    assert_eq!(
+        LocalStore::create(&home).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
 
     std::fs::write(parent.path().join("file"), b"x").unwrap();
     for path in ["file", "file/below"] {
