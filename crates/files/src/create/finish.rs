@@ -1,0 +1,81 @@
+//! The end of a restore: folders get their metadata, the storage gets time to take everything in.
+//!
+//! Invariant: a folder gets its metadata after everything below it, since creating an entry changes the folder's time
+//! and a read-only folder takes no entries.
+
+use crate::beneath::open_path;
+use crate::create::apply::{self, Have, Object};
+use crate::create::problem::{Problem, What};
+use crate::create::target::{FolderId, Target};
+use crate::error::Error;
+use crate::metadata::stat_open;
+use rustix::fs::{Mode, fchmod, syncfs};
+use std::collections::HashSet;
+
+impl Target {
+    /// Gives every folder its metadata, deepest first, and returns everything that could not be done.
+    ///
+    /// Until then the folders that the restore created are closed to all but its user: a restore that is given up
+    /// half-way exposes nothing.
+    pub fn finish(self) -> Vec<Problem> {
+        // A folder is registered after its parent, so the way back meets children first.
+        for id in self.ids().rev() {
+            if let Err(error) = self.complete_folder(id) {
+                self.note(What::Folder, Some(error.into_source()), || {
+                    self.folder_path(id)
+                });
+            }
+        }
+        if self.options().durable {
+            self.sync();
+        }
+        self.into_problems()
+    }
+
+    fn complete_folder(&self, id: FolderId) -> Result<(), Error> {
+        let Some(wanted) = self.take_wanted(id) else {
+            if id == FolderId::TOP && self.known(id).fresh {
+                self.open_top_to_others();
+            }
+            return Ok(());
+        };
+        let (metadata, attributes) = *wanted;
+        let folder = self.open(id)?;
+        let found = stat_open(folder.fd())
+            .map_err(|errno| Error::from_errno("read the metadata of", b".", errno))?;
+        let have = Have {
+            owner: Some((found.uid, found.gid)),
+            mode: Some(found.mode),
+            reused: !folder.known().fresh,
+            acl: folder.known().inherits,
+        };
+        let object = Object::Open(folder.fd());
+        let path = || self.folder_path(id);
+        apply::apply(self, object, have, &metadata, &attributes, &path);
+        Ok(())
+    }
+
+    fn open_top_to_others(&self) {
+        let Some(umask) = self.umask() else { return };
+        let mode = Mode::from_raw_mode((0o777 & !umask).into());
+        if let Err(errno) = fchmod(self.top(), mode) {
+            self.note(What::Mode, Some(errno.into()), Vec::new);
+        }
+    }
+
+    /// Waits for every file system on which a folder of this restore lies.
+    fn sync(&self) {
+        let mut synced = HashSet::new();
+        for id in self.ids() {
+            let identity = self.known(id).identity;
+            if !synced.insert(identity.dev) {
+                continue;
+            }
+            let path = self.folder_path(id);
+            let done = open_path(self.top(), &path).and_then(syncfs);
+            if let Err(errno) = done {
+                self.note(What::Durable, Some(errno.into()), || path);
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A folder as it is read: its entries, their metadata, what links point to.
+//!
+//! Everything is asked relative to the open folder, one component at a time and without following links, so a tree
+//! may be deeper than any path can be long and nobody can lead a walk out of it. Listing reuses one buffer: after the
+//! first folders a walk allocates nothing. Invariant: a [`Listing`] is sorted by name bytes and holds each name once
+//! unless the file system itself repeats it; what goes wrong with one entry concerns that entry alone.
+
+use crate::attributes::{self, AttributesRead, Carrier, path_of};
+use crate::beneath::{check_name, hold, open_path};
+use crate::entry::Kind;
+use crate::error::{Error, ErrorKind};
+use crate::metadata::{Metadata, stat_name, stat_open};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek};
+use rustix::io::Errno;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// One `getdents` call asks for this much; a folder of a few hundred entries needs one.
+const LIST_BUFFER_BYTES: usize = 32 * 1024;
+
+/// What marks a folder as a cache that can be rebuilt (<https://bford.info/cachedir/>).
+const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
+const CACHE_TAG: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// The names in one folder, sorted by their bytes, in buffers that are used again for the next folder.
+#[derive(Default)]
+pub struct Listing {
+    names: Vec<u8>,
+    items: Vec<Item>,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+/// Where a name lies in `Listing::names`.
+#[derive(Clone, Copy)]
+struct Item {
+    start: usize,
+    len: u32,
+    hint: Option<Kind>,
+}
+
+/// One name of a [`Listing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// The name, never empty, without slash.
+    pub name: &'a [u8],
+    /// What the entry was when it was listed, where the file system says so; the metadata decides.
+    pub hint: Option<Kind>,
+}
+
+impl Listing {
+    /// An empty listing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many entries the folder has.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether the folder has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The entries in the order of their name bytes.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Listed<'_>> {
+        self.items.iter().map(|item| self.listed(item))
+    }
+
+    /// The entry at `index` of the sorted order.
+    pub fn get(&self, index: usize) -> Option<Listed<'_>> {
+        self.items.get(index).map(|item| self.listed(item))
+    }
+
+    /// The entry called `name`.
+    pub fn find(&self, name: &[u8]) -> Option<Listed<'_>> {
+        let index = self
+            .items
+            .binary_search_by(|item| name_of(&self.names, item).cmp(name));
+        index.ok().and_then(|index| self.get(index))
+    }
+
+    fn listed(&self, item: &Item) -> Listed<'_> {
+        Listed {
+            name: name_of(&self.names, item),
+            hint: item.hint,
+        }
+    }
+
+    fn read(&mut self, folder: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.names.clear();
+        self.items.clear();
+        self.buffer.resize(LIST_BUFFER_BYTES, MaybeUninit::uninit());
+        let mut entries = RawDir::new(folder, &mut self.buffer);
+        let mut ended = Ok(());
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(Errno::INTR) => continue,
+                Err(errno) => {
+                    ended = Err(errno);
+                    break;
+                }
+            };
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let len = u32::try_from(name.len()).expect("a name fits into the list buffer");
+            let hint = Kind::from_file_type(entry.file_type());
+            self.items.push(Item {
+                start: self.names.len(),
+                len,
+                hint,
+            });
+            self.names.extend_from_slice(name);
+        }
+        let names = &self.names;
+        self.items
+            .sort_unstable_by(|a, b| name_of(names, a).cmp(name_of(names, b)));
+        ended
+    }
+}
+
+fn name_of<'a>(names: &'a [u8], item: &Item) -> &'a [u8] {
+    &names[item.start..item.start + item.len as usize]
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    /// Whether reading may leave the time of last access alone; only the owner and root may ask for it.
+    no_atime: bool,
+    /// The descriptor's place is no longer at the first entry.
+    listed: bool,
+}
+
+impl Folder {
+    /// Opens the folder at `path`. Links in this path are followed: it is what the user named.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let object = path.as_os_str().as_bytes();
+        let fd = openat(CWD, path, flags, Mode::empty())
+            .map_err(|errno| Error::from_errno("open the folder", object, errno))?;
+        Ok(Self {
+            fd,
+            no_atime: true,
+            listed: false,
+        })
+    }
+
+    /// Opens the folder `name` in this one; [`ErrorKind::Changed`] if it is a link or no folder any more.
+    pub fn open_child(&self, name: &[u8]) -> Result<Self, Error> {
+        check_name(name)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (fd, no_atime) = open_quietly(self.fd.as_fd(), name, flags, self.no_atime)
+            .map_err(|errno| Error::from_errno("open the folder", name, errno))?;
+        Ok(Self {
+            fd,
+            no_atime,
+            listed: false,
+        })
+    }
+
+    /// Opens the folder at `path`, names separated by `/`, beneath this one; an empty path is this folder anew.
+    ///
+    /// No component may be a link. The path may be longer than the kernel's limit, and nothing between stays open,
+    /// so a walk can put folders aside by path alone.
+    pub fn open_beneath(&self, path: &[u8]) -> Result<Self, Error> {
+        if !path.is_empty() {
+            path.split(|byte| *byte == b'/')
+                .try_for_each(check_name)
+                .map_err(|error| error.about(path))?;
+        }
+        let fd = open_path(self.fd.as_fd(), path)
+            .map_err(|errno| Error::from_errno("open the folder", path, errno))?;
+        Ok(Self {
+            fd,
+            no_atime: self.no_atime,
+            listed: false,
+        })
+    }
+
+    /// Reads all names into `listing`, replacing what it held.
+    ///
+    /// When the folder cannot be read to its end, `listing` holds the names up to there.
+    pub fn list(&mut self, listing: &mut Listing) -> Result<(), Error> {
+        let fail = |errno| Error::from_errno("list", b".", errno);
+        if self.listed {
+            seek(&self.fd, SeekFrom::Start(0)).map_err(fail)?;
+        }
+        self.listed = true;
+        listing.read(self.fd.as_fd()).map_err(fail)
+    }
+
+    /// The metadata of the entry `name`, of a link itself.
+    pub fn metadata(&self, name: &[u8]) -> Result<Metadata, Error> {
+        check_name(name)?;
+        stat_name(self.fd.as_fd(), name)
+            .map_err(|errno| Error::from_errno("read the metadata of", name, errno))
+    }
+
+    /// The metadata of this folder.
+    pub fn own_metadata(&self) -> Result<Metadata, Error> {
+        stat_open(self.fd.as_fd())
+            .map_err(|errno| Error::from_errno("read the metadata of", b".", errno))
+    }
+
+    /// The extended attributes and inode flags of this folder.
+    pub fn own_attributes(&self) -> AttributesRead {
+        attributes::read_open(self.fd.as_fd(), b".")
+    }
+
+    /// The extended attributes of the entry `name` without opening it: for links, pipes, sockets and devices.
+    ///
+    /// Inode flags need an open file or folder; see [`OpenFile::attributes`](crate::OpenFile::attributes) and
+    /// [`own_attributes`](Self::own_attributes).
+    pub fn attributes(&self, name: &[u8]) -> Result<AttributesRead, Error> {
+        check_name(name)?;
+        let held = hold(self.fd.as_fd(), name)
+            .map_err(|errno| Error::from_errno("read the attributes of", name, errno))?;
+        Ok(Carrier::Held(&path_of(held.as_fd())).read_extended(name))
+    }
+
+    /// Where the symbolic link `name` points, as it was written; [`ErrorKind::Changed`] if it is no link any more.
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>, Error> {
+        check_name(name)?;
+        match readlinkat(&self.fd, name, Vec::new()) {
+            Ok(target) => Ok(target.into_bytes()),
+            Err(Errno::INVAL) => Err(Error::because(
+                ErrorKind::Changed,
+                "read the link",
+                name,
+                "it is no symbolic link any more",
+            )),
+            Err(errno) => Err(Error::from_errno("read the link", name, errno)),
+        }
+    }
+
+    /// Whether the folder says of itself that it is a cache (`CACHEDIR.TAG` with the right first bytes).
+    pub fn is_cache(&self, listing: &Listing) -> bool {
+        if listing.find(CACHE_TAG_NAME).is_none() {
+            return false;
+        }
+        let mut start = [0; CACHE_TAG.len()];
+        read_start(self.fd.as_fd(), CACHE_TAG_NAME, &mut start) == Some(CACHE_TAG.len())
+            && start == *CACHE_TAG
+    }
+
+    /// A folder that is open already.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            no_atime: true,
+            listed: false,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn no_atime(&self) -> bool {
+        self.no_atime
+    }
+}
+
+/// Opens `name` without changing the time of last access if that is permitted, and says whether it was.
+pub(crate) fn open_quietly(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    flags: OFlags,
+    no_atime: bool,
+) -> Result<(OwnedFd, bool), Errno> {
+    if no_atime {
+        match openat(folder, name, flags | OFlags::NOATIME, Mode::empty()) {
+            // Either the open itself is denied, or only the wish; the second try tells.
+            Err(Errno::PERM) => {}
+            done => return done.map(|fd| (fd, true)),
+        }
+    }
+    openat(folder, name, flags, Mode::empty()).map(|fd| (fd, false))
+}
+
+/// Reads the first bytes of the regular file `name`; `None` if it is none or cannot be read.
+pub(crate) fn read_start(folder: BorrowedFd<'_>, name: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = openat(folder, name, flags, Mode::empty()).ok()?;
+    if stat_open(fd.as_fd()).ok()?.kind != Kind::File {
+        return None;
+    }
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match rustix::io::read(&fd, &mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(filled)
+}
+
+#[cfg(test)]
+mod tests;
