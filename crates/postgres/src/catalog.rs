@@ -1,180 +1,16 @@
-//! What a server and a database are, as facts: versions, role, encoding and locale, settings, extensions, tables.
+//! The catalog's answers, read into [facts](crate::facts).
 //!
-//! The facts are plain data with public fields, so that a manifest can keep them and a restore can make the database
-//! again ([`DatabaseFacts::create_sql`], [`DatabaseFacts::settings_sql`]). They say what `pg_dump` without `--create`
-//! leaves out.
+//! The queries name every catalog table with its schema and work from PostgreSQL 12 on; where a column is newer, its
+//! absence is spelled out.
 
 use crate::{
     connect::{Connection, QueryError, Row},
+    facts::{
+        DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, RoleFacts,
+        ServerFacts, Table,
+    },
     quote,
 };
-
-/// The server and the role we are on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerFacts {
-    /// `15.18 (Debian 15.18-0+deb12u1)`.
-    pub version: String,
-    /// 150018 for 15.18.
-    pub version_number: u32,
-    /// The cluster's own number, where the role may read it.
-    pub system_identifier: Option<String>,
-    /// Whether it is a standby.
-    pub in_recovery: bool,
-    /// The role we are.
-    pub role: RoleFacts,
-}
-
-impl ServerFacts {
-    /// 15 for 15.18.
-    pub fn major(&self) -> u32 {
-        self.version_number / 10_000
-    }
-}
-
-/// What the role may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleFacts {
-    /// Its name.
-    pub name: String,
-    /// Whether it may do everything.
-    pub superuser: bool,
-    /// Whether row-level security does not apply to it.
-    pub bypasses_row_security: bool,
-}
-
-/// Whose rules compare text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocaleProvider {
-    /// The C library.
-    Libc,
-    /// ICU (since 15 for a database).
-    Icu,
-    /// PostgreSQL itself (since 17).
-    Builtin,
-}
-
-impl LocaleProvider {
-    fn from_letter(letter: &str) -> Option<Self> {
-        match letter {
-            "c" => Some(Self::Libc),
-            "i" => Some(Self::Icu),
-            "b" => Some(Self::Builtin),
-            _ => None,
-        }
-    }
-
-    /// PostgreSQL's word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Libc => "libc",
-            Self::Icu => "icu",
-            Self::Builtin => "builtin",
-        }
-    }
-
-    /// The provider that PostgreSQL calls `word`.
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Libc, Self::Icu, Self::Builtin]
-            .into_iter()
-            .find(|provider| provider.word() == word)
-    }
-}
-
-/// A database as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatabaseFacts {
-    /// Its name.
-    pub name: String,
-    /// Its number in the cluster.
-    pub oid: u32,
-    /// The role that owns it.
-    pub owner: String,
-    /// `UTF8`.
-    pub encoding: String,
-    /// `LC_COLLATE`.
-    pub collate: String,
-    /// `LC_CTYPE`.
-    pub ctype: String,
-    /// Whose rules compare text.
-    pub provider: LocaleProvider,
-    /// The locale in the provider's own words (ICU and builtin).
-    pub locale: Option<String>,
-    /// ICU rules on top of the locale.
-    pub icu_rules: Option<String>,
-    /// The version of the collations that the database was made with; sorting may have changed when it differs.
-    pub collation_version: Option<String>,
-    /// Bytes on disk with indexes, where the role may know.
-    pub size_bytes: Option<u64>,
-    /// How many may connect; -1 for any number.
-    pub connection_limit: i32,
-    /// Its comment.
-    pub comment: Option<String>,
-    /// Values set for it by `ALTER DATABASE … SET` and `ALTER ROLE … IN DATABASE … SET`.
-    pub settings: Vec<DatabaseSetting>,
-    /// Who may do what with it; nothing when never changed.
-    pub grants: Option<Vec<DatabaseGrant>>,
-}
-
-/// One value set for a database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatabaseSetting {
-    /// The role it is set for in this database; nothing for all.
-    pub role: Option<String>,
-    /// The parameter.
-    pub name: String,
-    /// Its value, as the catalog holds it.
-    pub value: String,
-}
-
-/// One right on a database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatabaseGrant {
-    /// The role; nothing for everybody.
-    pub grantee: Option<String>,
-    /// `CONNECT`, `CREATE` or `TEMPORARY`.
-    pub privilege: String,
-    /// Whether it may be passed on.
-    pub grantable: bool,
-}
-
-/// An extension that the database uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extension {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The schema it lives in.
-    pub schema: String,
-}
-
-/// A table that a dump reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Its number in the database.
-    pub oid: u32,
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// Whether it holds no rows of its own but partitions.
-    pub partitioned: bool,
-    /// The partitioned table that it is a part of.
-    pub partition_of: Option<u32>,
-    /// Whether its rows do not survive a crash (and are empty on a standby).
-    pub unlogged: bool,
-    /// Rows as the planner guesses them; nothing when it was never analysed.
-    pub estimated_rows: Option<u64>,
-    /// Bytes of rows on disk, without indexes.
-    pub size_bytes: u64,
-}
-
-impl Table {
-    /// `public.orders`, as configuration names tables.
-    pub fn path(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
-    }
-}
 
 /// One row read field by field; a missing or malformed field is an answer of unexpected form.
 struct Fields {
@@ -300,13 +136,14 @@ pub(crate) fn database(connection: &Connection, major: u32) -> Result<DatabaseFa
         size_bytes: fields.maybe_number()?,
         connection_limit: fields.number()?,
         comment: fields.maybe()?,
-        settings: Vec::new(),
+        settings: settings(connection)?,
         grants: None,
+        granted_roles: roles(connection, "a")?,
+        policy_roles: roles(connection, "r")?,
     };
     if fields.truth()? {
         facts.grants = Some(grants(connection)?);
     }
-    facts.settings = settings(connection)?;
     Ok(facts)
 }
 
@@ -335,6 +172,24 @@ fn settings(connection: &Connection) -> Result<Vec<DatabaseSetting>, QueryError>
             })
         })
         .collect()
+}
+
+/// The roles that objects of the database depend on in one way: `a` by grant, `r` by policy.
+fn roles(connection: &Connection, dependency: &str) -> Result<Vec<String>, QueryError> {
+    let rows = connection.rows(
+        "read the roles that the database needs",
+        &format!(
+            "SELECT DISTINCT r.rolname FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
+              WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.deptype = {}
+                AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+              ORDER BY 1",
+            quote::literal(dependency)
+        ),
+    )?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|mut row| row.pop().flatten())
+        .collect())
 }
 
 fn grants(connection: &Connection) -> Result<Vec<DatabaseGrant>, QueryError> {
@@ -439,235 +294,10 @@ pub(crate) fn large_objects(connection: &Connection) -> Result<u64, QueryError> 
     Fields::of(WHAT, row).number()
 }
 
-/// Parameters whose value is a list of quoted names; each goes into SQL as a literal of its own.
-const LIST_PARAMETERS: [&str; 6] = [
-    "local_preload_libraries",
-    "search_path",
-    "session_preload_libraries",
-    "shared_preload_libraries",
-    "temp_tablespaces",
-    "unix_socket_directories",
-];
-
-impl DatabaseFacts {
-    /// The statement that makes an empty database called `name` like this one, on a server of `major`.
-    ///
-    /// From `template0`, so that nothing comes in but what the dump brings.
-    pub fn create_sql(&self, name: &str, major: u32) -> String {
-        let mut sql = format!(
-            "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-            quote::identifier(name),
-            quote::literal(&self.encoding),
-            quote::literal(&self.collate),
-            quote::literal(&self.ctype)
-        );
-        if major >= 15 || self.provider != LocaleProvider::Libc {
-            sql.push_str(&format!(" LOCALE_PROVIDER {}", self.provider.word()));
-        }
-        if let Some(locale) = &self.locale {
-            match self.provider {
-                LocaleProvider::Icu => {
-                    sql.push_str(&format!(" ICU_LOCALE {}", quote::literal(locale)));
-                }
-                LocaleProvider::Builtin => {
-                    sql.push_str(&format!(" BUILTIN_LOCALE {}", quote::literal(locale)));
-                }
-                LocaleProvider::Libc => {}
-            }
-        }
-        if let Some(rules) = &self.icu_rules {
-            sql.push_str(&format!(" ICU_RULES {}", quote::literal(rules)));
-        }
-        sql
-    }
-
-    /// The statements that give the database called `name` these settings, limit and comment; with `acl` the grants
-    /// too, with `owner` the owner. Each may fail alone, for example for a role that is not there.
-    pub fn settings_sql(&self, name: &str, owner: bool, acl: bool) -> Vec<String> {
-        let database = quote::identifier(name);
-        let mut statements = Vec::new();
-        if let Some(comment) = &self.comment {
-            statements.push(format!(
-                "COMMENT ON DATABASE {database} IS {}",
-                quote::literal(comment)
-            ));
-        }
-        if self.connection_limit >= 0 {
-            statements.push(format!(
-                "ALTER DATABASE {database} CONNECTION LIMIT {}",
-                self.connection_limit
-            ));
-        }
-        for setting in &self.settings {
-            let whose = match &setting.role {
-                Some(role) => format!("ROLE {} IN DATABASE {database}", quote::identifier(role)),
-                None => format!("DATABASE {database}"),
-            };
-            statements.push(format!(
-                "ALTER {whose} SET {} TO {}",
-                parameter(&setting.name),
-                setting_value(&setting.name, &setting.value)
-            ));
-        }
-        if acl && let Some(grants) = &self.grants {
-            statements.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
-            // The owner's rights are his by owning it, and he need not be here.
-            let granted = grants
-                .iter()
-                .filter(|grant| grant.grantee.as_ref() != Some(&self.owner));
-            statements.extend(granted.map(|grant| {
-                let grantee = grant
-                    .grantee
-                    .as_deref()
-                    .map_or("PUBLIC".to_owned(), quote::identifier);
-                let option = if grant.grantable {
-                    " WITH GRANT OPTION"
-                } else {
-                    ""
-                };
-                format!(
-                    "GRANT {} ON DATABASE {database} TO {grantee}{option}",
-                    grant.privilege
-                )
-            }));
-        }
-        if owner {
-            statements.push(format!(
-                "ALTER DATABASE {database} OWNER TO {}",
-                quote::identifier(&self.owner)
-            ));
-        }
-        statements
-    }
-}
-
-/// A parameter's name; an extension's has two parts.
-fn parameter(name: &str) -> String {
-    name.split('.')
-        .map(quote::identifier)
-        .collect::<Vec<_>>()
-        .join(".")
-}
-
-fn setting_value(name: &str, value: &str) -> String {
-    if !LIST_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) {
-        return quote::literal(value);
-    }
-    let names = split_names(value);
-    if names.is_empty() {
-        return "''".to_owned();
-    }
-    names
-        .iter()
-        .map(|name| quote::literal(name))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// Takes `"$user", public` apart; a doubled quote inside quotes is one.
-fn split_names(value: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut name = String::new();
-    let mut quoted = false;
-    let mut seen = false;
-    let mut letters = value.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' if quoted && letters.next_if_eq(&'"').is_some() => name.push('"'),
-            '"' => {
-                quoted = !quoted;
-                seen = true;
-            }
-            ',' if !quoted => {
-                names.push(std::mem::take(&mut name));
-                seen = false;
-            }
-            letter if letter.is_whitespace() && !quoted => {}
-            letter => {
-                name.push(letter);
-                seen = true;
-            }
-        }
-    }
-    if seen {
-        names.push(name);
-    }
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing;
-
-    #[test]
-    fn lists_of_names_are_taken_apart() {
-        assert_eq!(split_names(r#""$user", public"#), ["$user", "public"]);
-        assert_eq!(split_names(r#""a ""b"", c",d"#), [r#"a "b", c"#, "d"]);
-        assert_eq!(split_names(r#""""#), [""]);
-        assert!(split_names("").is_empty());
-    }
-
-    #[test]
-    fn a_databases_facts_make_the_same_database_again() {
-        let cluster = testing::cluster();
-        let role = testing::unique("role");
-        let settings = testing::database(&cluster, "");
-        let name = settings.database().to_owned();
-        let admin = cluster.settings("postgres");
-        for sql in [
-            format!("CREATE ROLE {role}"),
-            format!("ALTER DATABASE {name} OWNER TO {role}"),
-            format!("ALTER DATABASE {name} SET search_path TO '$user', 'odd \"name', public"),
-            format!("ALTER DATABASE {name} SET work_mem TO '7MB'"),
-            format!("ALTER DATABASE {name} SET \"my.option\" TO 'it''s'"),
-            format!("ALTER ROLE {role} IN DATABASE {name} SET statement_timeout TO '3s'"),
-            format!("ALTER DATABASE {name} CONNECTION LIMIT 17"),
-            format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
-            format!("GRANT CONNECT ON DATABASE {name} TO {role} WITH GRANT OPTION"),
-            format!("GRANT TEMPORARY ON DATABASE {name} TO PUBLIC"),
-            format!("COMMENT ON DATABASE {name} IS 'the shop''s'"),
-        ] {
-            testing::run(&admin, &sql);
-        }
-        let connection = Connection::open(&settings, testing::runtime()).unwrap();
-        let major = server(&connection).unwrap().major();
-        let facts = database(&connection, major).unwrap();
-        assert_eq!(facts.encoding, "UTF8");
-        assert_eq!(facts.owner, role);
-        assert_eq!(facts.settings.len(), 4);
-
-        let copy = testing::unique("copy");
-        testing::run(&admin, &facts.create_sql(&copy, major));
-        for sql in facts.settings_sql(&copy, true, true) {
-            testing::run(&admin, &sql);
-        }
-        let connection = Connection::open(&cluster.settings(&copy), testing::runtime()).unwrap();
-        let copied = database(&connection, major).unwrap();
-        assert_eq!(copied.settings, facts.settings);
-        let mut theirs = copied.grants.clone().unwrap();
-        let mut ours = facts.grants.clone().unwrap();
-        for grants in [&mut theirs, &mut ours] {
-            grants.retain(|grant| grant.grantee.as_ref() != Some(&facts.owner));
-        }
-        assert_eq!(theirs, ours);
-        assert_eq!(
-            (
-                copied.owner,
-                copied.comment,
-                copied.connection_limit,
-                copied.collate,
-                copied.provider
-            ),
-            (
-                facts.owner,
-                facts.comment,
-                facts.connection_limit,
-                facts.collate,
-                facts.provider
-            )
-        );
-    }
 
     #[test]
     fn tables_are_listed_with_their_partitions_and_without_what_a_dump_does_not_read() {

@@ -179,10 +179,6 @@ impl Connection {
         &self.settings
     }
 
-    pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
     pub(crate) fn client(&self) -> &Arc<tokio_postgres::Client> {
         &self.client
     }
@@ -344,3 +340,6 @@ fn client_settings(settings: &Settings, mode: config::SslMode) -> tokio_postgres
         .keepalives_retries(settings.keepalives.count);
     client
 }
+
+#[cfg(test)]
+mod tests;

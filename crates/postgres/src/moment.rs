@@ -18,8 +18,9 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_postgres::error::SqlState;
 
 use crate::{
-    catalog::{self, DatabaseFacts, Extension, ServerFacts, TABLES, Table, dumped},
+    catalog::{self, TABLES, dumped},
     connect::{ConnectError, Connection, QueryError},
+    facts::SourceFacts,
     identity::Identity,
     preflight::{self, Finding},
     quote,
@@ -90,21 +91,6 @@ fn sentences(findings: &[Finding]) -> String {
 
 fn by_whom(holder: Option<&str>) -> String {
     holder.map_or_else(String::new, |holder| format!(" by {holder}"))
-}
-
-/// What the source is at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceFacts {
-    /// The server.
-    pub server: ServerFacts,
-    /// The database.
-    pub database: DatabaseFacts,
-    /// Its extensions.
-    pub extensions: Vec<Extension>,
-    /// Its tables, by schema and name.
-    pub tables: Vec<Table>,
-    /// How many large objects it holds.
-    pub large_objects: u64,
 }
 
 /// One point in time of a database, held.

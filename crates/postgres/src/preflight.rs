@@ -8,8 +8,9 @@ use std::fmt;
 use tokio::runtime::Handle;
 
 use crate::{
-    catalog::{self, ServerFacts, TABLES, dumped},
+    catalog::{self, TABLES, dumped},
     connect::{ConnectError, Connection, QueryError},
+    facts::ServerFacts,
     programs::{Programs, ProgramsError},
     quote,
     resolve::Environment,

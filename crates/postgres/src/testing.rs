@@ -106,6 +106,15 @@ pub(crate) fn plain_dump(programs: &Programs, settings: &Settings) -> String {
         .join("\n")
 }
 
+/// An error with all its sources, as a person sees it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    std::iter::once(error.to_string())
+        .chain(sources.map(ToString::to_string))
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 /// Makes a shell script that can be run.
 ///
 /// It is written by `cp`: a file that this process has open for writing may be held open by a child that another

@@ -1,0 +1,228 @@
+//! A whole database as one stream: `pg_dump --format=custom --compress=0` at a held moment.
+//!
+//! Uncompressed, because compression comes after deduplication. The stream is right only if everything agrees at the
+//! end: the program exited with 0, and the archive was seen to be complete. Until [`Dump::finish`] has said so nothing
+//! of it may be believed; a reader that only looks for the end of the stream gets an error instead of the end.
+
+use std::{
+    io::{self, Read},
+    process::{ChildStdout, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    archive::{ArchiveError, ArchiveScanner, ArchiveSummary},
+    child::{self, ProgramError, Running},
+    facts::SourceFacts,
+    identity::IdentityError,
+    moment::{Moment, MomentError},
+    programs::{ProgramVersion, Programs},
+    quote,
+};
+
+/// How a dump is taken.
+#[derive(Clone, Debug)]
+pub struct DumpOptions {
+    /// Tables whose rows are left out, as `schema.table`; a partitioned table stands for all its partitions.
+    pub skip_data: Vec<String>,
+    /// How long `pg_dump` waits for a lock of its own. The moment holds all tables already, so it waits only behind
+    /// somebody who queues for one.
+    pub lock_wait: Duration,
+}
+
+impl Default for DumpOptions {
+    fn default() -> Self {
+        Self {
+            skip_data: Vec::new(),
+            lock_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why there is no dump, or no good one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DumpError {
+    /// The child programs do not reach the database of the moment.
+    #[error("the dump would not be of the database that was looked at")]
+    Identity(#[from] IdentityError),
+    /// `skip_data` names what is not there.
+    #[error("there is no table \"{0}\" whose rows could be left out")]
+    UnknownTable(String),
+    /// `pg_dump` could not be run, or did not end well.
+    #[error("the dump failed")]
+    Program(#[from] ProgramError),
+    /// `pg_dump` said that all is well, and its output is not a complete archive.
+    #[error("the dump is not complete")]
+    Archive(#[from] ArchiveError),
+    /// The archive is compressed, against what was asked for.
+    #[error("pg_dump compressed its output although it was told not to")]
+    Compressed,
+    /// The moment was lost while the dump ran.
+    #[error("the moment was lost while the dump ran")]
+    Moment(#[from] MomentError),
+    /// The stream was not read to its end.
+    #[error("the dump was given up before its end")]
+    GivenUp,
+}
+
+/// What a good dump was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpReport {
+    /// Bytes of the archive.
+    pub len_bytes: u64,
+    /// What its head and table of contents say.
+    pub archive: ArchiveSummary,
+    /// The `pg_dump` that made it.
+    pub program: ProgramVersion,
+    /// What `pg_dump` wrote to standard error although it succeeded, line by line.
+    pub warnings: Vec<String>,
+}
+
+/// A dump under way: read it to its end, then [`finish`](Self::finish) it. Dropping it ends the program.
+pub struct Dump<'a> {
+    running: Running,
+    stdout: ChildStdout,
+    scanner: ArchiveScanner,
+    len_bytes: u64,
+    program: ProgramVersion,
+    moment: &'a Moment,
+    /// How the program ended, once the end of the stream was met: what it wrote to standard error.
+    ended: Option<Result<String, ProgramError>>,
+    damage: Option<ArchiveError>,
+}
+
+impl<'a> Dump<'a> {
+    /// Starts `pg_dump` at the moment, after `psql` has shown that the programs reach the same database.
+    pub fn start(
+        moment: &'a Moment,
+        programs: &Programs,
+        options: &DumpOptions,
+    ) -> Result<Self, DumpError> {
+        let skipped = skipped_tables(moment.facts(), &options.skip_data)?;
+        moment.identity().confirm(moment.settings(), programs)?;
+        let settings = moment.settings();
+        let mut command = child::command(&programs.program("pg_dump"), Some(settings));
+        command
+            .args(["--format=custom", "--compress=0", "--no-password"])
+            .arg(format!("--snapshot={}", moment.snapshot()))
+            .arg(format!(
+                "--lock-wait-timeout={}",
+                options.lock_wait.as_millis().max(1)
+            ))
+            .args(
+                skipped
+                    .iter()
+                    .map(|table| format!("--exclude-table-data={table}")),
+            )
+            .arg("--dbname")
+            .arg(settings.conninfo())
+            .stdout(Stdio::piped());
+        if programs.version().major != moment.facts().server.major() {
+            // A word that is reserved in one version only would otherwise stand unquoted.
+            command.arg("--quote-all-identifiers");
+        }
+        let mut running = Running::start(command)?;
+        let stdout = running
+            .child()
+            .stdout
+            .take()
+            .expect("standard output is a pipe");
+        Ok(Self {
+            running,
+            stdout,
+            scanner: ArchiveScanner::new(),
+            len_bytes: 0,
+            program: programs.version(),
+            moment,
+            ended: None,
+            damage: None,
+        })
+    }
+
+    /// How many bytes have been read.
+    pub fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// Judges the dump after its end was read: only `Ok` makes the bytes that were read a dump.
+    pub fn finish(mut self) -> Result<DumpReport, DumpError> {
+        let stderr = match self.ended.take() {
+            Some(ended) => ended?,
+            None => {
+                self.running.kill();
+                return Err(self.damage.map_or(DumpError::GivenUp, DumpError::Archive));
+            }
+        };
+        if let Some(damage) = self.damage {
+            return Err(damage.into());
+        }
+        let archive = self.scanner.finish()?;
+        if archive.head.compressed {
+            return Err(DumpError::Compressed);
+        }
+        self.moment.check()?;
+        Ok(DumpReport {
+            len_bytes: self.len_bytes,
+            archive,
+            program: self.program,
+            warnings: stderr.lines().map(ToOwned::to_owned).collect(),
+        })
+    }
+
+    /// What a reader gets in place of the end of the stream when the dump is no good.
+    fn end(&mut self) -> io::Result<usize> {
+        let ended = self.ended.get_or_insert_with(|| self.running.wait());
+        match ended {
+            Ok(_) => Ok(0),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+impl Read for Dump<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if let Some(damage) = &self.damage {
+            return Err(io::Error::other(damage.clone()));
+        }
+        let count = self.stdout.read(buffer)?;
+        if count == 0 {
+            return self.end();
+        }
+        self.len_bytes += count as u64;
+        if let Err(damage) = self.scanner.feed(&buffer[..count]) {
+            self.damage = Some(damage.clone());
+            return Err(io::Error::other(damage));
+        }
+        Ok(count)
+    }
+}
+
+/// The patterns for `--exclude-table-data`: each a quoted name, so that nothing in it is a wildcard.
+fn skipped_tables(facts: &SourceFacts, skip_data: &[String]) -> Result<Vec<String>, DumpError> {
+    let mut skipped = Vec::new();
+    for wanted in skip_data {
+        let table = facts
+            .tables
+            .iter()
+            .find(|table| table.path() == *wanted)
+            .ok_or_else(|| DumpError::UnknownTable(wanted.clone()))?;
+        let mut open = vec![table];
+        while let Some(table) = open.pop() {
+            skipped.push(quote::qualified(&table.schema, &table.name));
+            open.extend(
+                facts
+                    .tables
+                    .iter()
+                    .filter(|part| part.partition_of == Some(table.oid)),
+            );
+        }
+    }
+    Ok(skipped)
+}
+
+#[cfg(test)]
+mod tests;

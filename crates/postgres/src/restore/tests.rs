@@ -1,0 +1,397 @@
+//! Archives restored into new databases: equal to their source, or not there at all.
+
+use super::*;
+use crate::{
+    cluster::Cluster,
+    dump::{Dump, DumpOptions},
+    facts::DatabaseFacts,
+    moment::{Moment, MomentOptions},
+    testing,
+};
+
+/// One of every kind of object that has once been lost somewhere.
+const EVERYTHING: &str = r#"
+CREATE SCHEMA shop; COMMENT ON SCHEMA shop IS 'the shop';
+CREATE TYPE shop.mood AS ENUM ('sad', 'glad');
+CREATE DOMAIN shop.amount AS numeric(10, 2) CHECK (VALUE >= 0);
+CREATE TYPE shop.pair AS (a int, b text);
+CREATE FUNCTION shop.twice(x int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT x * 2';
+CREATE TABLE shop.customer (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, mood shop.mood DEFAULT 'glad',
+  shout text GENERATED ALWAYS AS (upper(name)) STORED, twofold int GENERATED ALWAYS AS (shop.twice(1)) STORED,
+  tags text[], data jsonb, raw bytea, pair shop.pair);
+COMMENT ON COLUMN shop.customer.name IS 'with ''quotes'' and "more"';
+CREATE TABLE shop."Order" (id serial PRIMARY KEY, customer int REFERENCES shop.customer, total shop.amount, at timestamptz);
+CREATE INDEX ON shop."Order" (at DESC) WHERE total > 5;
+CREATE TABLE shop.log (id int, day date, line text) PARTITION BY RANGE (day);
+CREATE TABLE shop.log_old PARTITION OF shop.log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE shop.log_rest PARTITION OF shop.log DEFAULT;
+CREATE VIEW shop.glad AS SELECT id, name FROM shop.customer WHERE mood = 'glad';
+CREATE MATERIALIZED VIEW shop.sums AS SELECT customer, sum(total) FROM shop."Order" GROUP BY customer;
+CREATE UNIQUE INDEX ON shop.sums (customer);
+CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := coalesce(NEW.at, now()); RETURN NEW; END $$;
+CREATE TRIGGER note BEFORE INSERT ON shop."Order" FOR EACH ROW EXECUTE FUNCTION shop.note();
+CREATE STATISTICS shop.stats ON customer, total FROM shop."Order";
+ALTER TABLE shop.customer ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON shop.customer TO READER USING (mood = 'glad');
+CREATE TABLE shop.odd (f float8, d date, n numeric, m text);
+INSERT INTO shop.customer (name, tags, data, raw, pair)
+  SELECT 'name ' || i || E'\ttab\nline\\ ünïcode', ARRAY['a', NULL, '{}'], '{"k": [1, null]}', '\xdeadbeef00', ROW(i, 'x'::text)::shop.pair
+    FROM generate_series(1, 50) i;
+INSERT INTO shop."Order" (customer, total) SELECT 1 + i % 50, i FROM generate_series(1, 500) i;
+INSERT INTO shop.log SELECT i, '2025-06-01'::date + i, repeat('x', i) FROM generate_series(1, 400) i;
+INSERT INTO shop.odd VALUES ('NaN', 'infinity', 'NaN', NULL), ('-Infinity', '-infinity', 1e100, '');
+REFRESH MATERIALIZED VIEW shop.sums;
+SELECT lo_from_bytea(40000, '\x00ff'), lo_from_bytea(40001, decode(repeat('ab', 5000), 'hex'));
+COMMENT ON LARGE OBJECT 40000 IS 'large';
+GRANT USAGE ON SCHEMA shop TO READER; GRANT SELECT ON shop.customer, shop.glad TO READER;
+GRANT SELECT (id) ON shop."Order" TO READER; GRANT SELECT ON LARGE OBJECT 40000 TO READER;
+ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO READER;
+"#;
+
+/// A database with [`EVERYTHING`], and the role in it.
+fn everything(cluster: &Cluster) -> (Settings, String) {
+    let role = testing::unique("reader");
+    let sql = format!(
+        "CREATE ROLE {role} LOGIN; {}",
+        EVERYTHING.replace("READER", &role)
+    );
+    (testing::database(cluster, &sql), role)
+}
+
+fn dump(cluster: &Cluster, settings: &Settings) -> (Vec<u8>, DatabaseFacts) {
+    let moment = Moment::hold(settings, &MomentOptions::default(), testing::runtime()).unwrap();
+    let mut dump = Dump::start(
+        &moment,
+        &testing::programs(cluster),
+        &DumpOptions::default(),
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    dump.read_to_end(&mut bytes).unwrap();
+    dump.finish().unwrap();
+    (bytes, moment.facts().database.clone())
+}
+
+fn restore(
+    cluster: &Cluster,
+    name: &str,
+    mut archive: &[u8],
+    options: &RestoreOptions,
+) -> Result<RestoreReport, RestoreError> {
+    restore_archive(
+        &cluster.settings("postgres"),
+        &testing::programs(cluster),
+        name,
+        &mut archive,
+        options,
+        testing::runtime(),
+    )
+}
+
+fn is_there(cluster: &Cluster, name: &str) -> bool {
+    let connection = Connection::open(&cluster.settings("postgres"), testing::runtime()).unwrap();
+    exists(&connection, name).unwrap()
+}
+
+#[test]
+fn every_kind_of_object_comes_back_equal_by_one_job_and_by_several() {
+    let cluster = testing::cluster();
+    let (source, role) = everything(&cluster);
+    testing::run(
+        &source,
+        &format!("ALTER DATABASE {} SET work_mem = '7MB'", source.database()),
+    );
+    testing::run(
+        &source,
+        &format!("GRANT CREATE ON DATABASE {} TO {role}", source.database()),
+    );
+    let (archive, facts) = dump(&cluster, &source);
+    for roles in [&facts.granted_roles, &facts.policy_roles] {
+        assert_eq!(roles.as_slice(), [role.as_str()]);
+    }
+    let programs = testing::programs(&cluster);
+    let expected = testing::plain_dump(&programs, &source);
+    for jobs in [1, 2] {
+        let name = testing::unique("restored");
+        let options = RestoreOptions {
+            facts: Some(facts.clone()),
+            jobs,
+            ..RestoreOptions::default()
+        };
+        let report = restore(&cluster, &name, &archive, &options).unwrap();
+        assert_eq!(report.warnings, Vec::<String>::new());
+        assert!(report.archive.followed_to_the_end);
+        let restored = cluster.settings(&name);
+        assert_eq!(
+            testing::plain_dump(&programs, &restored),
+            expected,
+            "{jobs} jobs"
+        );
+        assert_eq!(testing::ask(&restored, "SHOW work_mem"), "7MB");
+        let connection = Connection::open(&restored, testing::runtime()).unwrap();
+        let copy = catalog::database(&connection, cluster.version().major).unwrap();
+        assert_eq!(copy.grants, facts.grants);
+        assert_eq!(
+            (copy.collate, copy.encoding),
+            (facts.collate.clone(), facts.encoding.clone())
+        );
+    }
+}
+
+#[test]
+fn a_database_that_exists_is_refused_and_not_touched() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE t (id int); INSERT INTO t VALUES (1)",
+    );
+    let (archive, _) = dump(&cluster, &settings);
+    let error = restore(
+        &cluster,
+        settings.database(),
+        &archive,
+        &RestoreOptions::default(),
+    )
+    .unwrap_err();
+    assert!(matches!(error, RestoreError::Exists(_)), "{error}");
+    assert_eq!(testing::ask(&settings, "SELECT count(*) FROM t"), "1");
+}
+
+#[test]
+fn an_archive_that_is_cut_off_damaged_or_unreadable_leaves_no_database() {
+    let cluster = testing::cluster();
+    let (source, _) = everything(&cluster);
+    let (archive, _) = dump(&cluster, &source);
+    let mut swapped = archive.clone();
+    let middle = archive.len() * 2 / 3;
+    swapped[middle..middle + 400].fill(0xff);
+    for jobs in [1, 2] {
+        let options = RestoreOptions {
+            jobs,
+            ..RestoreOptions::default()
+        };
+        for bad in [
+            &archive[..archive.len() - 1],
+            &archive[..archive.len() / 2],
+            &archive[..200],
+            b"",
+            b"SELECT 1;",
+            &swapped,
+        ] {
+            let name = testing::unique("bad");
+            let error = restore(&cluster, &name, bad, &options).unwrap_err();
+            assert!(!is_there(&cluster, &name), "{}", testing::chain(&error));
+        }
+    }
+
+    struct Breaks<'a>(&'a [u8]);
+    impl Read for Breaks<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::Error::other("the store is gone")),
+                count => Ok(count),
+            }
+        }
+    }
+    let name = testing::unique("bad");
+    let error = restore_archive(
+        &cluster.settings("postgres"),
+        &testing::programs(&cluster),
+        &name,
+        &mut Breaks(&archive[..archive.len() - 10]),
+        &RestoreOptions::default(),
+        testing::runtime(),
+    )
+    .unwrap_err();
+    let text = testing::chain(&error);
+    assert!(
+        text.contains("the store is gone") && text.contains("was dropped again"),
+        "{text}"
+    );
+    assert!(!is_there(&cluster, &name));
+}
+
+#[test]
+fn what_the_server_lacks_is_said_before_anything_is_made() {
+    let cluster = testing::cluster();
+    let (source, role) = everything(&cluster);
+    let (archive, facts) = dump(&cluster, &source);
+    let other = testing::own_cluster(&Default::default());
+    let name = testing::unique("new");
+    let options = RestoreOptions {
+        facts: Some(facts),
+        ..RestoreOptions::default()
+    };
+    let error = restore(&other, &name, &archive, &options).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("the server lacks the role \"{role}\"")
+    );
+    assert!(!is_there(&other, &name));
+    // Grants can be left out, but a policy names its role in any case.
+    let options = RestoreOptions {
+        no_acl: true,
+        ..options
+    };
+    assert!(matches!(
+        restore(&other, &name, &archive, &options),
+        Err(RestoreError::Plan(PlanError::Lacks { .. }))
+    ));
+    testing::run(&other.settings("postgres"), &format!("CREATE ROLE {role}"));
+    restore(&other, &name, &archive, &options).unwrap();
+}
+
+#[test]
+fn owners_are_needed_unless_they_are_left_out() {
+    let cluster = testing::cluster();
+    let role = testing::unique("owner");
+    let source = testing::database(
+        &cluster,
+        &format!("CREATE ROLE {role}; CREATE TABLE t (id int); ALTER TABLE t OWNER TO {role}"),
+    );
+    let (archive, facts) = dump(&cluster, &source);
+    let other = testing::own_cluster(&Default::default());
+    let name = testing::unique("new");
+    let mut options = RestoreOptions {
+        facts: Some(facts),
+        ..RestoreOptions::default()
+    };
+    let error = restore(&other, &name, &archive, &options).unwrap_err();
+    assert!(
+        matches!(error, RestoreError::Plan(PlanError::Lacks { .. })),
+        "{error}"
+    );
+    options.no_owner = true;
+    restore(&other, &name, &archive, &options).unwrap();
+    let owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 't'";
+    assert_eq!(testing::ask(&other.settings(&name), owner), "postgres");
+}
+
+#[test]
+fn a_failure_half_way_drops_the_database_again_and_quotes_pg_restore() {
+    let cluster = testing::cluster();
+    let source = testing::database(
+        &cluster,
+        "CREATE TABLE t (id int); INSERT INTO t VALUES (1);
+         CREATE FUNCTION bad(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+         ALTER TABLE t ADD CONSTRAINT never CHECK (bad(id));
+         CREATE OR REPLACE FUNCTION bad(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false'",
+    );
+    let (archive, _) = dump(&cluster, &source);
+    for jobs in [1, 2] {
+        let name = testing::unique("half");
+        let options = RestoreOptions {
+            jobs,
+            ..RestoreOptions::default()
+        };
+        let error = testing::chain(&restore(&cluster, &name, &archive, &options).unwrap_err());
+        assert!(error.contains("was dropped again"), "{error}");
+        assert!(error.contains("violates check constraint"), "{error}");
+        assert!(!is_there(&cluster, &name));
+    }
+}
+
+#[test]
+fn a_locale_that_the_server_lacks_is_the_servers_own_word_and_makes_nothing() {
+    let cluster = testing::cluster();
+    let source = testing::database(&cluster, "CREATE TABLE t (id int)");
+    let (archive, mut facts) = dump(&cluster, &source);
+    facts.collate = "xx_YY.UTF-8".to_owned();
+    let name = testing::unique("locale");
+    let options = RestoreOptions {
+        facts: Some(facts),
+        ..RestoreOptions::default()
+    };
+    let error = restore(&cluster, &name, &archive, &options).unwrap_err();
+    assert!(
+        testing::chain(&error).contains("invalid locale name"),
+        "{}",
+        testing::chain(&error)
+    );
+    assert!(!is_there(&cluster, &name));
+}
+
+#[test]
+fn chosen_tables_come_with_types_rows_keys_and_indexes_and_nothing_else() {
+    let cluster = testing::cluster();
+    let (source, _) = everything(&cluster);
+    let (archive, _) = dump(&cluster, &source);
+    for jobs in [1, 2] {
+        let name = testing::unique("some");
+        let options = RestoreOptions {
+            tables: vec!["shop.Order".to_owned(), "shop.log_old".to_owned()],
+            jobs,
+            ..RestoreOptions::default()
+        };
+        let report = restore(&cluster, &name, &archive, &options).unwrap();
+        assert!(
+            report
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("FK CONSTRAINT")),
+            "{:?}",
+            report.warnings
+        );
+        let restored = cluster.settings(&name);
+        assert_eq!(
+            testing::ask(&restored, "SELECT count(*) FROM shop.\"Order\""),
+            "500"
+        );
+        assert_eq!(
+            testing::ask(&restored, "SELECT nextval('shop.\"Order_id_seq\"')"),
+            "501"
+        );
+        assert_eq!(
+            testing::ask(
+                &restored,
+                "SELECT count(*) FROM pg_indexes WHERE schemaname = 'shop'"
+            ),
+            "2"
+        );
+        assert_ne!(
+            testing::ask(&restored, "SELECT count(*) FROM shop.log_old"),
+            "0"
+        );
+        assert_eq!(
+            testing::ask(&restored, "SELECT to_regclass('shop.customer') IS NULL"),
+            "t"
+        );
+    }
+    let options = RestoreOptions {
+        tables: vec!["shop.nobody".to_owned()],
+        ..RestoreOptions::default()
+    };
+    let error = restore(&cluster, &testing::unique("some"), &archive, &options).unwrap_err();
+    assert!(
+        matches!(error, RestoreError::Plan(PlanError::UnknownTable(_))),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_archive_of_a_newer_pg_dump_is_refused_with_the_package_to_install() {
+    let cluster = testing::cluster();
+    let source = testing::database(&cluster, "");
+    let (mut archive, _) = dump(&cluster, &source);
+    let ours = testing::programs(&cluster).version().to_string();
+    let at = archive
+        .windows(ours.len())
+        .enumerate()
+        .filter(|(_, window)| *window == ours.as_bytes())
+        .map(|(at, _)| at)
+        .nth(2) // twice in the server's version, then in the program's
+        .unwrap();
+    archive[at..at + 2].copy_from_slice(b"99");
+    let error = restore(
+        &cluster,
+        &testing::unique("new"),
+        &archive,
+        &RestoreOptions::default(),
+    )
+    .unwrap_err();
+    assert!(
+        error.to_string().ends_with("install postgresql-client-99"),
+        "{error}"
+    );
+}
