@@ -81,8 +81,9 @@ pub struct DumpReport {
 
 /// A dump under way: read it to its end, then [`finish`](Self::finish) it. Dropping it ends the program.
 pub struct Dump<'a> {
-    running: Running,
+    // Closed before the program is waited for: a program that still writes would otherwise wait for us.
     stdout: ChildStdout,
+    running: Running,
     scanner: ArchiveScanner,
     len_bytes: u64,
     program: ProgramVersion,
@@ -146,18 +147,24 @@ impl<'a> Dump<'a> {
     }
 
     /// Judges the dump after its end was read: only `Ok` makes the bytes that were read a dump.
-    pub fn finish(mut self) -> Result<DumpReport, DumpError> {
-        let stderr = match self.ended.take() {
+    pub fn finish(self) -> Result<DumpReport, DumpError> {
+        let Self {
+            stdout,
+            mut running,
+            scanner,
+            ended,
+            damage,
+            ..
+        } = self;
+        drop(stdout);
+        let stderr = match ended {
             Some(ended) => ended?,
             None => {
-                self.running.kill();
-                return Err(self.damage.map_or(DumpError::GivenUp, DumpError::Archive));
+                running.kill();
+                return Err(damage.map_or(DumpError::GivenUp, DumpError::Archive));
             }
         };
-        if let Some(damage) = self.damage {
-            return Err(damage.into());
-        }
-        let archive = self.scanner.finish()?;
+        let archive = scanner.finish()?;
         if archive.head.compressed {
             return Err(DumpError::Compressed);
         }

@@ -52,13 +52,13 @@ impl<'a> Intake<'a> {
         };
         let mut buffer = vec![0; BUFFER_LEN_BYTES];
         while !intake.scanner.knows_contents() {
-            let count = read_some(intake.archive, &mut buffer).map_err(IntakeError::Read)?;
-            if count == 0 {
-                intake.scanner.finish()?;
-                return Err(ArchiveError::CutOff("in its table of contents").into());
+            match intake.next(&mut buffer)? {
+                Some(bytes) => intake.start.extend_from_slice(bytes),
+                None => {
+                    intake.scanner.finish()?;
+                    return Err(ArchiveError::CutOff("in its table of contents").into());
+                }
             }
-            intake.scanner.feed(&buffer[..count])?;
-            intake.start.extend_from_slice(&buffer[..count]);
         }
         Ok(intake)
     }
@@ -68,19 +68,25 @@ impl<'a> Intake<'a> {
         &self.scanner
     }
 
-    /// Passes everything on to `sink`, which may stop taking it; the archive is followed to its end all the same.
-    pub(crate) fn pass_on(mut self, mut sink: impl Write) -> Result<ArchiveSummary, IntakeError> {
-        let mut open = sink.write_all(&self.start).is_ok();
+    /// Passes everything on to `sink`, until the end or until it takes no more.
+    pub(crate) fn pass_on(mut self, mut sink: impl Write) -> Result<Passed<'a>, IntakeError> {
+        let start = std::mem::take(&mut self.start);
+        let mut refused = sink.write_all(&start).is_err();
         let mut buffer = vec![0; BUFFER_LEN_BYTES];
-        loop {
-            let count = read_some(self.archive, &mut buffer).map_err(IntakeError::Read)?;
-            if count == 0 {
-                drop(sink);
-                return Ok(self.scanner.finish()?);
-            }
-            self.scanner.feed(&buffer[..count])?;
-            open = open && sink.write_all(&buffer[..count]).is_ok();
+        while !refused {
+            let Some(bytes) = self.next(&mut buffer)? else {
+                return Ok(Passed::All(self.scanner.finish()?));
+            };
+            refused = sink.write_all(bytes).is_err();
         }
+        Ok(Passed::Refused(self))
+    }
+
+    /// Reads what is left, for a receiver that had what it wanted before the end.
+    pub(crate) fn follow_to_the_end(mut self) -> Result<ArchiveSummary, IntakeError> {
+        let mut buffer = vec![0; BUFFER_LEN_BYTES];
+        while self.next(&mut buffer)?.is_some() {}
+        Ok(self.scanner.finish()?)
     }
 
     /// Writes everything to a file that has no name and that only we can read.
@@ -92,25 +98,31 @@ impl<'a> Intake<'a> {
         let mut file = tempfile::tempfile_in(folder).map_err(failed)?;
         file.write_all(&self.start).map_err(failed)?;
         let mut buffer = vec![0; BUFFER_LEN_BYTES];
-        loop {
-            let count = read_some(self.archive, &mut buffer).map_err(IntakeError::Read)?;
-            if count == 0 {
-                break;
-            }
-            self.scanner.feed(&buffer[..count])?;
-            file.write_all(&buffer[..count]).map_err(failed)?;
+        while let Some(bytes) = self.next(&mut buffer)? {
+            file.write_all(bytes).map_err(failed)?;
         }
         let summary = self.scanner.finish()?;
         file.rewind().map_err(failed)?;
         Ok((file, summary))
     }
+
+    /// The next bytes, followed; nothing at the end.
+    fn next<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, IntakeError> {
+        let count = loop {
+            match self.archive.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.map_err(IntakeError::Read)?,
+            }
+        };
+        self.scanner.feed(&buffer[..count])?;
+        Ok((count != 0).then_some(&buffer[..count]))
+    }
 }
 
-fn read_some(archive: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match archive.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
+/// What became of an archive that was passed on.
+pub(crate) enum Passed<'a> {
+    /// It was taken to its end, and was complete.
+    All(ArchiveSummary),
+    /// The receiver stopped taking it; whether that is right, the receiver knows.
+    Refused(Intake<'a>),
 }

@@ -23,7 +23,7 @@ use crate::{
     child::{self, ProgramError, Running},
     connect::{ConnectError, Connection, QueryError},
     identity::{Identity, IdentityError},
-    intake::{Intake, IntakeError},
+    intake::{Intake, IntakeError, Passed},
     plan::{Plan, PlanError, RestoreOptions},
     programs::{ProgramVersion, Programs},
     quote,
@@ -246,10 +246,14 @@ fn fill(
                 .take()
                 .expect("standard input is a pipe");
             let passed = intake.pass_on(stdin);
-            // A reading error is the cause and what `pg_restore` makes of half an archive the consequence; when the
-            // archive was good, its own words count.
             match passed {
-                Ok(summary) => (summary, running.wait()?),
+                Ok(Passed::All(summary)) => (summary, running.wait()?),
+                // Its words count first. If it had all that was chosen, the rest must be good all the same.
+                Ok(Passed::Refused(intake)) => {
+                    let stderr = running.wait()?;
+                    (intake.follow_to_the_end()?, stderr)
+                }
+                // A bad archive is the cause, and what `pg_restore` makes of half of it the consequence.
                 Err(error) => {
                     running.kill();
                     return Err(error.into());
@@ -257,10 +261,24 @@ fn fill(
             }
         }
     };
+    let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
     if options.analyze {
-        connection.execute("analyse the new database", "ANALYZE")?;
+        warnings.extend(analyze(&connection));
     }
-    Ok((summary, stderr.lines().map(ToOwned::to_owned).collect()))
+    Ok((summary, warnings))
+}
+
+/// Makes the planner's statistics; without them the rows are all there, so a failure is a warning.
+fn analyze(connection: &Connection) -> Option<String> {
+    // Functions in indexes may count on the database's own path.
+    let error = connection
+        .execute("reset the path", "RESET search_path")
+        .and_then(|()| connection.execute("make the planner's statistics", "ANALYZE"))
+        .err()?;
+    Some(format!(
+        "The planner's statistics were not made: {}.",
+        error.message
+    ))
 }
 
 fn command(

@@ -1,6 +1,6 @@
 //! Logging in: passwords and every `sslmode`, against a server with a certificate of our own making.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -193,6 +193,56 @@ fn a_server_that_shows_its_own_trusted_root_passes_and_another_root_does_not() {
     assert!(secure.outcome(&with("wrong.name")).is_err());
     fs::write(&root, authority_pem()).unwrap();
     assert!(secure.outcome(&with("localhost")).is_err());
+}
+
+#[test]
+fn a_client_certificate_lets_in_whom_it_names() {
+    let (root, issuer) = authority();
+    let folder = tempfile::tempdir().unwrap();
+    // The server reads it as its own account.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let root_path = folder.path().join("root.crt");
+    fs::write(&root_path, root).unwrap();
+    let signed = |params: CertificateParams| {
+        let key = KeyPair::generate().unwrap();
+        (
+            params.signed_by(&key, &issuer).unwrap().pem(),
+            key.serialize_pem(),
+        )
+    };
+    let options = ClusterOptions {
+        tcp: Some(ClusterTcp {
+            certificate: Some(signed(params("server", &["localhost"]))),
+            access: vec!["hostssl all all 127.0.0.1/32 cert".to_owned()],
+        }),
+        parameters: vec![(
+            "ssl_ca_file".to_owned(),
+            root_path.to_str().unwrap().to_owned(),
+        )],
+        ..ClusterOptions::default()
+    };
+    let secure = Secure {
+        cluster: testing::own_cluster(&options),
+        folder,
+    };
+    let (certificate, key) = signed(params("postgres", &[]));
+    fs::write(secure.path("me.crt"), certificate).unwrap();
+    fs::write(secure.path("me.key"), key).unwrap();
+    fs::set_permissions(secure.path("me.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let with = format!(
+        "host=localhost sslmode=verify-full sslrootcert={} sslcert={} sslkey={}",
+        root_path.display(),
+        secure.path("me.crt").display(),
+        secure.path("me.key").display()
+    );
+    assert_eq!(secure.outcome(&format!("user=postgres {with}")), Ok(true));
+    let error = secure
+        .outcome(&format!("user=somebody {with}"))
+        .unwrap_err();
+    assert!(
+        error.contains("certificate authentication failed"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -209,6 +209,24 @@ fn a_dump_that_was_not_read_to_its_end_is_no_dump_and_its_program_is_gone() {
 }
 
 #[test]
+fn a_program_that_starts_others_is_given_up_without_waiting_for_them() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, MANY_ROWS);
+    let moment = hold(&settings);
+    let (_folder, programs) = with_script(&cluster, "$REAL \"$@\"");
+    let mut dump = Dump::start(&moment, &programs, &DumpOptions::default()).unwrap();
+    dump.read_exact(&mut [0; 100]).unwrap();
+    drop(dump);
+}
+
+#[test]
+fn dumps_and_moments_go_from_thread_to_thread() {
+    fn sent<T: Send>() {}
+    sent::<Moment>();
+    sent::<Dump<'_>>();
+}
+
+#[test]
 fn a_server_that_goes_in_the_middle_is_a_failed_dump() {
     let mut cluster = testing::own_cluster(&ClusterOptions::default());
     let settings = testing::database(&cluster, MANY_ROWS);
