@@ -38,6 +38,18 @@ impl RunKey {
         }
     }
 
+    /// A second copy, for a second owner.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            recipient: self.recipient,
+            id: self.id,
+            segment: self.segment.duplicate(),
+            directory: self.directory.duplicate(),
+            object: self.object.duplicate(),
+        }
+    }
+
     /// Seals segments.
     #[must_use]
     pub fn segment(&self) -> &Secret {

@@ -55,7 +55,7 @@ pub use pack::{
 pub use record::{Field, Fields, Input, RecordWriter, Unknown, Value, padding_class, put_varint};
 pub use seal::Nonce;
 pub use segment::{
-    CONTENT_MAX, Codec, SEGMENT_BYTES, SegmentOpener, SegmentPlan, SegmentSealer, close_content,
+    CONTENT_MAX, Codec, SEGMENT_BYTES, SegmentOpener, SegmentPlan, SegmentSealer, content_tail,
     split_content,
 };
 pub use sign::{Author, Authors, Enrolled, SignerKey, signer_id};

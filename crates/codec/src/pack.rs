@@ -303,10 +303,16 @@ impl PackBuilder {
         self.hasher.length()
     }
 
-    /// True while no segment was appended.
+    /// The rows of the segments so far.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    pub fn rows(&self) -> &[u8] {
+        &self.rows
+    }
+
+    /// Offset of the first segment.
+    #[must_use]
+    pub fn segments_at(&self) -> u64 {
+        self.segments_at
     }
 
     /// Ends the pack with padding, directory, table, footer and hash.

@@ -45,17 +45,16 @@ impl Codec {
     }
 }
 
-/// Adds what lets several chunks be told apart: their lengths, at the end.
-pub fn close_content(content: &mut Vec<u8>, lengths: &[u32]) {
+/// What stands behind several chunks and lets them be told apart: their lengths. Nothing behind one chunk.
+#[must_use]
+pub fn content_tail(lengths: &[u32]) -> Vec<u8> {
+    let mut tail = Vec::new();
     if lengths.len() > 1 {
-        let start = content.len();
-        lengths
-            .iter()
-            .for_each(|length| put_varint(content, u64::from(*length)));
-        let tail =
-            u32::try_from(content.len() - start).expect("a segment has at most 65,535 chunks");
-        content.extend_from_slice(&tail.to_le_bytes());
+        lengths.iter().for_each(|length| put_varint(&mut tail, u64::from(*length)));
+        let bytes = u32::try_from(tail.len()).expect("a segment has at most 65,535 chunks");
+        tail.extend_from_slice(&bytes.to_le_bytes());
     }
+    tail
 }
 
 /// The chunks of opened content, in order.
@@ -260,14 +259,8 @@ mod tests {
                 .iter()
                 .flat_map(|chunk| chunk_id(id_key, chunk).0)
                 .collect();
-            let mut content = chunks.concat();
-            close_content(
-                &mut content,
-                &chunks
-                    .iter()
-                    .map(|chunk| chunk.len() as u32)
-                    .collect::<Vec<_>>(),
-            );
+            let lengths: Vec<u32> = chunks.iter().map(|chunk| chunk.len() as u32).collect();
+            let content = [chunks.concat(), content_tail(&lengths)].concat();
             let mut sealer = SegmentSealer::default();
             let (codec, sealed) = sealer
                 .seal(&key, family, Kind::DataPack, &ids, &content, Nonce([3; 24]))
@@ -320,8 +313,7 @@ mod tests {
 
     #[test]
     fn lengths_that_do_not_add_up_are_refused() {
-        let mut content = b"abc".to_vec();
-        close_content(&mut content, &[1, 2]);
+        let mut content = [b"abc".as_slice(), &content_tail(&[1, 2])].concat();
         assert_eq!(
             split_content(&content, 2).unwrap(),
             [b"a".as_slice(), b"bc"]

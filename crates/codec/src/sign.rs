@@ -151,6 +151,12 @@ impl Authors {
         self.writers.get(&id)
     }
 
+    /// True for the admin and for enrolled writers.
+    #[must_use]
+    pub fn knows(&self, id: WriterId) -> bool {
+        id == self.admin_id || self.writers.contains_key(&id)
+    }
+
     /// All writers.
     pub fn writers(&self) -> impl Iterator<Item = (&WriterId, &Enrolled)> {
         self.writers.iter()

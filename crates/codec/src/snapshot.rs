@@ -43,7 +43,8 @@ pub struct Head {
     pub tags: Vec<String>,
     /// What it holds and cost.
     pub totals: Totals,
-    unknown: Unknown,
+    /// Fields of a newer version, kept as they were read.
+    pub unknown: Unknown,
 }
 
 /// What a snapshot holds and cost.
@@ -243,7 +244,8 @@ pub struct Manifest {
     pub users: Vec<(u32, String)>,
     /// Names of the groups.
     pub groups: Vec<(u32, String)>,
-    unknown: Unknown,
+    /// Fields of a newer version, kept as they were read.
+    pub unknown: Unknown,
 }
 
 /// One thing that was read.
@@ -263,7 +265,8 @@ pub struct SourceRecord {
     pub unreadable: u64,
     /// What else is known: server version, exit status, …
     pub facts: Vec<(String, String)>,
-    unknown: Unknown,
+    /// Fields of a newer version, kept as they were read.
+    pub unknown: Unknown,
 }
 
 impl SourceRecord {

@@ -114,7 +114,8 @@ pub struct Entry<'a> {
     pub flags: u32,
     /// Bits of [`status`].
     pub status: u64,
-    unknown: Unknown,
+    /// Fields of a newer version, kept as they were read.
+    pub unknown: Unknown,
 }
 
 impl<'a> Entry<'a> {

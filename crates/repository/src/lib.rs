@@ -1,7 +1,31 @@
 //! One repository: open, keys, write and read streams, the index, commit, check, copy.
 //!
-//! Knows nothing of file systems or databases.
+//! Knows nothing of file systems or databases. Modules stand in the order in which they build on each other.
 
 mod progress;
+mod surroundings;
+mod state;
+mod cache;
+mod repository;
+mod lookup;
+mod reader;
+mod write_error;
+mod packs;
+mod writer;
+mod reachable;
+mod snapshots;
+mod commit;
+mod keys;
+#[cfg(test)]
+mod tests;
 
+pub use commit::{Committed, Contents, Draft};
+pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
+pub use reader::{Reader, StreamError, Wanted};
+pub use repository::{OpenError, ReadError, Repository, Unlock};
+pub use snapshots::{Snapshot, SnapshotList};
+pub use state::{Anchor, State, StateError};
+pub use surroundings::{Surroundings, SystemEntropy};
+pub use write_error::WriteError;
+pub use writer::{Added, Lane, Tasks, Writer, work};

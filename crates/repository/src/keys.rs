@@ -1,0 +1,323 @@
+//! Making a repository, and its key slots: list, add, remove, rotate.
+//!
+//! No change of keys ever rewrites a pack. Removing a slot shuts out whoever has only its secret and no copy of the
+//! slot; rotating also keeps those who copied it from reading what is written from then on.
+
+use std::sync::Arc;
+
+use lifeboat_codec::{
+    Author, Authors, FamilyId, Generation, Header, KeyFile, Keyring, Kind, NewSlot, ReplicaId, Revocation, Role, RunId, SUPERBLOCK, Secret, SlotId,
+    SlotInfo, SlotType, Stretch, Superblock, WriterId, clear_object, create_slot, parse_slot_name, revocation_name,
+};
+use lifeboat_store::{Body, ErrorKind, Store};
+use thiserror::Error;
+
+use crate::repository::{OpenError, ReadError, Repository, object_name, read_slots};
+use crate::surroundings::Surroundings;
+use crate::write_error::WriteError;
+
+/// A repository could not be made.
+#[derive(Debug, Error)]
+pub enum CreateError {
+    /// There is one already.
+    #[error("there is a repository at this place already")]
+    Exists,
+    /// Something could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// It could not be opened afterwards.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// What a new slot is opened with.
+pub enum NewSecret<'a> {
+    /// A person's words.
+    Passphrase(&'a [u8]),
+    /// What a command prints.
+    Command(&'a [u8]),
+    /// A key file, whose content is returned.
+    KeyFile,
+}
+
+/// A repository that was just made.
+pub struct Created {
+    /// The repository, open.
+    pub repository: Repository,
+    /// The recovery key, to be shown once.
+    pub recovery: Secret,
+    /// The key file's content, where one was asked for.
+    pub key_file: Option<KeyFile>,
+}
+
+/// A slot in the list.
+#[derive(Clone, Debug)]
+pub struct ListedSlot {
+    /// What stands in it in clear.
+    pub info: SlotInfo,
+    /// True for the slot that opened the repository.
+    pub current: bool,
+}
+
+impl Repository {
+    /// Makes a repository in an empty store. The superblock is written last: before it there is no repository.
+    ///
+    /// # Errors
+    /// When there is one already, or something cannot be written.
+    pub fn create(store: Arc<dyn Store>, secrets: &[NewSecret<'_>], surroundings: Surroundings) -> Result<Created, CreateError> {
+        let keyring = surroundings.with_entropy(Keyring::create);
+        let random = || {
+            surroundings.with_entropy(|entropy| {
+                let mut id = [0; 16];
+                entropy.fill(&mut id);
+                id
+            })
+        };
+        let (family, replica) = (FamilyId(random()), ReplicaId(random()));
+        Self::create_with(store, secrets, keyring, family, replica, surroundings)
+    }
+
+    /// Makes a replica: a repository of the same family, which takes over packs as they are.
+    ///
+    /// # Errors
+    /// When there is a repository already, or this key may not make one.
+    pub fn create_replica(&self, store: Arc<dyn Store>, secrets: &[NewSecret<'_>], surroundings: Surroundings) -> Result<Created, CreateError> {
+        if self.role() != Role::Full {
+            return Err(WriteError::Role("make a replica").into());
+        }
+        let keyring = self.keyring.reduced(Role::Full, None).map_err(WriteError::from)?;
+        let created = Self::create_with(store, secrets, keyring, self.family(), ReplicaId(self.random()), surroundings)?;
+        Ok(created)
+    }
+
+    fn create_with(
+        store: Arc<dyn Store>,
+        secrets: &[NewSecret<'_>],
+        keyring: Keyring,
+        family: FamilyId,
+        replica: ReplicaId,
+        surroundings: Surroundings,
+    ) -> Result<Created, CreateError> {
+        match store.get(&object_name(SUPERBLOCK), 1 << 20) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(WriteError::from(error).into()),
+            Ok(_) => return Err(CreateError::Exists),
+        }
+        let admin = Author::new(keyring.admin.as_ref().expect("a new keyring has an admin"));
+        let now = (surroundings.now_ms)();
+        let superblock = Superblock::create(family, replica, admin.public(), now);
+        let record = superblock.encode();
+        let maker = SlotMaker { keyring: &keyring, family, superblock: &record, admin: &admin, now, surroundings: &surroundings };
+        let recovery = keyring.recovery.as_ref().expect("a new keyring has a recovery secret").duplicate();
+        maker.put(store.as_ref(), SlotType::Recovery, recovery.bytes(), "recovery key")?;
+        let (mut key_file, mut slot) = (None, None);
+        for secret in secrets {
+            let (id, file) = maker.put_secret(store.as_ref(), secret, "made with the repository")?;
+            slot = slot.or(Some(id));
+            key_file = key_file.or(file);
+        }
+        let header = Header::named(Kind::Superblock, family, RunId([0; 16]), now, SUPERBLOCK);
+        let (object, _) = clear_object(&header, SUPERBLOCK, &record, &admin);
+        match store.put_new(&object_name(SUPERBLOCK), Body::Bytes(&object)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(CreateError::Exists),
+            Err(error) => return Err(WriteError::from(error).into()),
+        }
+        let authors = Authors::new(admin.public());
+        let repository = Self::assemble(store, superblock, keyring, authors, slot.unwrap_or(SlotId([0; 16])), surroundings)?;
+        Ok(Created { repository, recovery, key_file })
+    }
+
+    /// The key slots, oldest first; sentences for those that are damaged.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub fn slots(&self) -> Result<(Vec<ListedSlot>, Vec<String>), ReadError> {
+        let (mut slots, mut damaged): (Vec<ListedSlot>, Vec<String>) = (Vec::new(), Vec::new());
+        for (_, slot) in read_slots(self.store.as_ref())? {
+            match slot {
+                Ok(slot) if slots.iter().all(|known| known.info.id != slot.info.id) => {
+                    slots.push(ListedSlot { current: slot.info.id == self.slot, info: slot.info });
+                }
+                Ok(_) => {}
+                Err(error) => damaged.push(crate::snapshots::sentence(&error)),
+            }
+        }
+        slots.sort_by_key(|slot| (slot.info.created_ms, slot.info.id));
+        Ok((slots, damaged))
+    }
+
+    /// Adds a slot for `role`; write-only ones are enrolled as a writer of their own.
+    ///
+    /// # Errors
+    /// When this key may not give that role, or the slot cannot be written.
+    pub fn add_slot(&mut self, secret: &NewSecret<'_>, role: Role, label: &str) -> Result<(SlotId, Option<KeyFile>), WriteError> {
+        self.may_write()?;
+        let admin = self.admin().ok_or(WriteError::Role("add a key"))?;
+        if role == Role::Full && self.role() != Role::Full {
+            return Err(WriteError::Role("give a role that it does not have"));
+        }
+        let own = if role == Role::WriteOnly {
+            let seed = Secret::new(self.random());
+            let domain = u32::from_le_bytes(self.random()).max(1);
+            self.enrol(&Author::new(&seed), domain, role, &admin)?;
+            Some((domain, seed))
+        } else {
+            None
+        };
+        let keyring = self.keyring.reduced(role, own)?;
+        let record = self.superblock.encode();
+        let maker = SlotMaker {
+            keyring: &keyring,
+            family: self.family(),
+            superblock: &record,
+            admin: &admin,
+            now: self.now_ms(),
+            surroundings: &self.surroundings,
+        };
+        maker.put_secret(self.store.as_ref(), secret, label)
+    }
+
+    /// Removes all versions of a slot.
+    ///
+    /// # Errors
+    /// When there is none, it is the one in use or the last that holds everything, or it cannot be deleted.
+    pub fn remove_slot(&self, id: SlotId) -> Result<(), KeyError> {
+        self.may_write()?;
+        if self.admin().is_none() {
+            return Err(WriteError::Role("remove a key").into());
+        }
+        let (slots, _) = self.slots()?;
+        if slots.iter().all(|slot| slot.info.id != id) {
+            return Err(KeyError::NoSlot);
+        }
+        if id == self.slot {
+            return Err(KeyError::InUse);
+        }
+        if !slots.iter().any(|slot| slot.info.id != id && slot.info.role == Role::Full) {
+            return Err(KeyError::Last);
+        }
+        for (name, _) in self.list("keys/")? {
+            if parse_slot_name(name.as_str()).is_some_and(|(slot, _)| slot == id) {
+                self.store.delete(&name).map_err(WriteError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws new recipients' keys, and hands them to every slot that stays. What was written before stays readable for
+    /// those who have the new keyring; what is written from now on is not for those who only have the old one.
+    ///
+    /// # Errors
+    /// When the key may not, or a slot cannot be written. Half done it is whole: each slot opens old data, and rotating
+    /// again completes it.
+    pub fn rotate(&mut self) -> Result<u16, KeyError> {
+        self.may_write()?;
+        let admin = self.admin().filter(|_| self.role() == Role::Full).ok_or(WriteError::Role("rotate the keys"))?;
+        let number = self.keyring.newest().number.checked_add(1).ok_or(WriteError::Role("rotate more than 65,535 times"))?;
+        let generation = self.surroundings.with_entropy(|entropy| Generation::random(number, entropy));
+        self.keyring.generations.push(generation);
+        let slots = read_slots(self.store.as_ref())?;
+        let mut done: Vec<SlotId> = Vec::new();
+        for (name, slot) in &slots {
+            let Ok(slot) = slot else { continue };
+            if done.contains(&slot.info.id) || slot.info.role == Role::WriteOnly {
+                continue;
+            }
+            done.push(slot.info.id);
+            let version = parse_slot_name(name).map_or(0, |(_, version)| version).checked_add(1).ok_or(WriteError::Role("rotate more than 65,535 times"))?;
+            let keyring = self.keyring.reduced(slot.info.role, None).map_err(WriteError::from)?;
+            let now = self.now_ms();
+            let (new_name, object) = self.surroundings.with_entropy(|entropy| slot.renew(version, &keyring, &admin, now, entropy));
+            self.store.put_new(&object_name(&new_name), Body::Bytes(&object)).map_err(WriteError::from)?;
+        }
+        // Old versions go last: until then every slot has one that opens.
+        for (name, slot) in &slots {
+            if slot.as_ref().is_ok_and(|slot| done.contains(&slot.info.id)) {
+                self.store.delete(&object_name(name)).map_err(WriteError::from)?;
+            }
+        }
+        Ok(number)
+    }
+
+    /// No longer believes a writer: what it wrote until now stays where other snapshots use it.
+    ///
+    /// # Errors
+    /// When the key may not, or the revocation cannot be written.
+    pub fn revoke(&mut self, writer: WriterId, reason: &str) -> Result<(), WriteError> {
+        self.may_write()?;
+        let admin = self.admin().ok_or(WriteError::Role("revoke a writer"))?;
+        let name = revocation_name(writer);
+        let record = Revocation { writer, revoked_ms: self.now_ms(), reason: reason.to_owned() };
+        let header = Header::named(Kind::Revocation, self.family(), RunId([0; 16]), record.revoked_ms, &name);
+        let (object, _) = clear_object(&header, &name, &record.encode(), &admin);
+        self.store.put_new(&object_name(&name), Body::Bytes(&object))?;
+        self.authors.revoke(writer);
+        Ok(())
+    }
+
+    /// The recovery key, where this key may show it.
+    #[must_use]
+    pub fn recovery(&self) -> Option<&Secret> {
+        self.keyring.recovery.as_ref()
+    }
+}
+
+/// A change of keys failed.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// There is no such slot.
+    #[error("there is no such key")]
+    NoSlot,
+    /// It opened the repository for this very run.
+    #[error("this key is the one in use")]
+    InUse,
+    /// Without it nobody could read everything.
+    #[error("this is the last key that can read everything")]
+    Last,
+    /// Something could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Something could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+struct SlotMaker<'a> {
+    keyring: &'a Keyring,
+    family: FamilyId,
+    superblock: &'a [u8],
+    admin: &'a Author,
+    now: u64,
+    surroundings: &'a Surroundings,
+}
+
+impl SlotMaker<'_> {
+    fn put_secret(&self, store: &dyn Store, secret: &NewSecret<'_>, label: &str) -> Result<(SlotId, Option<KeyFile>), WriteError> {
+        match secret {
+            NewSecret::Passphrase(words) => Ok((self.put(store, SlotType::Passphrase, words, label)?, None)),
+            NewSecret::Command(words) => Ok((self.put(store, SlotType::Command, words, label)?, None)),
+            NewSecret::KeyFile => {
+                let secret = self.surroundings.with_entropy(Secret::random);
+                let slot = self.put(store, SlotType::KeyFile, secret.bytes(), label)?;
+                Ok((slot, Some(KeyFile { family: self.family, slot, admin: self.admin.public(), secret })))
+            }
+        }
+    }
+
+    fn put(&self, store: &dyn Store, slot_type: SlotType, secret: &[u8], label: &str) -> Result<SlotId, WriteError> {
+        let new = NewSlot {
+            slot_type,
+            secret,
+            label,
+            stretch: Stretch::DEFAULT,
+            keyring: self.keyring,
+            family: self.family,
+            superblock: self.superblock,
+            created_ms: self.now,
+        };
+        let (id, name, object) = self.surroundings.with_entropy(|entropy| create_slot(&new, self.admin, entropy))?;
+        store.put_new(&object_name(&name), Body::Bytes(&object))?;
+        Ok(id)
+    }
+}

@@ -1,0 +1,362 @@
+//! Reads streams back: finds their chunks, fetches segments, opens, decodes, verifies.
+//!
+//! Invariant: no byte leaves this file that was not authenticated and whose chunk did not have the id that the
+//! snapshot names. A chunk with several holders is taken from the next one when the first is damaged.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use lifeboat_codec::{ChunkId, ChunkItem, DomainKeys, FormatError, SegmentOpener, SegmentPlan, StreamRef, list_chunks, recipient_of};
+use rayon::prelude::*;
+
+use crate::lookup::{Lookup, supported};
+use crate::repository::{ReadError, Repository, object_name};
+
+/// Bytes of opened metadata segments that are kept.
+const CACHE_BYTES: usize = 48 << 20;
+/// Segments that a worker fetches in one go when it reads many.
+const BATCH_SEGMENTS: usize = 8;
+/// Stored bytes that one ranged read asks for at most.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Bytes that a sequential reader decodes ahead.
+const WINDOW_BYTES: u64 = 16 << 20;
+/// No stream that is read into memory as a whole is larger: a tree of some ten million files.
+const WHOLE_MAX: u64 = 4 << 30;
+
+/// The opened content of one segment.
+struct Decoded {
+    content: Vec<u8>,
+    chunks: HashMap<ChunkId, (usize, usize)>,
+}
+
+impl Decoded {
+    fn chunk(&self, id: ChunkId) -> Option<&[u8]> {
+        let (start, end) = *self.chunks.get(&id)?;
+        self.content.get(start..end)
+    }
+}
+
+#[derive(Default)]
+struct SegmentCache {
+    segments: HashMap<u32, Arc<Decoded>>,
+    order: VecDeque<u32>,
+    bytes: usize,
+}
+
+impl SegmentCache {
+    fn put(&mut self, segment: u32, decoded: Arc<Decoded>) {
+        self.bytes += decoded.content.len();
+        if self.segments.insert(segment, decoded).is_none() {
+            self.order.push_back(segment);
+        }
+        while self.bytes > CACHE_BYTES && self.order.len() > 1 {
+            if let Some(old) = self.order.pop_front().and_then(|oldest| self.segments.remove(&oldest)) {
+                self.bytes -= old.content.len();
+            }
+        }
+    }
+}
+
+/// Reads the chunks of one domain.
+pub struct Reader<'r> {
+    repository: &'r Repository,
+    lookup: Arc<Lookup>,
+    keys: DomainKeys,
+    cache: Mutex<SegmentCache>,
+}
+
+/// A chunk that someone waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Its id.
+    pub id: ChunkId,
+    /// The caller's own number for it.
+    pub tag: u64,
+}
+
+impl Repository {
+    /// Reads the chunks of `domain`.
+    ///
+    /// # Errors
+    /// When the index cannot be read, or the key may not read this domain.
+    pub fn reader(&self, domain: u32) -> Result<Reader<'_>, ReadError> {
+        let keys = self.keyring.domain(domain).map_err(|source| ReadError::format("the snapshot", source))?;
+        Ok(Reader { repository: self, lookup: self.lookup()?, keys, cache: Mutex::default() })
+    }
+}
+
+impl Reader<'_> {
+    /// True when the index names a holder of the chunk.
+    #[must_use]
+    pub fn holds(&self, id: ChunkId) -> bool {
+        self.lookup.find(self.keys.domain, id).is_some()
+    }
+
+    /// The pack and length of the segment that holds the chunk; what it costs to read it.
+    #[must_use]
+    pub fn cost(&self, id: ChunkId) -> Option<(String, u64)> {
+        let (place, pack, _) = self.lookup.row(self.lookup.find(self.keys.domain, id)?);
+        Some((pack.name(), u64::from(place.sealed_bytes)))
+    }
+
+    /// The list of a stream's chunks.
+    ///
+    /// # Errors
+    /// When a list cannot be read.
+    pub fn chunks(&self, stream: &StreamRef) -> Result<Vec<ChunkItem>, ReadError> {
+        let wrong = |source| ReadError::format("a chunk list", source);
+        let mut items = list_chunks(&stream.items).map_err(wrong)?;
+        for _ in 0..stream.depth {
+            let mut list = Vec::new();
+            for item in &items {
+                list.extend_from_slice(&self.chunk(item)?);
+            }
+            items = list_chunks(&list).map_err(wrong)?;
+        }
+        let total: u64 = items.iter().map(|item| u64::from(item.length)).sum();
+        if total != stream.length {
+            return Err(wrong(FormatError::Invalid("a stream's length is not the sum of its chunks")));
+        }
+        Ok(items)
+    }
+
+    /// One chunk, by way of the cache of opened segments.
+    fn chunk(&self, item: &ChunkItem) -> Result<Vec<u8>, ReadError> {
+        let mut failure = None;
+        for segment in self.lookup.holders(self.keys.domain, item.id) {
+            match self.segment(segment) {
+                Ok(decoded) => {
+                    if let Some(chunk) = decoded.chunk(item.id).filter(|chunk| chunk.len() == item.length as usize) {
+                        return Ok(chunk.to_vec());
+                    }
+                    failure.get_or_insert(ReadError::format("a chunk list", FormatError::Invalid("a chunk has another length")));
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or(ReadError::MissingChunk(item.id)))
+    }
+
+    fn segment(&self, segment: u32) -> Result<Arc<Decoded>, ReadError> {
+        if let Some(decoded) = self.cache.lock().expect("no thread panics in the cache").segments.get(&segment) {
+            return Ok(Arc::clone(decoded));
+        }
+        let place = self.lookup.row(segment).0;
+        let mut sealed = vec![0; place.sealed_bytes as usize];
+        self.fetch(segment, &mut sealed)?;
+        let mut decoded = Decoded { content: Vec::new(), chunks: HashMap::new() };
+        self.open(&mut SegmentOpener::default(), segment, &mut sealed, &mut |id, chunk| {
+            let start = decoded.content.len();
+            decoded.content.extend_from_slice(chunk);
+            decoded.chunks.insert(id, (start, decoded.content.len()));
+        })?;
+        let decoded = Arc::new(decoded);
+        self.cache.lock().expect("no thread panics in the cache").put(segment, Arc::clone(&decoded));
+        Ok(decoded)
+    }
+
+    fn fetch(&self, segment: u32, into: &mut [u8]) -> Result<(), ReadError> {
+        let (place, pack, _) = self.lookup.row(segment);
+        Ok(self.repository.store.get_range(&object_name(&pack.name()), place.offset, into)?)
+    }
+
+    /// Opens a fetched segment and hands out its chunks.
+    fn open(&self, opener: &mut SegmentOpener, segment: u32, sealed: &mut [u8], each: &mut dyn FnMut(ChunkId, &[u8])) -> Result<(), ReadError> {
+        let (_, pack, row) = self.lookup.row(segment);
+        let wrong = |source| ReadError::format(pack.name(), source);
+        supported(&row).map_err(wrong)?;
+        let key = self.repository.run_key(pack.envelope_of(&row).map_err(wrong)?).map_err(wrong)?;
+        let id_key = self.keys.key(recipient_of(pack.entry.kind)).map_err(wrong)?;
+        let plan = SegmentPlan { family: self.repository.family(), kind: pack.entry.kind, codec: row.codec, ids: row.ids, base: &[] };
+        let chunks = opener.open(&key, id_key, &plan, sealed).map_err(wrong)?;
+        row.chunk_ids().zip(chunks).for_each(|(id, chunk)| each(id, chunk));
+        Ok(())
+    }
+
+    /// A whole stream in memory; for trees and manifests.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read, or the stream is larger than any tree.
+    pub fn whole(&self, stream: &StreamRef) -> Result<Vec<u8>, ReadError> {
+        if stream.length > WHOLE_MAX {
+            return Err(ReadError::format("a tree or manifest", FormatError::Invalid("it is larger than any can be")));
+        }
+        let mut out = Vec::new();
+        for item in self.chunks(stream)? {
+            out.extend_from_slice(&self.chunk(&item)?);
+        }
+        Ok(out)
+    }
+
+    /// Reads many chunks in the order in which they lie in packs, on all cores, and hands each to `deliver`.
+    ///
+    /// A chunk that is wanted several times is delivered several times. `deliver` is called from several threads.
+    /// When a chunk cannot be read, `deliver` gets the error instead, once for each wanted item. Stops early when
+    /// `stop` is set.
+    pub fn deliver(&self, wanted: &[Wanted], stop: &AtomicBool, deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync)) {
+        let mut by_segment: HashMap<u32, Vec<Wanted>> = HashMap::new();
+        for item in wanted {
+            match self.lookup.find(self.keys.domain, item.id) {
+                Some(segment) => by_segment.entry(segment).or_default().push(*item),
+                None => deliver(item.tag, Err(&ReadError::MissingChunk(item.id))),
+            }
+        }
+        let mut segments: Vec<(u32, Vec<Wanted>)> = by_segment.into_iter().collect();
+        segments.par_sort_unstable_by_key(|(segment, _)| {
+            let place = &self.lookup.segments[*segment as usize];
+            (place.pack, place.offset)
+        });
+        let batches = self.batches(&segments);
+        let next = AtomicUsize::new(0);
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(batches.len());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let (mut opener, mut buffer) = (SegmentOpener::default(), Vec::new());
+                    while let Some(range) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        self.batch(&segments[range.clone()], &mut opener, &mut buffer, deliver);
+                    }
+                });
+            }
+        });
+    }
+
+    /// Neighbouring segments that one read fetches.
+    fn batches(&self, segments: &[(u32, Vec<Wanted>)]) -> Vec<std::ops::Range<usize>> {
+        let mut batches: Vec<std::ops::Range<usize>> = Vec::new();
+        for (number, (segment, _)) in segments.iter().enumerate() {
+            let place = &self.lookup.segments[*segment as usize];
+            if let Some(last) = batches.last_mut() {
+                let first = &self.lookup.segments[segments[last.start].0 as usize];
+                let before = &self.lookup.segments[segments[number - 1].0 as usize];
+                let gap = place.offset.saturating_sub(before.offset + u64::from(before.sealed_bytes));
+                let bytes = (place.offset + u64::from(place.sealed_bytes)).saturating_sub(first.offset);
+                if first.pack == place.pack && last.len() < BATCH_SEGMENTS && bytes <= BATCH_BYTES && gap <= 64 << 10 {
+                    last.end = number + 1;
+                    continue;
+                }
+            }
+            batches.push(number..number + 1);
+        }
+        batches
+    }
+
+    fn batch(
+        &self,
+        segments: &[(u32, Vec<Wanted>)],
+        opener: &mut SegmentOpener,
+        buffer: &mut Vec<u8>,
+        deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync),
+    ) {
+        let place = |number: usize| self.lookup.segments[segments[number].0 as usize];
+        let (first, last) = (place(0), place(segments.len() - 1));
+        let length = (last.offset + u64::from(last.sealed_bytes) - first.offset) as usize;
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        let name = object_name(&self.lookup.packs[first.pack as usize].name());
+        let fetched = self.repository.store.get_range(&name, first.offset, &mut buffer[..length]);
+        for (number, (segment, wanted)) in segments.iter().enumerate() {
+            let at = (place(number).offset - first.offset) as usize;
+            let sealed = &mut buffer[at..at + place(number).sealed_bytes as usize];
+            if fetched.is_err() || self.open_wanted(opener, *segment, sealed, wanted, deliver).is_err() {
+                self.one_by_one(wanted, deliver);
+            }
+        }
+    }
+
+    /// Delivers what is wanted of one segment; nothing is delivered when it fails.
+    fn open_wanted(
+        &self,
+        opener: &mut SegmentOpener,
+        segment: u32,
+        sealed: &mut [u8],
+        wanted: &[Wanted],
+        deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync),
+    ) -> Result<(), ReadError> {
+        if let [only] = wanted {
+            return self.open(opener, segment, sealed, &mut |id, chunk| {
+                if id == only.id {
+                    deliver(only.tag, Ok(chunk));
+                }
+            });
+        }
+        let mut tags: HashMap<ChunkId, Vec<u64>> = HashMap::with_capacity(wanted.len());
+        wanted.iter().for_each(|item| tags.entry(item.id).or_default().push(item.tag));
+        self.open(opener, segment, sealed, &mut |id, chunk| {
+            for tag in tags.remove(&id).into_iter().flatten() {
+                deliver(tag, Ok(chunk));
+            }
+        })
+    }
+
+    /// The slow way: each chunk from whichever holder is whole.
+    fn one_by_one(&self, wanted: &[Wanted], deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync)) {
+        for item in wanted {
+            let mut failure = None;
+            for segment in self.lookup.holders(self.keys.domain, item.id) {
+                match self.segment(segment) {
+                    Ok(decoded) => {
+                        if let Some(chunk) = decoded.chunk(item.id) {
+                            failure = None;
+                            deliver(item.tag, Ok(chunk));
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        failure.get_or_insert(error);
+                    }
+                }
+            }
+            if let Some(error) = failure {
+                deliver(item.tag, Err(&error));
+            }
+        }
+    }
+
+    /// Writes a stream from its first byte to its last, decoding ahead on all cores.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read, or `out` fails.
+    pub fn copy_to(&self, stream: &StreamRef, out: &mut dyn Write) -> Result<(), StreamError> {
+        let items = self.chunks(stream)?;
+        let mut rest = items.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let count = rest.iter().take_while(|item| { let before = bytes; bytes += u64::from(item.length); before < WINDOW_BYTES }).count();
+            let (window, later) = rest.split_at(count);
+            let slots: Vec<Mutex<Option<Vec<u8>>>> = window.iter().map(|_| Mutex::new(None)).collect();
+            let wanted: Vec<Wanted> = window.iter().enumerate().map(|(tag, item)| Wanted { id: item.id, tag: tag as u64 }).collect();
+            self.deliver(&wanted, &AtomicBool::new(false), &|tag, chunk| {
+                *slots[tag as usize].lock().expect("no thread panics here") = chunk.ok().map(<[u8]>::to_vec);
+            });
+            for (slot, item) in slots.into_iter().zip(window) {
+                match slot.into_inner().expect("no thread panics here") {
+                    Some(chunk) if chunk.len() == item.length as usize => out.write_all(&chunk)?,
+                    // Asked for once more, alone: another holder may be whole, or the error has its whole chain.
+                    _ => out.write_all(&self.chunk(item)?)?,
+                }
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+/// A stream could not be copied out.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The repository did not give it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The other side did not take it.
+    #[error("the receiving side failed")]
+    Write(#[from] io::Error),
+}

@@ -1,0 +1,195 @@
+//! The snapshots of a repository, and what was said about them.
+//!
+//! A snapshot exists once its confirm does. Both are held against each other, against the name and against who may
+//! write there; whatever does not fit is reported, never shown as a snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lifeboat_codec::{
+    Confirm, FormatError, Head, Header, Kind, Manifest, Note, Notes, ObjectHash, Opened, RunId, SnapshotId, SnapshotName, Totals, note_name,
+};
+
+use crate::repository::{ReadError, Repository, object_name};
+use crate::write_error::WriteError;
+
+/// A snapshot in the list.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Where it stands.
+    pub name: SnapshotName,
+    /// What it says.
+    pub head: Head,
+    /// Final hash of its object.
+    pub hash: ObjectHash,
+}
+
+/// All snapshots and what is wrong with the rest.
+#[derive(Debug, Default)]
+pub struct SnapshotList {
+    /// Oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Intents without a confirm: runs that ended early, or are not done.
+    pub unconfirmed: Vec<SnapshotName>,
+    /// Sentences about objects that could not be read or do not fit.
+    pub damaged: Vec<String>,
+}
+
+impl Repository {
+    /// Lists the snapshots.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub fn snapshots(&self) -> Result<SnapshotList, ReadError> {
+        let names = self.list("snap/")?;
+        let listed: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+        self.cache.retain_objects("snap/", &listed);
+        let confirms: BTreeSet<SnapshotName> =
+            listed.iter().filter_map(|name| SnapshotName::parse(name)).filter(|(_, confirm)| *confirm).map(|(name, _)| name).collect();
+        let mut list = SnapshotList::default();
+        for name in listed.iter().filter_map(|name| SnapshotName::parse(name)).filter(|(_, confirm)| !*confirm).map(|(name, _)| name) {
+            if !confirms.contains(&name) {
+                list.unconfirmed.push(name);
+                continue;
+            }
+            match self.snapshot(name) {
+                Ok(snapshot) => list.snapshots.push(snapshot),
+                Err(error) if error.is_missing() => {}
+                Err(error) => list.damaged.push(sentence(&error)),
+            }
+        }
+        for name in confirms.iter().filter(|name| listed.binary_search(&name.intent().as_str()).is_err()) {
+            list.damaged.push(format!("snapshot {} has a confirm but its object is gone", name.id.short()));
+        }
+        list.snapshots.sort_by_key(|snapshot| (snapshot.head.started_ms, snapshot.name));
+        Ok(list)
+    }
+
+    /// Reads one snapshot and its confirm.
+    ///
+    /// # Errors
+    /// When either cannot be read, or they do not fit each other, their name and their author.
+    pub fn snapshot(&self, name: SnapshotName) -> Result<Snapshot, ReadError> {
+        let intent = name.intent();
+        let opened = self.sealed(&intent, "a snapshot")?;
+        let wrong = |source| ReadError::format(intent.as_str(), source);
+        let head = Head::decode(&opened.record).map_err(wrong)?;
+        let confirm_name = name.confirm();
+        let confirm = self.sealed(&confirm_name, "a confirm")?;
+        let says = Confirm::decode(&confirm.record).map_err(|source| ReadError::format(confirm_name.as_str(), source))?;
+        let domain = self.authors.writer(name.writer).map(|writer| writer.domain);
+        let may_write = |author| author == name.writer || author == self.authors.admin_id();
+        if !may_write(opened.author) || !may_write(confirm.author) || domain != Some(head.domain) {
+            return Err(wrong(FormatError::Signature("a snapshot")));
+        }
+        if head.id != name.id || head.seq != name.seq || says.snapshot != opened.hash {
+            return Err(wrong(FormatError::Invalid("the snapshot, its name and its confirm do not fit each other")));
+        }
+        Ok(Snapshot { name, head, hash: opened.hash })
+    }
+
+    /// Reads a snapshot's details.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn manifest(&self, snapshot: &Snapshot) -> Result<Manifest, ReadError> {
+        let bytes = self.reader(snapshot.head.domain)?.whole(&snapshot.head.manifest)?;
+        Manifest::decode(&bytes).map_err(|source| ReadError::format("a manifest", source))
+    }
+
+    /// Reads all notes.
+    ///
+    /// # Errors
+    /// When the store cannot be listed, or a note cannot be read.
+    pub fn notes(&self) -> Result<Notes, ReadError> {
+        let names = self.list("notes/")?;
+        let mut notes = Vec::with_capacity(names.len());
+        for (name, _) in &names {
+            let opened = self.sealed(name.as_str(), "a note")?;
+            let note = Note::decode(&opened.record).map_err(|source| ReadError::format(name.as_str(), source))?;
+            notes.push((opened.hash, note));
+        }
+        Ok(Notes::merge(notes))
+    }
+
+    /// Says something about a snapshot.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn say(&mut self, note: &Note) -> Result<(), WriteError> {
+        self.may_write()?;
+        let author = self.author()?;
+        let run = RunId(self.random());
+        let header = Header::by_content(Kind::Note, self.family(), run, self.now_ms());
+        let record = note.encode();
+        let (object, hash) = self.seal(&header, "", &record, &author);
+        let name = note_name(hash);
+        self.store.put_new(&object_name(&name), lifeboat_store::Body::Bytes(&object))?;
+        self.cache.keep_object(&name, &Opened { record, author: author.id(), header, hash });
+        Ok(())
+    }
+
+    /// Sentences about snapshots that this machine wrote and the store does not show: hidden, or rolled back.
+    ///
+    /// # Errors
+    /// When local state cannot be read.
+    pub fn missing_anchors(&self, list: &SnapshotList) -> Result<Vec<String>, crate::state::StateError> {
+        let Some(seed) = self.state.writer()? else { return Ok(Vec::new()) };
+        let own = lifeboat_codec::Author::new(&seed).id();
+        let mut newest: BTreeMap<&str, u32> = BTreeMap::new();
+        for snapshot in list.snapshots.iter().filter(|snapshot| snapshot.name.writer == own) {
+            let seq = newest.entry(&snapshot.head.app).or_default();
+            *seq = (*seq).max(snapshot.name.seq);
+        }
+        let anchors = self.state.anchors()?;
+        let hidden = anchors.iter().filter(|(app, anchor)| newest.get(app.as_str()).copied().unwrap_or(0) < anchor.seq);
+        Ok(hidden
+            .map(|(app, anchor)| {
+                let shown = newest.get(app.as_str()).map_or_else(|| "none".to_owned(), |seq| format!("number {seq} as the newest"));
+                format!("this machine wrote snapshot number {} of {app}, but the storage shows {shown}: it was rolled back, or hides snapshots", anchor.seq)
+            })
+            .collect())
+    }
+
+    /// Sums of what all snapshots hold.
+    #[must_use]
+    pub fn totals(list: &SnapshotList) -> Totals {
+        list.snapshots.iter().fold(Totals::default(), |sum, snapshot| Totals {
+            files: sum.files + snapshot.head.totals.files,
+            bytes: sum.bytes + snapshot.head.totals.bytes,
+            unreadable: sum.unreadable + snapshot.head.totals.unreadable,
+            new_bytes: sum.new_bytes + snapshot.head.totals.new_bytes,
+            stored_bytes: sum.stored_bytes + snapshot.head.totals.stored_bytes,
+        })
+    }
+
+    /// The newest snapshot of an app that a run of this machine can start from.
+    ///
+    /// # Errors
+    /// When the snapshots cannot be listed.
+    pub fn parent_of(&self, app: &str, host: &str, domain: u32) -> Result<Option<Snapshot>, ReadError> {
+        let list = self.snapshots()?;
+        let fits = |snapshot: &&Snapshot| snapshot.head.app == app && snapshot.head.domain == domain;
+        let newest = |same_host: bool| {
+            list.snapshots.iter().rev().filter(fits).find(|snapshot| !same_host || snapshot.head.host == host).cloned()
+        };
+        Ok(newest(true).or_else(|| newest(false)))
+    }
+
+    /// The snapshot with this id.
+    #[must_use]
+    pub fn find(list: &SnapshotList, id: SnapshotId) -> Option<&Snapshot> {
+        list.snapshots.iter().find(|snapshot| snapshot.name.id == id)
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

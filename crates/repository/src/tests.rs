@@ -1,0 +1,236 @@
+//! The repository over the memory store: what goes in comes back, and what is changed is noticed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use lifeboat_codec::{Content, Entry, EntryKind, Manifest, Profile, Role, StreamRef, put_entry};
+use lifeboat_store::{MemoryStore, Store};
+
+use super::*;
+
+struct World {
+    store: Arc<MemoryStore>,
+    folder: tempfile::TempDir,
+    key: lifeboat_codec::KeyFile,
+}
+
+impl World {
+    fn new() -> (Self, Repository) {
+        let store = Arc::new(MemoryStore::new());
+        let folder = tempfile::tempdir().unwrap();
+        let created = Repository::create(Arc::clone(&store) as Arc<dyn Store>, &[NewSecret::KeyFile], surroundings(&folder)).unwrap();
+        let world = Self { store, folder, key: created.key_file.unwrap() };
+        (world, created.repository)
+    }
+
+    fn open(&self) -> Result<Repository, OpenError> {
+        Repository::open(Arc::clone(&self.store) as Arc<dyn Store>, &Unlock::KeyFile(&self.key), surroundings(&self.folder))
+    }
+}
+
+fn surroundings(folder: &tempfile::TempDir) -> Surroundings {
+    Surroundings::system(Some(folder.path().join("cache")), folder.path().join("state"))
+}
+
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn backup(repository: &mut Repository, files: &BTreeMap<String, Vec<u8>>) -> Result<Committed, WriteError> {
+    let draft = Draft { app: "shop".into(), started_ms: repository.now_ms(), ..Draft::default() };
+    repository.backup(&draft, &Silent, &AtomicBool::new(false), |writer| {
+        let stored = Mutex::new(BTreeMap::new());
+        work(writer, 2, files.iter().collect(), |lane, (name, bytes), _| -> Result<(), WriteError> {
+            let stream = lane.put_stream(Profile::Files, &mut bytes.as_slice())?;
+            stored.lock().unwrap().insert(name.as_str(), stream);
+            Ok(())
+        })?;
+        let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+        let stored = stored.into_inner().unwrap();
+        for (name, stream) in &stored {
+            let reference = stream.encode();
+            let content = if stream.length == 0 { Content::None } else { Content::Stream(&reference) };
+            put_entry(&mut tree, &Entry { size: stream.length, content, ..Entry::new(EntryKind::File, name.as_bytes()) }, &mut scratch);
+        }
+        let refs = Mutex::new((None, None));
+        work(writer, 1, vec![()], |lane, (), _| -> Result<(), WriteError> {
+            let manifest = Manifest::default().encode();
+            *refs.lock().unwrap() = (Some(lane.put_meta(&tree)?), Some(lane.put_meta(&manifest)?));
+            Ok(())
+        })?;
+        let (root, manifest) = refs.into_inner().unwrap();
+        let bytes = files.values().map(|bytes| bytes.len() as u64).sum();
+        Ok(Contents { root: root.unwrap(), manifest: manifest.unwrap(), files: files.len() as u64, bytes, unreadable: 0 })
+    })
+}
+
+fn restore(repository: &Repository, head: &lifeboat_codec::Head) -> Result<BTreeMap<String, Vec<u8>>, ReadError> {
+    let reader = repository.reader(head.domain)?;
+    let tree = reader.whole(&head.root)?;
+    let mut files = BTreeMap::new();
+    for entry in lifeboat_codec::Entries::new(&tree) {
+        let entry = entry.unwrap();
+        let mut bytes = Vec::new();
+        if let Content::Stream(reference) = entry.content {
+            match reader.copy_to(&StreamRef::decode(reference).unwrap(), &mut bytes) {
+                Ok(()) => {}
+                Err(StreamError::Read(error)) => return Err(error),
+                Err(StreamError::Write(error)) => panic!("{error}"),
+            }
+        }
+        files.insert(String::from_utf8(entry.name.to_vec()).unwrap(), bytes);
+    }
+    Ok(files)
+}
+
+fn files() -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    files.insert("empty".into(), Vec::new());
+    files.insert("large".into(), noise(1, 9_000_000));
+    files.insert("text".into(), b"all work and no play ".repeat(200_000));
+    for number in 0..300 {
+        files.insert(format!("small-{number}"), noise(number, 1000 + number as usize * 7));
+    }
+    files
+}
+
+#[test]
+fn what_goes_in_comes_back_and_a_second_time_costs_almost_nothing() {
+    let (world, mut repository) = World::new();
+    let mut files = files();
+    let first = backup(&mut repository, &files).unwrap();
+    assert!(first.head.totals.new_bytes > 9_000_000);
+    assert_eq!(restore(&repository, &first.head).unwrap(), files);
+
+    files.insert("new".into(), noise(77, 50_000));
+    let second = backup(&mut repository, &files).unwrap();
+    assert!(second.head.totals.new_bytes < 200_000, "{:?}", second.head.totals);
+    assert_eq!((second.head.seq, second.head.previous.is_some()), (2, true));
+
+    // Another machine, with nothing but the key.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(&world.key), surroundings(&elsewhere)).unwrap();
+    let list = other.snapshots().unwrap();
+    assert_eq!(list.snapshots.len(), 2);
+    assert!(list.damaged.is_empty() && list.unconfirmed.is_empty());
+    assert_eq!(restore(&other, &list.snapshots[1].head).unwrap(), files);
+}
+
+#[test]
+fn a_run_that_fails_or_is_stopped_leaves_no_snapshot_but_its_packs_are_used() {
+    let (_world, mut repository) = World::new();
+    let files = files();
+    let draft = Draft { app: "shop".into(), ..Draft::default() };
+    let result = repository.backup(&draft, &Silent, &AtomicBool::new(false), |writer| {
+        work(writer, 2, files.values().collect(), |lane, bytes, _| lane.put_stream(Profile::Files, &mut bytes.as_slice()).map(drop))?;
+        Err::<Contents, _>(WriteError::Source(std::io::Error::other("the disk fell out")))
+    });
+    assert!(matches!(result, Err(WriteError::Source(_))));
+    assert!(repository.snapshots().unwrap().snapshots.is_empty());
+    let next = backup(&mut repository, &files).unwrap();
+    assert!(next.head.totals.new_bytes < 100_000, "{:?}", next.head.totals);
+
+    let stop = AtomicBool::new(true);
+    let stopped = repository.backup(&draft, &Silent, &stop, |writer| {
+        work(writer, 2, vec![()], |_, (), _| Ok::<(), WriteError>(()))?;
+        unreachable!("a stopped run does no task")
+    });
+    assert!(matches!(stopped, Err(WriteError::Stopped)));
+}
+
+#[test]
+fn packs_that_vanish_are_noticed_and_their_chunks_written_again() {
+    let (world, mut repository) = World::new();
+    let files = files();
+    backup(&mut repository, &files).unwrap();
+    let mut packs = Vec::new();
+    world.store.list("packs/d/", &mut |listed| packs.push(listed.name)).unwrap();
+    for pack in packs {
+        world.store.delete(&pack).unwrap();
+    }
+    let second = backup(&mut repository, &files).unwrap();
+    assert!(second.head.totals.new_bytes > 9_000_000, "{:?}", second.head.totals);
+    assert_eq!(restore(&world.open().unwrap(), &second.head).unwrap(), files);
+}
+
+#[test]
+fn each_role_reads_and_writes_what_it_may() {
+    let (world, mut repository) = World::new();
+    let files = files();
+    let first = backup(&mut repository, &files).unwrap();
+    let open = |key: &lifeboat_codec::KeyFile, folder: &tempfile::TempDir| {
+        Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(key), surroundings(folder)).unwrap()
+    };
+
+    let (_, prune) = repository.add_slot(&NewSecret::KeyFile, Role::Prune, "pruner").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let prune = open(&prune.unwrap(), &folder);
+    let list = prune.snapshots().unwrap();
+    assert_eq!(list.snapshots[0].head, first.head);
+    assert!(prune.manifest(&list.snapshots[0]).is_ok(), "all metadata");
+    assert!(matches!(restore(&prune, &first.head), Err(ReadError::Format { source: lifeboat_codec::FormatError::NoKey(_), .. })), "no content");
+
+    let (_, write) = repository.add_slot(&NewSecret::KeyFile, Role::WriteOnly, "web host").unwrap();
+    let write = write.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = open(&write, &folder);
+    assert!(host.snapshots().unwrap().snapshots.is_empty(), "it reads nothing of others");
+    let own = backup(&mut host, &files).unwrap();
+    assert_ne!(own.head.domain, 0);
+    let again = backup(&mut open(&write, &folder), &files).unwrap();
+    assert!(again.head.totals.new_bytes < 100_000, "its own memory lets it deduplicate: {:?}", again.head.totals);
+    assert_eq!(again.head.seq, 2);
+
+    let full = world.open().unwrap();
+    let list = full.snapshots().unwrap();
+    assert_eq!(list.snapshots.len(), 3, "{:?}", list.damaged);
+    assert_eq!(restore(&full, &again.head).unwrap(), files);
+}
+
+#[test]
+fn keys_are_added_rotated_and_removed_without_touching_packs() {
+    let (world, mut repository) = World::new();
+    let files = files();
+    let first = backup(&mut repository, &files).unwrap();
+    let (slot, second_key) = repository.add_slot(&NewSecret::KeyFile, Role::Full, "second").unwrap();
+    let second_key = second_key.unwrap();
+    let mut packs = Vec::new();
+    world.store.list("packs/", &mut |listed| packs.push(listed.name)).unwrap();
+    packs.sort();
+    assert_eq!(repository.rotate().unwrap(), 2);
+    let newer = backup(&mut repository, &BTreeMap::from([("x".to_owned(), noise(5, 100_000))])).unwrap();
+    for key in [&world.key, &second_key] {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(key), surroundings(&folder)).unwrap();
+        assert_eq!(restore(&opened, &first.head).unwrap(), files);
+        assert_eq!(restore(&opened, &newer.head).unwrap().len(), 1);
+    }
+    let mut after = Vec::new();
+    world.store.list("packs/", &mut |listed| after.push(listed.name)).unwrap();
+    assert!(packs.iter().all(|pack| after.contains(pack)));
+    repository.remove_slot(slot).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let refused = Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(&second_key), surroundings(&folder));
+    assert!(matches!(refused, Err(OpenError::WrongKey(_))));
+    assert!(matches!(repository.remove_slot(world.key.slot), Err(KeyError::InUse)));
+    assert_eq!(repository.slots().unwrap().0.len(), 2, "the key file's and the recovery key's");
+}
+
+#[test]
+fn losing_the_cache_or_the_state_costs_time_only() {
+    let (world, mut repository) = World::new();
+    let files = files();
+    backup(&mut repository, &files).unwrap();
+    std::fs::remove_dir_all(world.folder.path().join("cache")).unwrap();
+    let mut reopened = world.open().unwrap();
+    assert!(backup(&mut reopened, &files).unwrap().head.totals.new_bytes < 100_000);
+    std::fs::remove_dir_all(world.folder.path().join("state")).unwrap();
+    let mut reopened = world.open().unwrap();
+    let third = backup(&mut reopened, &files).unwrap();
+    assert!(third.head.totals.new_bytes < 100_000);
+    assert_eq!(third.head.seq, 1, "a new writer's first");
+    assert_eq!(world.open().unwrap().snapshots().unwrap().snapshots.len(), 3);
+}

@@ -1,0 +1,643 @@
+//! Writes streams: cuts, names, deduplicates, gathers chunks into segments, seals, appends to packs.
+//!
+//! One [`Lane`] for each worker owns every stage and its buffers, so data does not move between cores and the hot
+//! path takes no lock but a set's shard. Full segments of one large stream are handed to idle workers.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use lifeboat_codec::{
+    ChunkId, ChunkItem, Chunker, DomainKeys, Kind, Nonce, Profile, Recipient, SEGMENT_BYTES, SegmentSealer, StreamRef, chunk_id, content_tail,
+    put_chunk,
+};
+
+use crate::lookup::{IdMap, Lookup};
+use crate::packs::{OpenPacks, PackMaker, RUN_BYTES};
+use crate::progress::{Counter, Progress};
+use crate::write_error::WriteError;
+
+const SHARDS: usize = 64;
+/// A chunk of this length is a segment alone and is sealed from where it lies.
+const ALONE_BYTES: usize = SEGMENT_BYTES / 2;
+/// Segments that wait for an idle worker.
+const JOBS_MAX: usize = 3;
+/// Chunks in a segment; far below the format's limit, it bounds what one read of a tiny file opens.
+const CHUNKS_MAX: usize = 8192;
+/// A stream with more chunks keeps its list as a stream of its own.
+const INLINE_CHUNKS: usize = 4;
+/// Room in a lane for reading large files.
+const READ_BYTES: usize = 8 << 20;
+
+/// Chunks that the repository has, or that this run took on.
+pub(crate) struct Known {
+    pub(crate) lookup: Arc<Lookup>,
+    domain: u32,
+    shards: Vec<Mutex<IdMap<()>>>,
+}
+
+impl Known {
+    pub(crate) fn new(lookup: Arc<Lookup>, domain: u32) -> Self {
+        Self { lookup, domain, shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    fn stored(&self, id: ChunkId) -> bool {
+        self.lookup.find(self.domain, id).is_some()
+    }
+
+    fn shard(&self, id: ChunkId) -> &Mutex<IdMap<()>> {
+        // The last byte: the map itself uses the first ones.
+        &self.shards[usize::from(id.0[15]) % SHARDS]
+    }
+
+    /// True for the first one who asks for a chunk that the repository does not have: it must store it.
+    fn take_on(&self, id: ChunkId) -> bool {
+        !self.stored(id) && self.shard(id).lock().expect("no thread panics in a shard").insert(id, ()).is_none()
+    }
+
+    /// True when the chunk is stored, or will be when this run ends well.
+    fn has(&self, id: ChunkId) -> bool {
+        self.stored(id) || self.shard(id).lock().expect("no thread panics in a shard").contains_key(&id)
+    }
+}
+
+/// Work that any worker can do for another: seal one segment.
+struct Job {
+    kind: Kind,
+    ids: Vec<u8>,
+    /// Its first `used` bytes are content.
+    content: Vec<u8>,
+    used: usize,
+}
+
+#[derive(Default)]
+struct Board {
+    jobs: VecDeque<Job>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// What a run added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Chunks.
+    pub chunks: u64,
+    /// Their bytes, before compression.
+    pub new_bytes: u64,
+}
+
+/// One run's writing side; shared by its workers.
+pub struct Writer<'r> {
+    pub(crate) maker: PackMaker<'r>,
+    pub(crate) known: Known,
+    keys: DomainKeys,
+    chunker: Chunker,
+    data: OpenPacks,
+    meta: OpenPacks,
+    board: Mutex<Board>,
+    bell: Condvar,
+    idle: AtomicUsize,
+    chunks: AtomicU64,
+    new_bytes: AtomicU64,
+    progress: &'r dyn Progress,
+    stop: &'r AtomicBool,
+    /// True when nothing may be taken over unread: packs are missing, so each chunk must be looked up.
+    pub(crate) suspicious: bool,
+}
+
+impl<'r> Writer<'r> {
+    pub(crate) fn new(maker: PackMaker<'r>, known: Known, keys: DomainKeys, progress: &'r dyn Progress, stop: &'r AtomicBool, suspicious: bool) -> Self {
+        let chunker = Chunker::new(&maker.repository.keyring.chunker);
+        Self {
+            maker,
+            known,
+            keys,
+            chunker,
+            data: OpenPacks::new(Kind::DataPack),
+            meta: OpenPacks::new(Kind::MetaPack),
+            board: Mutex::default(),
+            bell: Condvar::new(),
+            idle: AtomicUsize::new(0),
+            chunks: AtomicU64::new(0),
+            new_bytes: AtomicU64::new(0),
+            progress,
+            stop,
+            suspicious,
+        }
+    }
+
+    /// Who watches.
+    #[must_use]
+    pub fn progress(&self) -> &dyn Progress {
+        self.progress
+    }
+
+    /// True when the run should end early.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// True when every chunk of a stream is stored, so that it may be taken over without reading the source.
+    ///
+    /// As long as all packs are there, a parent snapshot's word is enough.
+    #[must_use]
+    pub fn has_chunk(&self, id: ChunkId) -> bool {
+        !self.suspicious || self.known.has(id)
+    }
+
+    /// True when packs are missing, so that taking over needs [`Writer::has_chunk`] for each chunk.
+    #[must_use]
+    pub fn suspicious(&self) -> bool {
+        self.suspicious
+    }
+
+    /// What was added so far.
+    #[must_use]
+    pub fn added(&self) -> Added {
+        Added { chunks: self.chunks.load(Ordering::Relaxed), new_bytes: self.new_bytes.load(Ordering::Relaxed) }
+    }
+
+    fn packs(&self, kind: Kind) -> &OpenPacks {
+        if kind == Kind::DataPack { &self.data } else { &self.meta }
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), WriteError> {
+        self.data.flush(&self.maker)?;
+        self.meta.flush(&self.maker)
+    }
+
+    fn lane(&self) -> Lane<'_, 'r> {
+        let seed = self.maker.repository.surroundings.with_entropy(|entropy| {
+            let mut seed = [0; 8];
+            entropy.fill(&mut seed);
+            u64::from_le_bytes(seed) | 1
+        });
+        Lane {
+            writer: self,
+            data: Gathering::new(),
+            meta: Gathering::new(),
+            sealer: SegmentSealer::default(),
+            read: Vec::new(),
+            choice: seed,
+            run_left: 0,
+        }
+    }
+}
+
+/// Chunks on their way into one segment.
+struct Gathering {
+    profile: Option<Profile>,
+    ids: Vec<u8>,
+    lengths: Vec<u32>,
+    /// Its first `used` bytes are content; the rest is room for reading small files in place.
+    content: Vec<u8>,
+    used: usize,
+}
+
+impl Gathering {
+    fn new() -> Self {
+        Self { profile: None, ids: Vec::new(), lengths: Vec::new(), content: Vec::new(), used: 0 }
+    }
+
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.used + bytes;
+        if self.content.len() < end {
+            // Once for each lane: the buffer is not given back.
+            self.content.resize(end.max(2 * SEGMENT_BYTES), 0);
+        }
+        &mut self.content[self.used..end]
+    }
+
+    fn full(&self) -> bool {
+        self.used >= SEGMENT_BYTES || self.lengths.len() >= CHUNKS_MAX
+    }
+}
+
+/// One worker's way into the repository.
+pub struct Lane<'w, 'r> {
+    writer: &'w Writer<'r>,
+    data: Gathering,
+    meta: Gathering,
+    sealer: SegmentSealer,
+    read: Vec<u8>,
+    choice: u64,
+    run_left: u64,
+}
+
+impl<'w, 'r> Lane<'w, 'r> {
+    /// The writer that the lane belongs to.
+    #[must_use]
+    pub fn writer(&self) -> &'w Writer<'r> {
+        self.writer
+    }
+
+    /// Stores a file of at most `room` bytes, which is at most the profile's smallest chunk: one chunk, or none when it is empty.
+    ///
+    /// `fill` reads it into the bytes that it is given and returns how many it wrote. The bytes lie where the segment
+    /// gathers, so a file that is already stored costs one read and one hash, and a new one no copy.
+    ///
+    /// # Errors
+    /// What `fill` returns, or when a segment cannot be stored.
+    pub fn put_small<E: From<WriteError>>(
+        &mut self,
+        profile: Profile,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Option<ChunkItem>, E> {
+        assert!(room <= profile.min_bytes() + 1, "a larger file is cut");
+        self.switch(profile)?;
+        let length = fill(self.data.room(room))?;
+        if length == 0 {
+            return Ok(None);
+        }
+        let id = chunk_id(self.writer.keys.key(Recipient::Data).map_err(WriteError::from)?, &self.data.content[self.data.used..self.data.used + length]);
+        if self.writer.known.take_on(id) {
+            self.gather(Kind::DataPack, id, length)?;
+        }
+        Ok(Some(ChunkItem { id, length: length as u32 }))
+    }
+
+    /// Stores a stream of any length in data packs.
+    ///
+    /// # Errors
+    /// When the source cannot be read ([`WriteError::Source`]), or a segment cannot be stored.
+    pub fn put_stream(&mut self, profile: Profile, source: &mut dyn Read) -> Result<StreamRef, WriteError> {
+        self.switch(profile)?;
+        let mut list = ListWriter::default();
+        self.cut(Kind::DataPack, profile, source, &mut list)?;
+        self.close_list(list, profile)
+    }
+
+    /// Stores a tree, list or manifest in meta packs.
+    ///
+    /// # Errors
+    /// When a segment cannot be stored.
+    pub fn put_meta(&mut self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
+        let mut list = ListWriter::default();
+        self.cut_meta(bytes, &mut list)?;
+        self.close_list(list, Profile::Metadata)
+    }
+
+    fn cut_meta(&mut self, mut bytes: &[u8], list: &mut ListWriter) -> Result<(), WriteError> {
+        while !bytes.is_empty() {
+            let (chunk, rest) = bytes.split_at(self.writer.chunker.cut(Profile::Metadata, bytes));
+            list.push(self.put_chunk(Kind::MetaPack, chunk)?);
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// A short list stands in the reference; a long one becomes a stream, until it is short.
+    fn close_list(&mut self, list: ListWriter, profile: Profile) -> Result<StreamRef, WriteError> {
+        let (length, mut items, mut count, mut depth) = (list.length, list.items, list.count, 0);
+        while count > INLINE_CHUNKS {
+            let mut above = ListWriter::default();
+            self.cut_meta(&items, &mut above)?;
+            (items, count) = (above.items, above.count);
+            depth += 1;
+        }
+        Ok(StreamRef::new(length, profile, depth, items))
+    }
+
+    fn cut(&mut self, kind: Kind, profile: Profile, source: &mut dyn Read, list: &mut ListWriter) -> Result<(), WriteError> {
+        let mut buffer = std::mem::take(&mut self.read);
+        buffer.resize(READ_BYTES, 0);
+        let capacity = READ_BYTES.min(profile.max_bytes() * 4);
+        let (mut start, mut end, mut ended) = (0, 0, false);
+        let result = loop {
+            let available = &buffer[start..end];
+            let length = self.writer.chunker.cut(profile, available);
+            // A cut point at the end of what is there may only be the end of what is there.
+            if !ended && (length == available.len() || available.len() < profile.average_bytes()) && available.len() < profile.max_bytes() {
+                buffer.copy_within(start..end, 0);
+                end -= start;
+                start = 0;
+                match fill(source, &mut buffer[end..capacity]) {
+                    Ok(0) => ended = true,
+                    Ok(count) => end += count,
+                    Err(error) => break Err(WriteError::Source(error)),
+                }
+                continue;
+            }
+            if length == 0 {
+                break Ok(());
+            }
+            if self.writer.stopped() {
+                break Err(WriteError::Stopped);
+            }
+            match self.put_chunk(kind, &buffer[start..start + length]) {
+                Ok(item) => list.push(item),
+                Err(error) => break Err(error),
+            }
+            start += length;
+        };
+        self.read = buffer;
+        result
+    }
+
+    /// Stores one chunk, unless it is stored.
+    fn put_chunk(&mut self, kind: Kind, chunk: &[u8]) -> Result<ChunkItem, WriteError> {
+        let recipient = lifeboat_codec::recipient_of(kind);
+        let id = chunk_id(self.writer.keys.key(recipient)?, chunk);
+        if self.writer.known.take_on(id) {
+            if chunk.len() >= ALONE_BYTES {
+                self.count(chunk.len());
+                if !self.hand_over_alone(kind, id, chunk) {
+                    self.seal(kind, &id.0, chunk)?;
+                }
+            } else {
+                let gathering = self.gathering(kind);
+                gathering.room(chunk.len()).copy_from_slice(chunk);
+                self.gather(kind, id, chunk.len())?;
+            }
+        }
+        Ok(ChunkItem { id, length: chunk.len() as u32 })
+    }
+
+    fn gathering(&mut self, kind: Kind) -> &mut Gathering {
+        if kind == Kind::DataPack { &mut self.data } else { &mut self.meta }
+    }
+
+    /// A segment holds chunks of one profile only.
+    fn switch(&mut self, profile: Profile) -> Result<(), WriteError> {
+        if self.data.profile != Some(profile) {
+            self.close_segment(Kind::DataPack)?;
+            self.data.profile = Some(profile);
+        }
+        Ok(())
+    }
+
+    /// Ends the open segment, so that the next source's chunks do not share one with this source's.
+    ///
+    /// # Errors
+    /// When the segment cannot be stored.
+    pub fn end_source(&mut self) -> Result<(), WriteError> {
+        self.close_segment(Kind::DataPack)
+    }
+
+    /// The next `length` bytes of the gathering are a chunk.
+    fn gather(&mut self, kind: Kind, id: ChunkId, length: usize) -> Result<(), WriteError> {
+        self.count(length);
+        let gathering = self.gathering(kind);
+        gathering.ids.extend_from_slice(&id.0);
+        gathering.lengths.push(length as u32);
+        gathering.used += length;
+        if gathering.full() { self.close_segment(kind) } else { Ok(()) }
+    }
+
+    fn count(&self, bytes: usize) {
+        self.writer.chunks.fetch_add(1, Ordering::Relaxed);
+        self.writer.new_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.writer.progress.count(Counter::NewBytes, bytes as u64);
+    }
+
+    fn close_segment(&mut self, kind: Kind) -> Result<(), WriteError> {
+        let gathering = self.gathering(kind);
+        if gathering.lengths.is_empty() {
+            return Ok(());
+        }
+        let tail = content_tail(&gathering.lengths);
+        gathering.room(tail.len()).copy_from_slice(&tail);
+        let job = Job {
+            kind,
+            ids: std::mem::take(&mut gathering.ids),
+            content: std::mem::take(&mut gathering.content),
+            used: gathering.used + tail.len(),
+        };
+        gathering.lengths.clear();
+        gathering.used = 0;
+        let (content, mut ids) = match self.hand_over(job) {
+            Ok(spare) => (spare, Vec::new()),
+            Err(job) => {
+                self.seal(kind, &job.ids, &job.content[..job.used])?;
+                (job.content, job.ids)
+            }
+        };
+        ids.clear();
+        let gathering = self.gathering(kind);
+        (gathering.content, gathering.ids) = (content, ids);
+        Ok(())
+    }
+
+    /// Gives a segment to an idle worker, if there is one, and returns a buffer to go on with.
+    fn hand_over(&self, job: Job) -> Result<Vec<u8>, Job> {
+        if self.writer.idle.load(Ordering::Relaxed) == 0 {
+            return Err(job);
+        }
+        let mut board = self.writer.board.lock().expect("no thread panics at the board");
+        if board.jobs.len() >= JOBS_MAX {
+            return Err(job);
+        }
+        board.jobs.push_back(job);
+        self.writer.bell.notify_one();
+        Ok(board.spare.pop().unwrap_or_default())
+    }
+
+    fn hand_over_alone(&self, kind: Kind, id: ChunkId, chunk: &[u8]) -> bool {
+        if self.writer.idle.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut board = self.writer.board.lock().expect("no thread panics at the board");
+        if board.jobs.len() >= JOBS_MAX {
+            return false;
+        }
+        let mut content = board.spare.pop().unwrap_or_default();
+        content.clear();
+        content.extend_from_slice(chunk);
+        board.jobs.push_back(Job { kind, ids: id.0.to_vec(), content, used: chunk.len() });
+        self.writer.bell.notify_one();
+        true
+    }
+
+    fn seal(&mut self, kind: Kind, ids: &[u8], content: &[u8]) -> Result<(), WriteError> {
+        let packs = self.writer.packs(kind);
+        let slot = self.slot(packs.count(), content.len() as u64);
+        let maker = &self.writer.maker;
+        let nonce = maker.repository.surroundings.with_entropy(|entropy| {
+            let mut nonce = [0; 24];
+            entropy.fill(&mut nonce);
+            Nonce(nonce)
+        });
+        let key = if kind == Kind::DataPack { &maker.data.1 } else { &maker.meta.1 };
+        let (codec, sealed) = self.sealer.seal(key, maker.repository.family(), kind, ids, content, nonce)?;
+        packs.append(maker, slot, sealed, codec, ids)
+    }
+
+    /// The pack for the next segment: drawn anew after each run, so that a pack's length says nothing about one file.
+    fn slot(&mut self, count: usize, bytes: u64) -> usize {
+        if count == 1 {
+            return 0;
+        }
+        if self.run_left == 0 {
+            // xorshift64: the draw need not be secret from anyone who lacks the keys, only uneven to an observer.
+            self.choice ^= self.choice << 13;
+            self.choice ^= self.choice >> 7;
+            self.choice ^= self.choice << 17;
+            self.run_left = RUN_BYTES;
+        }
+        self.run_left = self.run_left.saturating_sub(bytes);
+        (self.choice >> 32) as usize % count
+    }
+
+    /// Does one job of the board; false when there is none.
+    fn help(&mut self) -> Result<bool, WriteError> {
+        let job = self.writer.board.lock().expect("no thread panics at the board").jobs.pop_front();
+        let Some(job) = job else { return Ok(false) };
+        self.seal(job.kind, &job.ids, &job.content[..job.used])?;
+        let mut board = self.writer.board.lock().expect("no thread panics at the board");
+        if board.spare.len() < JOBS_MAX {
+            board.spare.push(job.content);
+        }
+        Ok(true)
+    }
+
+    fn finish(&mut self) -> Result<(), WriteError> {
+        self.close_segment(Kind::DataPack)?;
+        self.close_segment(Kind::MetaPack)
+    }
+}
+
+/// Gathers a stream's chunk list.
+#[derive(Default)]
+struct ListWriter {
+    items: Vec<u8>,
+    count: usize,
+    length: u64,
+}
+
+impl ListWriter {
+    fn push(&mut self, item: ChunkItem) {
+        put_chunk(&mut self.items, item);
+        self.count += 1;
+        self.length += u64::from(item.length);
+    }
+}
+
+/// Reads until `into` is full or the source ends.
+fn fill(source: &mut dyn Read, into: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < into.len() {
+        match source.read(&mut into[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Tasks that workers share; a task may add more.
+pub struct Tasks<'t, T> {
+    stack: Mutex<Vec<T>>,
+    active: AtomicUsize,
+    failed: AtomicBool,
+    idle: &'t AtomicUsize,
+    board: &'t Mutex<Board>,
+    bell: &'t Condvar,
+}
+
+impl<T> Tasks<'_, T> {
+    /// Adds a task; the newest is done first, which keeps the walk near where it is.
+    pub fn push(&self, task: T) {
+        self.stack.lock().expect("no thread panics at the stack").push(task);
+        if self.idle.load(Ordering::SeqCst) > 0 {
+            // Under the lock of those who wait, so that the bell cannot ring between their look and their wait.
+            let _board = self.board.lock().expect("no thread panics at the board");
+            self.bell.notify_one();
+        }
+    }
+
+    /// True when another worker has nothing to do, so that splitting work pays.
+    #[must_use]
+    pub fn hungry(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > 0
+    }
+
+    fn pop(&self) -> Option<T> {
+        let mut stack = self.stack.lock().expect("no thread panics at the stack");
+        let task = stack.pop();
+        if task.is_some() {
+            self.active.fetch_add(1, Ordering::SeqCst);
+        }
+        task
+    }
+
+    fn ring_all(&self) {
+        let _board = self.board.lock().expect("no thread panics at the board");
+        self.bell.notify_all();
+    }
+
+    /// Waits until there may be something to do; false when all is done.
+    fn wait(&self) -> bool {
+        let board = self.board.lock().expect("no thread panics at the board");
+        self.idle.fetch_add(1, Ordering::SeqCst);
+        let nothing = board.jobs.is_empty() && self.stack.lock().expect("no thread panics at the stack").is_empty();
+        let over = self.failed.load(Ordering::SeqCst) || (nothing && self.active.load(Ordering::SeqCst) == 0);
+        if nothing && !over {
+            drop(self.bell.wait(board).expect("no thread panics at the board"));
+        }
+        self.idle.fetch_sub(1, Ordering::SeqCst);
+        !over
+    }
+}
+
+/// Does `tasks`, and those that they add, with one lane for each of `threads` workers.
+///
+/// # Errors
+/// The first error of any task; the others end early.
+pub fn work<'r, T, E>(
+    writer: &Writer<'r>,
+    threads: usize,
+    tasks: Vec<T>,
+    each: impl Fn(&mut Lane<'_, 'r>, T, &Tasks<'_, T>) -> Result<(), E> + Sync,
+) -> Result<(), E>
+where
+    T: Send,
+    E: From<WriteError> + Send,
+{
+    let shared = Tasks {
+        stack: Mutex::new(tasks),
+        active: AtomicUsize::new(0),
+        failed: AtomicBool::new(false),
+        idle: &writer.idle,
+        board: &writer.board,
+        bell: &writer.bell,
+    };
+    let first_error = Mutex::new(None);
+    let worker = || {
+        let mut lane = writer.lane();
+        let mut run = || -> Result<(), E> {
+            loop {
+                if shared.failed.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                if let Some(task) = shared.pop() {
+                    let result = if writer.stopped() { Err(WriteError::Stopped.into()) } else { each(&mut lane, task, &shared) };
+                    if shared.active.fetch_sub(1, Ordering::SeqCst) == 1 {
+                        shared.ring_all();
+                    }
+                    result?;
+                } else if !lane.help()? && !shared.wait() {
+                    return Ok(lane.finish()?);
+                }
+            }
+        };
+        if let Err(error) = run() {
+            first_error.lock().expect("no thread panics with an error").get_or_insert(error);
+            shared.failed.store(true, Ordering::SeqCst);
+            shared.ring_all();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.max(1) {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    match first_error.into_inner().expect("no thread panics with an error") {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
