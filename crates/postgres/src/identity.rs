@@ -123,16 +123,19 @@ mod tests {
 
     #[test]
     fn a_role_that_may_not_read_the_identifier_is_told_by_circumstance() {
-        let cluster = testing::own_cluster(&Default::default());
+        let cluster = testing::cluster();
         let programs = testing::programs(&cluster);
-        let admin = cluster.settings("postgres");
-        testing::run(
-            &admin,
-            "CREATE ROLE ann LOGIN; REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC",
+        let role = testing::unique("ann");
+        let owner = testing::database(
+            &cluster,
+            &format!(
+                "CREATE ROLE {role} LOGIN;
+                 REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC"
+            ),
         );
         let settings = Settings {
-            user: "ann".to_owned(),
-            ..admin
+            user: role,
+            ..owner
         };
         let connection = Connection::open(&settings, testing::runtime()).unwrap();
         let identity = Identity::of(&connection).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! A backup goes: [`resolve`] a connection string into [`Settings`]; [`preflight`] finds the client [`Programs`] and
 //! everything that would make a dump fail; [`Moment::hold`] fixes the moment T; [`Dump`] reads the database at T as one
-//! archive, and counts only when [`Dump::finish`] says so; [`globals()`] adds what lives outside the database. A restore
-//! is [`restore_archive`], always into a new database. A [`Cluster`] is a server to throw away.
+//! archive, and counts only when [`Dump::finish`] says so; [`globals()`] adds what lives outside the database. A
+//! restore is [`restore_archive`], always into a new database. A [`Cluster`] is a server to throw away.
 //!
 //! The interface is synchronous. Sessions run on the runtime whose handle is passed in (multi-threaded, with I/O and
 //! time enabled), and calls block on it; they must not be made from a thread that drives it.

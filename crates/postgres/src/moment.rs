@@ -1,4 +1,4 @@
-//! The moment T that a backup shows: one exported snapshot, kept alive, with every table locked against change of shape.
+//! The moment T that a backup shows: one exported snapshot, kept alive, every table locked against change of shape.
 //!
 //! A snapshot alone does not protect against `TRUNCATE` and rewriting `ALTER TABLE`: they are not versioned, and an
 //! older snapshot reads the table as empty. So the order is: list the tables; begin; lock each in `ACCESS SHARE`,

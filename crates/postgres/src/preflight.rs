@@ -17,6 +17,9 @@ use crate::{
     settings::Settings,
 };
 
+/// Whether the role has not the right that `pg_dump` needs; it holds for sequences as for tables.
+const UNREADABLE: &str = "NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')";
+
 /// How many names a sentence holds before it counts the rest.
 const NAMED_MAX: usize = 5;
 
@@ -138,12 +141,7 @@ fn warnings(
                 .to_owned(),
         );
     }
-    let foreign = names(
-        connection,
-        "look for foreign tables",
-        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          WHERE c.relkind = 'f' ORDER BY 1, 2",
-    )?;
+    let foreign = relations(connection, "look for foreign tables", "'f'", "true")?;
     if !foreign.is_empty() {
         warnings.push(format!(
             "The rows of {} are on another server and are not in a backup of this one.",
@@ -178,7 +176,8 @@ fn schemas(connection: &Connection, role: &str) -> Result<Option<Finding>, Query
     let schemas = connection.rows(
         "look for schemas that the role may not use",
         &format!(
-            "SELECT DISTINCT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            "SELECT DISTINCT n.nspname
+               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
               WHERE {} AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1",
             dumped(TABLES)
         ),
@@ -204,14 +203,11 @@ fn schemas(connection: &Connection, role: &str) -> Result<Option<Finding>, Query
 }
 
 fn tables(connection: &Connection, role: &str, major: u32) -> Result<Option<Finding>, QueryError> {
-    let tables = names(
+    let tables = relations(
         connection,
         "look for tables that the role may not read",
-        &format!(
-            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-              WHERE {} AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1, 2",
-            dumped(TABLES)
-        ),
+        TABLES,
+        UNREADABLE,
     )?;
     Ok((!tables.is_empty()).then(|| Finding {
         sentence: format!("The role {role} may not read {}.", listed("table", &tables)),
@@ -224,14 +220,11 @@ fn sequences(
     role: &str,
     major: u32,
 ) -> Result<Option<Finding>, QueryError> {
-    let sequences = names(
+    let sequences = relations(
         connection,
         "look for sequences that the role may not read",
-        &format!(
-            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-              WHERE {} AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1, 2",
-            dumped("'S'")
-        ),
+        "'S'",
+        UNREADABLE,
     )?;
     Ok((!sequences.is_empty()).then(|| Finding {
         sentence: format!(
@@ -251,14 +244,11 @@ fn grant_select(kind: &str, paths: &[String], role: &str, major: u32) -> String 
 }
 
 fn row_security(connection: &Connection, role: &str) -> Result<Option<Finding>, QueryError> {
-    let tables = names(
+    let tables = relations(
         connection,
         "look for tables with row-level security",
-        &format!(
-            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-              WHERE {} AND c.relrowsecurity AND pg_catalog.row_security_active(c.oid) ORDER BY 1, 2",
-            dumped(TABLES)
-        ),
+        TABLES,
+        "c.relrowsecurity AND pg_catalog.row_security_active(c.oid)",
     )?;
     Ok((!tables.is_empty()).then(|| Finding {
         sentence: format!(
@@ -312,10 +302,23 @@ fn large_objects(
     }))
 }
 
-/// Schema and name of each row, as one quoted path.
-fn names(connection: &Connection, what: &str, sql: &str) -> Result<Vec<String>, QueryError> {
+/// The relations of these kinds that a dump reads and the condition holds for, each as a quoted path.
+fn relations(
+    connection: &Connection,
+    what: &str,
+    kinds: &str,
+    condition: &str,
+) -> Result<Vec<String>, QueryError> {
     connection
-        .rows(what, sql)?
+        .rows(
+            what,
+            &format!(
+                "SELECT n.nspname, c.relname
+                   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                  WHERE {} AND {condition} ORDER BY 1, 2",
+                dumped(kinds)
+            ),
+        )?
         .into_iter()
         .map(|row| match &row[..] {
             [Some(schema), Some(name)] => Ok(quote::qualified(schema, name)),

@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, LazyLock, Mutex, Weak,
+        Arc, LazyLock, Mutex, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -30,19 +30,30 @@ pub(crate) fn runtime() -> &'static Handle {
     RUNTIME.handle()
 }
 
-/// A cluster that tests share while they run. It is held weakly: the last test to end removes it, because a value in a
+/// A value that tests share while they run. It is held weakly: the last test to end drops it, because a value in a
 /// static is never dropped.
+pub(crate) type Shared<T> = Mutex<Weak<T>>;
+
+/// The shared value, made if nobody holds it.
+pub(crate) fn shared<T>(place: &Shared<T>, make: impl FnOnce() -> T) -> Arc<T> {
+    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    place.upgrade().unwrap_or_else(|| {
+        let value = Arc::new(make());
+        *place = Arc::downgrade(&value);
+        value
+    })
+}
+
+/// The cluster that most tests share.
 pub(crate) fn cluster() -> Arc<Cluster> {
-    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-    let mut shared = SHARED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some(cluster) = shared.upgrade() {
-        return cluster;
-    }
-    let cluster = Arc::new(own_cluster(&ClusterOptions::default()));
-    *shared = Arc::downgrade(&cluster);
-    cluster
+    static SHARED: Shared<Cluster> = Mutex::new(Weak::new());
+    shared(&SHARED, || own_cluster(&ClusterOptions::default()))
+}
+
+/// A second shared cluster, which has not the roles of the first.
+pub(crate) fn other_cluster() -> Arc<Cluster> {
+    static SHARED: Shared<Cluster> = Mutex::new(Weak::new());
+    shared(&SHARED, || own_cluster(&ClusterOptions::default()))
 }
 
 /// A cluster for one test.

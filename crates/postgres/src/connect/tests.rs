@@ -1,6 +1,11 @@
 //! Logging in: passwords and every `sslmode`, against a server with a certificate of our own making.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{Mutex, Weak},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -28,6 +33,12 @@ const ACCESS: [&str; 3] = [
 ];
 
 impl Secure {
+    /// The one that tests share.
+    fn shared() -> Arc<Self> {
+        static SHARED: testing::Shared<Secure> = Mutex::new(Weak::new());
+        testing::shared(&SHARED, Self::start)
+    }
+
     fn start() -> Self {
         let authority = authority();
         let key = KeyPair::generate().unwrap();
@@ -124,7 +135,7 @@ fn authority_pem() -> String {
 
 #[test]
 fn every_mode_trusts_exactly_whom_it_should() {
-    let secure = Secure::start();
+    let secure = Secure::shared();
     let root = format!("sslrootcert={}", secure.path("root.crt").display());
     let other = format!("sslrootcert={}", secure.path("other.crt").display());
     // Role `secret` may come by TLS only, `plain` without only, `postgres` either way.
@@ -247,7 +258,7 @@ fn a_client_certificate_lets_in_whom_it_names() {
 
 #[test]
 fn a_wrong_password_and_a_missing_one_are_told_apart_and_neither_is_repeated() {
-    let secure = Secure::start();
+    let secure = Secure::shared();
     let wrong = secure
         .settings("user=postgres")
         .with_password(Zeroizing::new("falsch".to_owned()));

@@ -217,7 +217,7 @@ fn what_the_server_lacks_is_said_before_anything_is_made() {
     let cluster = testing::cluster();
     let (source, role) = everything(&cluster);
     let (archive, facts) = dump(&cluster, &source);
-    let other = testing::own_cluster(&Default::default());
+    let other = testing::other_cluster();
     let name = testing::unique("new");
     let options = RestoreOptions {
         facts: Some(facts),
@@ -251,7 +251,7 @@ fn owners_are_needed_unless_they_are_left_out() {
         &format!("CREATE ROLE {role}; CREATE TABLE t (id int); ALTER TABLE t OWNER TO {role}"),
     );
     let (archive, facts) = dump(&cluster, &source);
-    let other = testing::own_cluster(&Default::default());
+    let other = testing::other_cluster();
     let name = testing::unique("new");
     let mut options = RestoreOptions {
         facts: Some(facts),
