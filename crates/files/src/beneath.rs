@@ -5,6 +5,7 @@
 //! kernel's limit of 4,096 bytes; the descriptors in between are closed at once.
 
 use crate::error::{Error, ErrorKind};
+use crate::metadata::{Identity, stat_open};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
@@ -41,6 +42,14 @@ pub(crate) fn open_child(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd,
     openat(folder, name, FOLDER, Mode::empty())
 }
 
+/// Opens the folder above an open one, if it is the object that is known to be there: for the way back up a tree,
+/// which by paths alone would take time that grows with the square of its depth.
+pub(crate) fn open_above(folder: BorrowedFd<'_>, above: Identity) -> Option<OwnedFd> {
+    // Somebody may have moved the folder, and `..` then leads elsewhere; only the right object is taken.
+    let fd = openat(folder, c"..", FOLDER, Mode::empty()).ok()?;
+    (stat_open(fd.as_fd()).ok()?.identity() == above).then_some(fd)
+}
+
 /// Holds the object `name` without opening it, so that it can be looked at and acted on whatever becomes of its name.
 pub(crate) fn hold(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -51,15 +60,29 @@ pub(crate) fn hold(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno
 ///
 /// The path must consist of names that [`check_name`] has passed.
 pub(crate) fn open_path(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+    open_path_with(root, path, OFlags::empty())
+}
+
+/// As [`open_path`], with flags of the caller's for the folder itself.
+pub(crate) fn open_path_with(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    extra: OFlags,
+) -> Result<OwnedFd, Errno> {
     if path.is_empty() {
-        return openat(root, c".", FOLDER, Mode::empty());
+        return openat(root, c".", FOLDER | extra, Mode::empty());
     }
     let mut open: Option<OwnedFd> = None;
     let mut rest = path;
     while !rest.is_empty() {
         let (piece, after) = split_piece(rest);
         let base = open.as_ref().map_or(root, AsFd::as_fd);
-        open = Some(open_piece(base, piece)?);
+        let extra = if after.is_empty() {
+            extra
+        } else {
+            OFlags::empty()
+        };
+        open = Some(open_piece(base, piece, extra)?);
         rest = after;
     }
     Ok(open.expect("a path that is not empty has a piece"))
@@ -80,28 +103,34 @@ fn split_piece(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn open_piece(base: BorrowedFd<'_>, piece: &[u8]) -> Result<OwnedFd, Errno> {
+fn open_piece(base: BorrowedFd<'_>, piece: &[u8], extra: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..TRIES_MAX {
-        match openat2(base, piece, FOLDER, Mode::empty(), resolve) {
+        match openat2(base, piece, FOLDER | extra, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // Kernels before 5.6 do not know the call; some sandboxes forbid it.
-            Err(Errno::NOSYS | Errno::PERM) => return open_stepwise(base, piece),
+            Err(Errno::NOSYS | Errno::PERM) => return open_stepwise(base, piece, extra),
             done => return done,
         }
     }
     Err(Errno::AGAIN)
 }
 
-fn open_stepwise(base: BorrowedFd<'_>, piece: &[u8]) -> Result<OwnedFd, Errno> {
+fn open_stepwise(base: BorrowedFd<'_>, piece: &[u8], extra: OFlags) -> Result<OwnedFd, Errno> {
     let mut open: Option<OwnedFd> = None;
-    for name in piece.split(|byte| *byte == b'/') {
+    let mut names = piece.split(|byte| *byte == b'/').peekable();
+    while let Some(name) = names.next() {
         // Here alone nobody but this loop keeps `..` from leaving the root.
         if matches!(name, b"" | b"." | b"..") {
             return Err(Errno::XDEV);
         }
         let from = open.as_ref().map_or(base, AsFd::as_fd);
-        open = Some(open_child(from, name)?);
+        let extra = if names.peek().is_none() {
+            extra
+        } else {
+            OFlags::empty()
+        };
+        open = Some(openat(from, name, FOLDER | extra, Mode::empty())?);
     }
     Ok(open.expect("splitting yields at least one component"))
 }
@@ -112,7 +141,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    type Opener = fn(BorrowedFd<'_>, &[u8]) -> Result<OwnedFd, Errno>;
+    type Opener = fn(BorrowedFd<'_>, &[u8], OFlags) -> Result<OwnedFd, Errno>;
     const BOTH: [Opener; 2] = [open_piece, open_stepwise];
 
     #[test]
@@ -135,7 +164,8 @@ mod tests {
         symlink("a", scratch.path().join("root/inner")).unwrap();
         let root = fs::File::open(scratch.path().join("root")).unwrap();
         for open in BOTH {
-            assert!(open(root.as_fd(), b"a/b").is_ok());
+            let open = |base, path| open(base, path, OFlags::NOATIME);
+            assert!(open(root.as_fd(), &b"a/b"[..]).is_ok());
             assert!(open(root.as_fd(), b"link/b").is_err());
             assert!(open(root.as_fd(), b"link").is_err());
             assert!(open(root.as_fd(), b"inner/b").is_err());

@@ -10,10 +10,11 @@ use crate::beneath::check_name;
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
 use crate::metadata::{Metadata, stat_name, stat_open};
-use crate::walk::{Folder, open_quietly};
+use crate::walk::{Folder, quietly};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, Mode, OFlags, fadvise, openat};
 use rustix::io::Errno;
+use std::time::Duration;
 
 /// Files from this size on are announced to the kernel as read from start to end.
 const SEQUENTIAL_MIN_BYTES: u64 = 1 << 20;
@@ -57,7 +58,8 @@ impl Folder {
         check_name(name)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fail = |errno| Error::from_errno("open", name, errno);
-        let fd = match open_quietly(self.fd(), name, flags, self.no_atime()) {
+        let open = |extra| open_past_lease(self.fd(), name, flags | extra);
+        let fd = match quietly(self.no_atime(), open) {
             Ok((fd, _)) => fd,
             // A socket, or a device without driver, stands there now.
             Err(Errno::NXIO | Errno::NODEV) => return Err(changed(name)),
@@ -79,6 +81,19 @@ impl Folder {
             position: 0,
         })
     }
+}
+
+/// Opens a file that may be leased (as file servers do): the first try asks the holder to let go, and is refused.
+fn open_past_lease(folder: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(20);
+    for _ in 1..TRIES {
+        match openat(folder, name, flags, Mode::empty()) {
+            Err(Errno::AGAIN) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    openat(folder, name, flags, Mode::empty())
 }
 
 fn changed(name: &[u8]) -> Error {

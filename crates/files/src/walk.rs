@@ -6,7 +6,7 @@
 //! unless the file system itself repeats it; what goes wrong with one entry concerns that entry alone.
 
 use crate::attributes::{self, AttributesRead, Carrier, path_of};
-use crate::beneath::{check_name, hold, open_path};
+use crate::beneath::{check_name, hold, open_path_with};
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
 use crate::metadata::{Metadata, stat_name, stat_open};
@@ -157,7 +157,8 @@ impl Folder {
     pub fn open_child(&self, name: &[u8]) -> Result<Self, Error> {
         check_name(name)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (fd, no_atime) = open_quietly(self.fd.as_fd(), name, flags, self.no_atime)
+        let open = |extra| openat(&self.fd, name, flags | extra, Mode::empty());
+        let (fd, no_atime) = quietly(self.no_atime, open)
             .map_err(|errno| Error::from_errno("open the folder", name, errno))?;
         Ok(Self {
             fd,
@@ -176,11 +177,12 @@ impl Folder {
                 .try_for_each(check_name)
                 .map_err(|error| error.about(path))?;
         }
-        let fd = open_path(self.fd.as_fd(), path)
+        let open = |extra| open_path_with(self.fd.as_fd(), path, extra);
+        let (fd, no_atime) = quietly(self.no_atime, open)
             .map_err(|errno| Error::from_errno("open the folder", path, errno))?;
         Ok(Self {
             fd,
-            no_atime: self.no_atime,
+            no_atime,
             listed: false,
         })
     }
@@ -260,6 +262,10 @@ impl Folder {
         }
     }
 
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -269,21 +275,19 @@ impl Folder {
     }
 }
 
-/// Opens `name` without changing the time of last access if that is permitted, and says whether it was.
-pub(crate) fn open_quietly(
-    folder: BorrowedFd<'_>,
-    name: &[u8],
-    flags: OFlags,
+/// Opens by `open` without changing the time of last access if that is permitted, and says whether it was.
+pub(crate) fn quietly<T>(
     no_atime: bool,
-) -> Result<(OwnedFd, bool), Errno> {
+    open: impl Fn(OFlags) -> Result<T, Errno>,
+) -> Result<(T, bool), Errno> {
     if no_atime {
-        match openat(folder, name, flags | OFlags::NOATIME, Mode::empty()) {
+        match open(OFlags::NOATIME) {
             // Either the open itself is denied, or only the wish; the second try tells.
             Err(Errno::PERM) => {}
-            done => return done.map(|fd| (fd, true)),
+            done => return done.map(|opened| (opened, true)),
         }
     }
-    openat(folder, name, flags, Mode::empty()).map(|fd| (fd, false))
+    open(OFlags::empty()).map(|opened| (opened, false))
 }
 
 /// Reads the first bytes of the regular file `name`; `None` if it is none or cannot be read.

@@ -5,6 +5,7 @@
 
 use crate::beneath::open_path;
 use crate::create::apply::{self, Have, Object};
+use crate::create::folder::TargetFolder;
 use crate::create::problem::{Problem, What};
 use crate::create::target::{FolderId, Target};
 use crate::error::Error;
@@ -19,28 +20,36 @@ impl Target {
     /// half-way exposes nothing.
     pub fn finish(self) -> Vec<Problem> {
         // A folder is registered after its parent, so the way back meets children first.
+        let mut below = None;
         for id in self.ids().rev() {
-            if let Err(error) = self.complete_folder(id) {
-                self.note(What::Folder, Some(error.into_source()), || {
-                    self.folder_path(id)
-                });
+            match self.complete_folder(id, below.as_ref()) {
+                Ok(folder) => below = folder,
+                Err(error) => {
+                    let source = Some(error.into_source());
+                    self.note(What::Folder, source, || self.folder_path(id));
+                }
             }
         }
+        drop(below);
         if self.options().durable {
             self.sync();
         }
         self.into_problems()
     }
 
-    fn complete_folder(&self, id: FolderId) -> Result<(), Error> {
+    fn complete_folder<'t>(
+        &'t self,
+        id: FolderId,
+        below: Option<&TargetFolder<'t>>,
+    ) -> Result<Option<TargetFolder<'t>>, Error> {
         let Some(wanted) = self.take_wanted(id) else {
             if id == FolderId::TOP && self.known(id).fresh {
                 self.open_top_to_others();
             }
-            return Ok(());
+            return Ok(None);
         };
         let (metadata, attributes) = *wanted;
-        let folder = self.open(id)?;
+        let folder = self.open_again(id, below)?;
         let found = stat_open(folder.fd())
             .map_err(|errno| Error::from_errno("read the metadata of", b".", errno))?;
         let have = Have {
@@ -52,7 +61,7 @@ impl Target {
         let object = Object::Open(folder.fd());
         let path = || self.folder_path(id);
         apply::apply(self, object, have, &metadata, &attributes, &path);
-        Ok(())
+        Ok(Some(folder))
     }
 
     fn open_top_to_others(&self) {

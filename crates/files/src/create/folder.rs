@@ -6,7 +6,7 @@
 //! lost to another name that the file system takes for the same; nothing on another mount is removed.
 
 use crate::attributes::{ACL_ACCESS, ACL_DEFAULT, Attributes, Carrier};
-use crate::beneath::{check_name, open_child, open_path};
+use crate::beneath::{check_name, open_above, open_child, open_path};
 use crate::create::apply;
 use crate::create::options::Overwrite;
 use crate::create::problem::What;
@@ -17,8 +17,11 @@ use crate::error::{Error, ErrorKind};
 use crate::metadata::{Identity, Metadata, stat_name, stat_open};
 use crate::walk::{Folder, Listing};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, RenameFlags, fchmod, mkdirat, renameat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 /// Names tried for one entry before giving up; more can only be taken by an attacker.
@@ -103,15 +106,24 @@ impl Target {
         let fd = open_path(self.top(), &path).map_err(fail)?;
         let found = stat_open(fd.as_fd()).map_err(fail)?;
         if found.identity() != known.identity {
-            let reason = "another folder stands in its place";
-            return Err(Error::because(
-                ErrorKind::Changed,
-                "open the folder",
-                &path,
-                reason,
-            ));
+            let (action, reason) = ("open the folder", "another folder stands in its place");
+            return Err(Error::because(ErrorKind::Changed, action, &path, reason));
         }
         Ok(TargetFolder::new(self, Handle::new(fd, id, known)))
+    }
+
+    /// Opens the folder `id`, from below if `below` is the last that was open and lies in it.
+    pub(crate) fn open_again<'t>(
+        &'t self,
+        id: FolderId,
+        below: Option<&TargetFolder<'t>>,
+    ) -> Result<TargetFolder<'t>, Error> {
+        let known = self.known(id);
+        let below = below.filter(|below| self.parent(below.id()) == id);
+        match below.and_then(|below| open_above(below.fd(), known.identity)) {
+            Some(fd) => Ok(TargetFolder::new(self, Handle::new(fd, id, known))),
+            None => self.open(id),
+        }
     }
 }
 
@@ -213,9 +225,11 @@ impl<'t> TargetFolder<'t> {
         folder.list(&mut listing)?;
         let mut deleted = 0;
         for entry in listing.iter().filter(|entry| !wanted(entry.name)) {
-            if self.handle.folds.get() == Some(&true) {
+            if self.learn_folding()? {
+                let reason = "names that differ in case are the same here";
+                let source = Some(io::Error::other(reason));
                 self.target
-                    .note(What::Extra, None, || self.path(entry.name));
+                    .note(What::Extra, source, || self.path(entry.name));
                 continue;
             }
             match remove_entry(self.fd(), entry.name, self.known().identity.dev) {
@@ -229,6 +243,21 @@ impl<'t> TargetFolder<'t> {
             }
         }
         Ok(deleted)
+    }
+
+    /// Whether the folder takes names that differ in case for the same; tried out if no file has shown it yet.
+    fn learn_folding(&self) -> Result<bool, Error> {
+        if let Some(folds) = self.handle.folds.get() {
+            return Ok(*folds);
+        }
+        let name = self.target.temporary_name();
+        let fail = |errno| Error::from_errno("create", &name, errno);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let probe = openat(self.fd(), &*name, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
+        let folds = self.folds(&name);
+        drop(probe);
+        unlinkat(self.fd(), &*name, AtFlags::empty()).map_err(fail)?;
+        Ok(folds)
     }
 
     /// Makes the folder `name`, or finds one that may be used; returns its name and whether it was made.
@@ -461,6 +490,49 @@ fn lend_access(fd: BorrowedFd<'_>, found: &Metadata) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::create::options::RestoreOptions;
+    use crate::create::problem::Problem;
+
+    #[test]
+    fn where_names_differ_in_nothing_but_case_nothing_is_lost() {
+        // No such file system can be counted on, so the folder is told that it is on one, and one name is used twice.
+        let scratch = tempfile::tempdir().unwrap();
+        let options = RestoreOptions {
+            overwrite: Overwrite::Always,
+            ..RestoreOptions::default()
+        };
+        std::fs::write(scratch.path().join("X"), "old").unwrap();
+        std::fs::write(scratch.path().join("extra"), "old").unwrap();
+        let target = Target::prepare(scratch.path(), options).unwrap();
+        let top = target.open(FolderId::TOP).unwrap();
+        top.handle.folds.set(true).unwrap();
+        let (file, none) = (
+            Metadata {
+                mode: 0o600,
+                ..Metadata::default()
+            },
+            Attributes::default(),
+        );
+        top.write_file(b"X", &file, &none, b"first").unwrap();
+        top.write_file(b"X", &file, &none, b"second").unwrap();
+        let folder = Metadata {
+            mode: 0o700,
+            ..file
+        };
+        top.create_folder(b"D", &folder, none.clone()).unwrap();
+        top.create_folder(b"D", &folder, none).unwrap();
+        assert_eq!(top.remove_extras(&|_| false).unwrap(), 0);
+        let read = |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap();
+        assert_eq!(read("X"), "first");
+        assert_eq!(read("X~lifeboat-1"), "second");
+        assert_eq!(read("extra"), "old");
+        assert!(scratch.path().join("D~lifeboat-1").is_dir());
+        let problems = target.finish();
+        let renamed = |problem: &&Problem| matches!(problem.what, What::Renamed(_));
+        assert_eq!(problems.iter().filter(renamed).count(), 2);
+        let kept = |problem: &&Problem| problem.what == What::Extra;
+        assert_eq!(problems.iter().filter(kept).count(), 5);
+    }
 
     #[test]
     fn a_variant_of_the_longest_name_is_not_longer() {

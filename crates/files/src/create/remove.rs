@@ -4,27 +4,25 @@
 //! nothing on another mount is touched: a folder where something is mounted stays, and so do the folders above it.
 //! Memory and descriptors do not grow with depth beyond one record for each folder.
 
-use crate::beneath::open_path;
+use crate::beneath::{open_above, open_child, open_path};
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
-use crate::metadata::stat_name;
+use crate::metadata::{Identity, stat_name, stat_open};
 use crate::walk::{Folder, Listing};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
-/// A folder to be removed; the first is the one that was asked for.
+/// A folder to be removed, known by its place among all of them; the first is the one that was asked for.
 struct Doomed {
     parent: usize,
     name: Box<[u8]>,
+    /// `None` if it could not be opened; then nothing below it is known either.
+    identity: Option<Identity>,
 }
 
-/// What emptying a folder left.
-struct Emptied {
-    /// The folders in it, which are yet to be emptied.
-    below: Vec<Box<[u8]>>,
-    first_error: Option<Error>,
-}
+/// The folder that is open at the moment, and its place among those to be removed.
+type Cursor = Option<(usize, OwnedFd)>;
 
 /// Removes `name` from `folder`, whatever it is; `dev` is the file system on which `folder` lies.
 pub(crate) fn remove_entry(folder: BorrowedFd<'_>, name: &[u8], dev: u64) -> Result<(), Error> {
@@ -40,35 +38,36 @@ pub(crate) fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], dev: u64) -> Re
     let mut doomed = vec![Doomed {
         parent: 0,
         name: name.into(),
+        identity: None,
     }];
     let mut first_error = None;
     let mut listing = Listing::new();
+    let mut cursor: Cursor = None;
     let mut next = 0;
     while next < doomed.len() {
-        let path = path(&doomed, next);
-        let emptied = empty_folder(folder, &path, dev, &mut listing);
-        let emptied = emptied.unwrap_or_else(|error| Emptied {
-            below: Vec::new(),
-            first_error: Some(error),
-        });
-        doomed.extend(
-            emptied
-                .below
-                .into_iter()
-                .map(|name| Doomed { parent: next, name }),
-        );
-        first_error = first_error.or(emptied.first_error);
+        match open_doomed(folder, &doomed, next, cursor.take(), dev) {
+            Ok(mut open) => {
+                doomed[next].identity = Some(open.1);
+                let error = empty_folder(&mut open.0, &mut listing, |name| {
+                    doomed.push(Doomed {
+                        parent: next,
+                        name: name.into(),
+                        identity: None,
+                    });
+                });
+                first_error = first_error.or(error);
+                cursor = Some((next, open.0.into_fd()));
+            }
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
         next += 1;
     }
     // Folders were found after those above them, so the way back removes the deepest first.
-    let mut parent: Option<(usize, OwnedFd)> = None;
     for index in (1..doomed.len()).rev() {
-        let above = doomed[index].parent;
-        if parent.as_ref().is_none_or(|(open, _)| *open != above) {
-            let path = path(&doomed, above);
-            parent = open_path(folder, &path).ok().map(|fd| (above, fd));
-        }
-        if let Some((_, fd)) = &parent {
+        cursor = open_parent(folder, &doomed, doomed[index].parent, cursor);
+        if let Some((_, fd)) = &cursor {
             // What could not be emptied stays, and its first error is told.
             let _ = unlinkat(fd, &*doomed[index].name, AtFlags::REMOVEDIR);
         }
@@ -80,33 +79,64 @@ pub(crate) fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], dev: u64) -> Re
     }
 }
 
-/// Unlinks everything in the folder at `path` but folders.
-fn empty_folder(
+/// Opens the folder at `index` to be emptied, unless something is mounted there.
+fn open_doomed(
     top: BorrowedFd<'_>,
-    path: &[u8],
+    doomed: &[Doomed],
+    index: usize,
+    cursor: Cursor,
     dev: u64,
-    listing: &mut Listing,
-) -> Result<Emptied, Error> {
-    let fail = |errno| Error::from_errno("delete", path, errno);
-    let mut folder = Folder::from_fd(open_path(top, path).map_err(fail)?);
-    let found = folder.own_metadata().map_err(|error| error.about(path))?;
+) -> Result<(Folder, Identity), Error> {
+    let Doomed { parent, name, .. } = &doomed[index];
+    let fail = |errno| Error::from_errno("delete", name, errno);
+    let fd = match cursor {
+        Some((at, fd)) if at == *parent => open_child(fd.as_fd(), name),
+        _ => open_path(top, &path(doomed, index)),
+    };
+    let fd = fd.map_err(fail)?;
+    let found = stat_open(fd.as_fd()).map_err(fail)?;
     if found.mount_root || found.dev != dev {
         let reason = "another file system is mounted there";
-        return Err(Error::because(ErrorKind::Exists, "delete", path, reason));
+        return Err(Error::because(ErrorKind::Exists, "delete", name, reason));
     }
-    folder.list(listing).map_err(|error| error.about(path))?;
-    let mut below = Vec::new();
-    let mut first_error = None;
+    Ok((Folder::from_fd(fd), found.identity()))
+}
+
+/// The folder at `index`, by way of the one that was open before if that is it or lies in it.
+fn open_parent(top: BorrowedFd<'_>, doomed: &[Doomed], index: usize, cursor: Cursor) -> Cursor {
+    if let Some((at, fd)) = cursor {
+        if at == index {
+            return Some((at, fd));
+        }
+        if doomed[at].parent == index
+            && let Some(identity) = doomed[index].identity
+            && let Some(above) = open_above(fd.as_fd(), identity)
+        {
+            return Some((index, above));
+        }
+    }
+    open_path(top, &path(doomed, index))
+        .ok()
+        .map(|fd| (index, fd))
+}
+
+/// Unlinks everything in the folder but folders, which it hands to `found`; returns the first error.
+fn empty_folder(
+    folder: &mut Folder,
+    listing: &mut Listing,
+    mut found: impl FnMut(&[u8]),
+) -> Option<Error> {
+    let mut first_error = folder.list(listing).err();
     for entry in listing.iter() {
         match unlinkat(folder.fd(), entry.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR) => below.push(entry.name.into()),
+            Err(Errno::ISDIR) => found(entry.name),
             Err(errno) => {
                 first_error.get_or_insert_with(|| Error::from_errno("delete", entry.name, errno));
             }
         }
     }
-    Ok(Emptied { below, first_error })
+    first_error
 }
 
 fn path(doomed: &[Doomed], mut index: usize) -> Vec<u8> {
@@ -117,4 +147,20 @@ fn path(doomed: &[Doomed], mut index: usize) -> Vec<u8> {
     }
     names.reverse();
     names.join(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn nothing_is_deleted_where_something_is_mounted() {
+        // Every Linux has this mount, and should the guard fail, nothing in it can be deleted.
+        let root = File::open("/").unwrap();
+        let dev = stat_open(root.as_fd()).unwrap().dev;
+        let error = remove_entry(root.as_fd(), b"proc", dev).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exists);
+        assert_eq!(error.to_string(), "cannot delete \"proc\"");
+    }
 }

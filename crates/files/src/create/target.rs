@@ -150,6 +150,10 @@ impl Target {
         lock(&self.table).folders[id.0 as usize].known
     }
 
+    pub(crate) fn parent(&self, id: FolderId) -> FolderId {
+        lock(&self.table).folders[id.0 as usize].parent
+    }
+
     pub(crate) fn folder_path(&self, id: FolderId) -> Vec<u8> {
         lock(&self.table).path(id)
     }

@@ -20,7 +20,7 @@ fn read_while(meanwhile: impl FnOnce(&Path)) -> Finished {
     assert_eq!(file.read(&mut buffer).unwrap(), SIZE);
     assert_eq!(buffer[..SIZE], [7; SIZE]);
     // The clock that stamps changes may be as coarse as a few milliseconds.
-    std::thread::sleep(std::time::Duration::from_millis(30));
+    std::thread::sleep(Duration::from_millis(30));
     meanwhile(&path);
     file.finish().unwrap()
 }

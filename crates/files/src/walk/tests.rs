@@ -80,7 +80,7 @@ fn links_are_told_and_never_followed() {
     let scratch = tempfile::tempdir().unwrap();
     fs::create_dir(scratch.path().join("real")).unwrap();
     symlink("real", scratch.path().join("link")).unwrap();
-    let long = OsStr::from_bytes(&[b'l'; 4000]).to_owned();
+    let long = OsStr::from_bytes(&[b'l'; 1000]).to_owned();
     symlink(&long, scratch.path().join("long")).unwrap();
     symlink(
         OsStr::from_bytes(b"no\xff\ntext"),

@@ -160,7 +160,7 @@ const ROUNDS: usize = 10_000;
 
 #[test]
 fn a_folder_swapped_for_a_link_again_and_again_never_leads_outside() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = quick_tempdir();
     let outside = scratch.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("f"), "untouched").unwrap();
