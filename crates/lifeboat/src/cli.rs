@@ -1,0 +1,300 @@
+//! The way from the words typed to a verb, and what is said when there is none.
+
+use std::{ffi::OsString, fmt::Write as _};
+
+use clap::{
+    CommandFactory, FromArgMatches, Parser,
+    builder::{StyledStr, styling},
+};
+
+use crate::{
+    commands::Command,
+    error::CommandError,
+    exit_code::ExitCode,
+    options::GlobalOptions,
+    ui::{ColorWhen, Manner},
+};
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::Style::new().bold())
+    .usage(styling::Style::new().bold())
+    .literal(styling::AnsiColor::Cyan.on_default())
+    .placeholder(styling::AnsiColor::Green.on_default());
+
+/// The six commands shown when none is typed are the first of these that exist.
+const MOST_USED: [(&str, &str, &str); 11] = [
+    ("demo", "lifeboat demo", "Try everything on a sample app."),
+    (
+        "init",
+        "lifeboat init -r /srv/lifeboat/repo",
+        "Create a repository.",
+    ),
+    ("backup", "lifeboat backup shop", "Back up an app."),
+    ("snapshots", "lifeboat snapshots shop", "List what is kept."),
+    (
+        "restore",
+        "lifeboat restore shop:uploads --target /tmp/uploads",
+        "Get files back.",
+    ),
+    (
+        "restore-db",
+        "lifeboat restore-db shop --to postgres://db/shop_new",
+        "Get a database back.",
+    ),
+    (
+        "check",
+        "lifeboat check --read-data",
+        "Verify that all of it can be read.",
+    ),
+    (
+        "config",
+        "lifeboat config init > lifeboat.toml",
+        "Begin a configuration.",
+    ),
+    (
+        "doctor",
+        "lifeboat doctor",
+        "Look at this machine for what would make a backup fail.",
+    ),
+    (
+        "completions",
+        "lifeboat completions bash",
+        "Let the shell complete commands.",
+    ),
+    ("man", "lifeboat man", "Read the manual page."),
+];
+
+/// Keeps applications safe: a database and the media files that its rows point to, together.
+///
+/// Lifeboat stores encrypted, deduplicated snapshots of applications in a repository and brings them back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lifeboat",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    infer_subcommands = false,
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Commands",
+    after_help = "Run `lifeboat COMMAND --help` to read more about a command."
+)]
+pub(crate) struct Cli {
+    /// What every verb understands.
+    #[command(flatten)]
+    pub(crate) global: GlobalOptions,
+    /// The verb.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Why there is no verb to run.
+pub(crate) enum NoCommand {
+    /// Help or the version was asked for; clap prints it.
+    Asked(clap::Error),
+    /// The command line is wrong.
+    Wrong(Box<WrongUsage>),
+}
+
+/// A command line that is wrong.
+pub(crate) struct WrongUsage {
+    error: clap::Error,
+    manner: Manner,
+}
+
+/// Understands the words typed, the program's name first.
+pub(crate) fn parse(words: &[OsString]) -> Result<Cli, NoCommand> {
+    let manner = manner_of(words);
+    let command = definition().color(match manner.color {
+        ColorWhen::Auto => clap::ColorChoice::Auto,
+        ColorWhen::Always => clap::ColorChoice::Always,
+        ColorWhen::Never => clap::ColorChoice::Never,
+    });
+    command
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(|error| {
+            if error.use_stderr() {
+                NoCommand::Wrong(Box::new(WrongUsage { error, manner }))
+            } else {
+                NoCommand::Asked(error)
+            }
+        })
+}
+
+/// The command line as clap knows it, for help, manual pages and completions.
+pub(crate) fn definition() -> clap::Command {
+    in_sentences(Cli::command())
+}
+
+/// Gives every help text the full stop back that clap takes from the end of a doc comment.
+fn in_sentences(command: clap::Command) -> clap::Command {
+    let stopped = |text: &StyledStr| format!("{}.", text.to_string().trim_end_matches('.'));
+    let about = command.get_about().map(stopped);
+    let command = match about {
+        Some(about) => command.about(about),
+        None => command,
+    };
+    command
+        .mut_args(|argument| {
+            let help = argument.get_help().map(stopped);
+            match help {
+                Some(help) => argument.help(help),
+                None => argument,
+            }
+        })
+        .mut_subcommands(in_sentences)
+}
+
+/// How errors about a command line are to be told, before it could be understood.
+fn manner_of(words: &[OsString]) -> Manner {
+    let mut manner = Manner::default();
+    let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        let color = match word {
+            "--" => break,
+            "--json" => {
+                manner.json = true;
+                None
+            }
+            "--color" => words.next(),
+            _ => word.strip_prefix("--color="),
+        };
+        match color {
+            Some("always") => manner.color = ColorWhen::Always,
+            Some("never") => manner.color = ColorWhen::Never,
+            _ => {}
+        }
+    }
+    manner
+}
+
+impl WrongUsage {
+    /// How to tell it.
+    pub(crate) fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    /// Tells a person, with usage and the nearest right word.
+    pub(crate) fn print(&self) {
+        // When standard error is closed there is nowhere to say so.
+        let _ = self.error.print();
+    }
+
+    /// The same for programs.
+    pub(crate) fn to_error(&self) -> CommandError {
+        let text = self.error.to_string();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let sentence = first.strip_prefix("error: ").unwrap_or(first);
+        let message: Vec<&str> = sentence.split_whitespace().collect();
+        CommandError::new(ExitCode::Usage, message.join(" "))
+            .hint("Run the command with --help to see what it understands.")
+    }
+}
+
+/// What is shown when no verb is typed: six commands with an example each.
+pub(crate) fn overview() -> String {
+    let definition = definition();
+    let shown: Vec<_> = MOST_USED
+        .iter()
+        .filter(|(verb, ..)| definition.find_subcommand(verb).is_some())
+        .take(6)
+        .collect();
+    let width = shown
+        .iter()
+        .map(|(_, example, _)| example.len())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::from("Lifeboat keeps applications safe. The commands used most:\n\n");
+    for (_, example, sentence) in shown {
+        writeln!(text, "  {example:width$}  {sentence}").expect("writing to a String never fails");
+    }
+    text.push_str("\nAll commands: lifeboat --help\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    fn parsed(line: &str) -> Cli {
+        parse(&words(line)).unwrap_or_else(|_| panic!("{line} is understood"))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_verb() {
+        for line in [
+            "lifeboat -r /repo --json -v version",
+            "lifeboat version -r /repo --json -v",
+        ] {
+            let global = parsed(line).global;
+            assert_eq!(global.repo.as_deref(), Some("/repo"));
+            assert!(global.json && global.verbose == 1);
+        }
+    }
+
+    #[test]
+    fn no_verb_is_an_overview_of_six_commands_that_exist() {
+        assert!(parsed("lifeboat").command.is_none());
+        let text = overview();
+        let examples: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("  lifeboat "))
+            .collect();
+        assert!(!examples.is_empty() && examples.len() <= 6, "{text}");
+        for example in examples {
+            let verb = example.split(' ').next().unwrap();
+            assert!(definition().find_subcommand(verb).is_some(), "{verb}");
+        }
+    }
+
+    #[test]
+    fn quiet_and_verbose_exclude_each_other() {
+        assert!(parse(&words("lifeboat -q -v version")).is_err());
+    }
+
+    #[test]
+    fn a_wrong_word_is_told_to_programs_on_one_line() {
+        let Err(NoCommand::Wrong(wrong)) = parse(&words("lifeboat --json version --bogus")) else {
+            panic!("--bogus is no option");
+        };
+        assert!(wrong.manner().json);
+        let facts = serde_json::to_string(&wrong.to_error().facts()).unwrap();
+        assert!(
+            facts.starts_with(r#"{"code":2,"message":"unexpected argument '--bogus' found""#),
+            "{facts}"
+        );
+    }
+
+    #[test]
+    fn what_comes_after_two_dashes_is_no_option() {
+        let manner = manner_of(&words("lifeboat --color never x -- --json --color=always"));
+        assert!(!manner.json);
+        assert_eq!(manner.color, ColorWhen::Never);
+    }
+
+    #[test]
+    fn every_command_option_and_argument_is_explained_in_sentences() {
+        fn look(command: &clap::Command) {
+            let about = command.get_about().map(ToString::to_string);
+            let about = about.unwrap_or_default();
+            assert!(about.ends_with('.'), "{}: {about}", command.get_name());
+            for argument in command.get_arguments() {
+                let help = argument.get_help().map(ToString::to_string);
+                let help = help.unwrap_or_default();
+                let name = argument.get_id();
+                assert!(help.ends_with('.'), "{} {name}: {help}", command.get_name());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&definition());
+    }
+}

@@ -1,0 +1,36 @@
+//! The verbs: one file each, with what it understands (`Args`) and what it does (`run`).
+//!
+//! A verb that cannot be run is not declared. To add one: its file, its line in [`Command`] and its line in `run`.
+
+mod completions;
+mod doctor;
+mod man;
+mod version;
+
+use crate::{context::Context, error::CommandError, exit_code::ExitCode};
+
+/// A verb and what was typed behind it.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+    Version(version::Args),
+}
+
+impl Command {
+    /// Does what the verb says. A code other than 0 is a result, not an error: the verb has said what it found.
+    pub(crate) fn run(&self, context: &Context) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Doctor(args) => doctor::run(args, context),
+            Self::Completions(args) => completions::run(args, context),
+            Self::Man(args) => man::run(args, context),
+            Self::Version(args) => version::run(args, context),
+        }
+    }
+
+    /// True when standard output carries content that a message would spoil.
+    pub(crate) fn prints_content(&self) -> bool {
+        matches!(self, Self::Completions(_) | Self::Man(_))
+    }
+}

@@ -1,0 +1,90 @@
+//! The wish to stop: SIGINT and SIGTERM set a flag that long work looks at.
+//!
+//! The work ends at a place where nothing is half done, and the exit code says which signal it was. A second signal
+//! ends the program at once: a person who presses the keys twice does not want to wait.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+
+use crate::{error::CommandError, exit_code::ExitCode};
+
+/// Whether the program was asked to stop, and how.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt {
+    stop: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Listens to the signals from now on.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let interrupt = Self::default();
+        for (signal, code) in [
+            (SIGINT, ExitCode::Interrupted),
+            (SIGTERM, ExitCode::Terminated),
+        ] {
+            // The order matters: a signal finds the flag of the one before it, not its own.
+            flag::register_conditional_shutdown(
+                signal,
+                code.number().into(),
+                Arc::clone(&interrupt.stop),
+            )?;
+            flag::register_usize(signal, Arc::clone(&interrupt.signal), code.number().into())?;
+            flag::register(signal, Arc::clone(&interrupt.stop))?;
+        }
+        Ok(interrupt)
+    }
+
+    /// The flag for long work; true means: end soon, at a safe place.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.stop
+    }
+
+    /// True once the program was asked to stop.
+    pub(crate) fn is_set(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// What a command ends with that stopped because it was asked to; nothing when it was not asked.
+    pub(crate) fn as_error(&self) -> Option<CommandError> {
+        if !self.is_set() {
+            return None;
+        }
+        let terminated = usize::from(ExitCode::Terminated.number());
+        let (code, signal) = if self.signal.load(Ordering::Relaxed) == terminated {
+            (ExitCode::Terminated, "SIGTERM")
+        } else {
+            (ExitCode::Interrupted, "SIGINT")
+        };
+        Some(
+            CommandError::new(code, format!("stopped by {signal}"))
+                .hint("Run the command again; what it has finished is kept."),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_noticed_and_names_its_exit_code() {
+        let interrupt = Interrupt::listen().unwrap();
+        assert!(!interrupt.is_set());
+        assert!(interrupt.as_error().is_none());
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        assert!(interrupt.flag().load(Ordering::Relaxed));
+        let error = interrupt.as_error().unwrap();
+        assert_eq!(error.code(), ExitCode::Terminated);
+    }
+}
