@@ -2,7 +2,8 @@
 //!
 //! Three things, each on its own. Reading: a [`Folder`] lists its entries, tells their metadata and opens files, and
 //! an [`OpenFile`] proves that a file stayed the same while it was read. Writing: a [`Target`] puts a tree back as it
-//! was, without ever touching anything outside it. Comparing: [`compare`] says in sentences how two trees differ.
+//! was, without ever touching anything outside it. Comparing: [`compare`](fn@compare) says in sentences how two trees
+//! differ.
 //!
 //! **Invariant**: names are bytes, objects are reached through handles of folders, and no symbolic link is followed
 //! below what the user named. **Boundary**: nothing here knows of repositories, chunks or encryption, waits for a

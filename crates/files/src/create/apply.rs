@@ -131,10 +131,10 @@ fn remove_unwanted(
     reused: bool,
     attributes: &Attributes,
 ) -> Vec<(Box<[u8]>, Errno)> {
-    let names = match carrier.names() {
-        Ok(names) => names,
-        Err(errno) => return vec![(Box::default(), errno)],
-    };
+    // If they cannot be listed, those that a folder hands down are tried; what fails then is told by its name.
+    let names = carrier
+        .names()
+        .unwrap_or_else(|_| vec![ACL_ACCESS.into(), ACL_DEFAULT.into()]);
     let names = names.into_iter().filter(|name| {
         let access_list = matches!(&**name, ACL_ACCESS | ACL_DEFAULT);
         // What the system itself puts there, as a security label, is not ours to remove.

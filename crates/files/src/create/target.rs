@@ -5,7 +5,6 @@
 //! restore created stays closed to others until [`Target::finish`].
 
 use crate::attributes::{ACL_DEFAULT, Attributes, Carrier};
-use crate::beneath::open_path;
 use crate::create::options::{Overwrite, RestoreOptions};
 use crate::create::problem::{Problem, ProblemLog, What};
 use crate::error::{Error, ErrorKind};
@@ -113,9 +112,8 @@ impl Target {
             known,
             wanted: None,
         };
-        let top_fd = open_path(folder.fd(), b"").map_err(fail)?;
         Ok(Self {
-            top: top_fd,
+            top: folder.into_fd(),
             options,
             umask: read_umask(),
             uid,

@@ -117,6 +117,7 @@ fn a_file_with_a_name_elsewhere_is_replaced_and_not_written_through() {
         fs::create_dir(&source).unwrap();
         fs::create_dir(&target).unwrap();
         fs::write(source.join("x"), "new").unwrap();
+        set_mode(&source.join("x"), 0o644);
         fs::write(scratch.path().join("elsewhere"), "old").unwrap();
         set_mode(&scratch.path().join("elsewhere"), 0o600);
         fs::hard_link(scratch.path().join("elsewhere"), target.join("x")).unwrap();
