@@ -3,8 +3,14 @@
 //! A verb that cannot be run is not declared. To add one: its file, its line in [`Command`] and its line in `run`.
 
 mod completions;
+mod config;
 mod doctor;
+mod init;
+mod key;
+mod key_file;
 mod man;
+mod recovery_key;
+mod snapshots;
 mod version;
 
 use crate::{context::Context, error::CommandError, exit_code::ExitCode};
@@ -12,6 +18,11 @@ use crate::{context::Context, error::CommandError, exit_code::ExitCode};
 /// A verb and what was typed behind it.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Init(init::Args),
+    Snapshots(snapshots::Args),
+    Key(key::Args),
+    RecoveryKey(recovery_key::Args),
+    Config(config::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -22,6 +33,11 @@ impl Command {
     /// Does what the verb says. A code other than 0 is a result, not an error: the verb has said what it found.
     pub(crate) fn run(&self, context: &Context) -> Result<ExitCode, CommandError> {
         match self {
+            Self::Init(args) => init::run(args, context),
+            Self::Snapshots(args) => snapshots::run(args, context),
+            Self::Key(args) => key::run(args, context),
+            Self::RecoveryKey(args) => recovery_key::run(args, context),
+            Self::Config(args) => config::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
             Self::Completions(args) => completions::run(args, context),
             Self::Man(args) => man::run(args, context),

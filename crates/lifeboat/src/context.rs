@@ -1,18 +1,30 @@
 //! What a verb has at hand: the options that every verb understands, the way to speak, the wish to stop, and what is
-//! made of them when first needed.
+//! made of them when it is first needed.
+//!
+//! Here the order argument, environment, file is kept for everything but the secret, which has its own file.
 
 use std::{
+    cell::OnceCell,
     env,
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use jiff::tz::TimeZone;
+use lifeboat_app::{Config, OpenedBy};
+use lifeboat_repository::{Repository, Surroundings, Unlock};
+use lifeboat_store::{Location, Store};
+use tokio::runtime::{Handle, Runtime};
+use zeroize::Zeroizing;
 
 use crate::{
     directories::{self, Environment},
-    error::CommandError,
+    error::{CommandError, OrFail},
+    exit_code::ExitCode,
     interrupt::Interrupt,
     options::GlobalOptions,
-    password::{self, Named, Source},
+    password::{self, Credential, Named, Source},
     ui::Ui,
 };
 
@@ -22,6 +34,17 @@ pub(crate) struct Context {
     global: GlobalOptions,
     ui: Ui,
     interrupt: Interrupt,
+    configuration: OnceCell<Configuration>,
+    runtime: OnceCell<Runtime>,
+}
+
+/// The configuration, and where it was found.
+#[derive(Debug, Default)]
+pub(crate) struct Configuration {
+    /// The file; nothing when there is none, and then nothing is configured.
+    pub(crate) file: Option<PathBuf>,
+    /// What it says.
+    pub(crate) config: Config,
 }
 
 impl Context {
@@ -37,6 +60,8 @@ impl Context {
             global,
             ui,
             interrupt,
+            configuration: OnceCell::new(),
+            runtime: OnceCell::new(),
         }
     }
 
@@ -55,9 +80,117 @@ impl Context {
         &self.interrupt
     }
 
+    /// The configuration, read once; its warnings are said then.
+    pub(crate) fn configuration(&self) -> Result<&Configuration, CommandError> {
+        if let Some(configuration) = self.configuration.get() {
+            return Ok(configuration);
+        }
+        let file = Config::default_path(self.global.config.as_deref(), |name| env::var_os(name));
+        let config = match &file {
+            Some(file) => Config::load(file)?,
+            None => Config::default(),
+        };
+        for warning in &config.warnings {
+            self.ui.warning(warning);
+        }
+        Ok(self
+            .configuration
+            .get_or_init(|| Configuration { file, config }))
+    }
+
+    /// Where the repository lies; nothing when nobody names one.
+    pub(crate) fn location_if_named(&self) -> Result<Option<Location>, CommandError> {
+        // A variable that is set to nothing is a way to say that there is none.
+        if let Some(repo) = self.global.repo.as_deref().filter(|repo| !repo.is_empty()) {
+            return Ok(Some(repo.parse()?));
+        }
+        let repository = self.configuration()?.config.repository.as_ref();
+        Ok(repository.map(|repository| repository.location.clone()))
+    }
+
+    /// Where the repository lies.
+    pub(crate) fn location(&self) -> Result<Location, CommandError> {
+        self.location_if_named()?.ok_or_else(|| {
+            CommandError::usage("no repository is named").hint(
+                "Name it with -r, with LIFEBOAT_REPOSITORY, or as repository.location in lifeboat.toml.",
+            )
+        })
+    }
+
+    /// Where the secret comes from.
+    pub(crate) fn secret_source(&self) -> Result<Source, CommandError> {
+        // What was named on the command line or in the environment goes before a configuration that may be wrong.
+        let argument = self.global.password_file.as_deref();
+        let repository = self.configuration()?.config.repository.as_ref();
+        let configured = repository
+            .and_then(|repository| repository.opened_by.as_ref())
+            .map(|opened_by| match opened_by {
+                OpenedBy::PassphraseFile(path) => Source::File(path.clone()),
+                OpenedBy::PassphraseCommand(words) => Source::Command(words.clone()),
+                OpenedBy::KeyFile(path) => Source::KeyFile(path.clone()),
+            });
+        let named = Named {
+            argument,
+            configured: configured.as_ref(),
+        };
+        password::source(named, environment())
+    }
+
+    /// The secret that opens the repository.
+    pub(crate) fn credential(&self) -> Result<Credential, CommandError> {
+        self.secret_source()?.read(environment(), &self.interrupt)
+    }
+
+    /// The passphrase of something that is to be created.
+    pub(crate) fn new_passphrase(
+        &self,
+        source: &Source,
+    ) -> Result<Zeroizing<String>, CommandError> {
+        source.read_new(environment(), &self.interrupt)
+    }
+
+    /// Opens the repository.
+    pub(crate) fn open_repository(&self) -> Result<Repository, CommandError> {
+        let store = self.open_store(&self.location()?)?;
+        self.unlock(store, &self.credential()?)
+    }
+
+    /// Opens the storage below a repository, and passes on what it warns about.
+    pub(crate) fn open_store(&self, location: &Location) -> Result<Arc<dyn Store>, CommandError> {
+        let store: Arc<dyn Store> = lifeboat_store::open(location)?.into();
+        for warning in store.abilities().warnings {
+            self.ui.warning(&warning);
+        }
+        Ok(store)
+    }
+
+    /// Opens the repository in `store`.
+    pub(crate) fn unlock(
+        &self,
+        store: Arc<dyn Store>,
+        credential: &Credential,
+    ) -> Result<Repository, CommandError> {
+        let unlock = match credential {
+            Credential::Passphrase(words) => Unlock::Passphrase(words.as_bytes()),
+            Credential::KeyFile(file) => Unlock::KeyFile(file),
+            Credential::Recovery(secret) => Unlock::Recovery(secret),
+        };
+        Ok(Repository::open(store, &unlock, self.surroundings()?)?)
+    }
+
+    /// The clock, randomness and folders of this machine.
+    pub(crate) fn surroundings(&self) -> Result<Surroundings, CommandError> {
+        Ok(Surroundings::system(
+            Some(self.cache_folder()?),
+            self.state_folder()?,
+        ))
+    }
+
     /// The folder for what can be rebuilt.
     pub(crate) fn cache_folder(&self) -> Result<PathBuf, CommandError> {
-        directories::cache(self.global.cache_dir.as_deref(), environment())
+        let chosen = self.global.cache_dir.as_deref();
+        let chosen = chosen.filter(|folder| *folder != Path::new(""));
+        directories::cache(chosen, environment())
     }
 
     /// The folder for what must not be lost.
@@ -65,26 +198,21 @@ impl Context {
         directories::state(environment())
     }
 
-    /// The repository that was named on the command line or in LIFEBOAT_REPOSITORY.
-    pub(crate) fn repository(&self) -> Option<&str> {
-        self.global.repo.as_deref()
+    /// The zone in which times are read and shown, where an app has none of its own.
+    pub(crate) fn time_zone(&self) -> Result<TimeZone, CommandError> {
+        let configured = self.configuration()?.config.time_zone.clone();
+        Ok(configured.unwrap_or_else(TimeZone::system))
     }
 
-    /// The configuration that was named on the command line or in LIFEBOAT_CONFIG.
-    pub(crate) fn configuration(&self) -> Option<&Path> {
-        self.global.config.as_deref()
-    }
-
-    /// Where the secret comes from; `configured` is what the configuration names.
-    pub(crate) fn secret_source(
-        &self,
-        configured: Option<&Source>,
-    ) -> Result<Source, CommandError> {
-        let named = Named {
-            argument: self.global.password_file.as_deref(),
-            configured,
-        };
-        password::source(named, environment())
+    /// The runtime for what waits for networks, built when first needed.
+    pub(crate) fn runtime(&self) -> Result<&Handle, CommandError> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime.handle());
+        }
+        let runtime = Runtime::new().or_fail(ExitCode::Failed, || {
+            "threads for the network cannot be started".to_owned()
+        })?;
+        Ok(self.runtime.get_or_init(|| runtime).handle())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The program `lifeboat`: reads the command line, runs one verb, says how it ended.
 
-#![expect(dead_code, reason = "the verbs that use it follow one by one")]
+#![expect(
+    dead_code,
+    reason = "progress, the stop flag and the runtime are for the long verbs, which follow"
+)]
 
 // In the order of dependence: a module uses only those above it.
 mod exit_code;
@@ -13,6 +16,7 @@ mod options;
 mod interrupt;
 mod directories;
 mod password;
+mod library_errors;
 mod context;
 mod commands;
 mod cli;

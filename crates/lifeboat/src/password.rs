@@ -137,6 +137,18 @@ fn split_command(command: &OsStr) -> Result<Source, CommandError> {
 }
 
 impl Source {
+    /// A person, where there is one to ask.
+    pub(crate) fn at_terminal() -> Result<Self, CommandError> {
+        if prompt::is_possible() {
+            return Ok(Self::Prompt);
+        }
+        Err(CommandError::new(
+            ExitCode::WrongKey,
+            "there is no terminal to ask for a new passphrase",
+        )
+        .hint("Name a file that holds it with --new-password-file."))
+    }
+
     /// Gets the secret. At a terminal a wrong one can be typed again by running the command again.
     pub(crate) fn read(
         &self,

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lifeboat_app::{Bytes, Elapsed};
 use lifeboat_repository::Counter;
 use serde::Serialize;
 
@@ -200,20 +201,17 @@ impl Standing {
                 (done, expected) => Some(format!("{} of {}{noun}", show(done), show(expected))),
             }
         };
-        parts.extend(of(Counter::Bytes, &text::bytes, ""));
+        parts.extend(of(Counter::Bytes, &|bytes| Bytes(bytes).to_string(), ""));
         if self.done(Counter::Bytes) > 0 && !matches!(self.leading, Some(Counter::Objects)) {
-            parts.push(format!("{}/s", text::bytes(self.per_second_bytes())));
+            parts.push(format!("{}/s", Bytes(self.per_second_bytes())));
         }
         parts.extend(of(Counter::Files, &text::count, " files"));
         parts.extend(of(Counter::Objects, &text::count, " objects"));
         if self.done(Counter::StoredBytes) > 0 {
-            parts.push(format!(
-                "{} stored",
-                text::bytes(self.done(Counter::StoredBytes))
-            ));
+            parts.push(format!("{} stored", Bytes(self.done(Counter::StoredBytes))));
         }
         if let Some(left) = self.left() {
-            parts.push(format!("{} left", text::duration(left)));
+            parts.push(format!("{} left", Elapsed(left)));
         }
         if self.problems > 0 {
             parts.push(text::counted(self.problems, "problem"));
@@ -308,7 +306,7 @@ mod tests {
         let standing = run(&tally, &mut Pace::default(), 0..10, 4 << 20);
         assert_eq!(
             standing.line(),
-            "Reading uploads · 40 % · 40 MiB of 100 MiB · 4.0 MiB/s · 1,200 of 3,000 files · 15 s left"
+            "Reading uploads · 40 % · 40.0 MiB of 100 MiB · 4.0 MiB/s · 1,200 of 3,000 files · 15 s left"
         );
     }
 
@@ -320,11 +318,14 @@ mod tests {
         assert_eq!(standing.line(), "");
         assert_eq!(standing.share(), None);
         let standing = run(&tally, &mut pace, 0..10, 1 << 10);
-        assert_eq!(standing.line(), "10 KiB · 1.0 KiB/s");
+        assert_eq!(standing.line(), "10.0 KiB · 1.0 KiB/s");
         tally.expect(Counter::Objects, 4);
         tally.problem();
         let standing = tally.look(tally.started + Duration::from_secs(11), &mut pace);
-        assert_eq!(standing.line(), "0 % · 10 KiB · 0 of 4 objects · 1 problem");
+        assert_eq!(
+            standing.line(),
+            "0 % · 10.0 KiB · 0 of 4 objects · 1 problem"
+        );
     }
 
     #[test]

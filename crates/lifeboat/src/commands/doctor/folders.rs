@@ -6,16 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lifeboat_app::Bytes;
 use lifeboat_store::{Location, Store};
 use rustix::fs::{Access, access, statvfs};
 
 use super::{Finding, Verdict};
-use crate::{
-    context::Context,
-    error::CommandError,
-    exit_code::ExitCode,
-    text::{bytes, printable_path},
-};
+use crate::{context::Context, error::CommandError, exit_code::ExitCode, text::printable_path};
 
 /// With less room than this a backup may end in the middle: packs are built in the temporary folder, and the cache
 /// grows with the repository.
@@ -34,7 +30,11 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
             Err(error) => findings.push(Finding::failed(topic, &error)),
         }
     }
-    findings.extend(context.repository().map(repository).unwrap_or_default());
+    match context.location_if_named() {
+        Ok(Some(location)) => findings.extend(repository(&location)),
+        Ok(None) => {}
+        Err(error) => findings.push(Finding::failed("repository", &error)),
+    }
     findings
 }
 
@@ -95,11 +95,11 @@ fn room(topic: &'static str, existing: &Path, named: &str) -> Finding {
     if free < ROOM_MIN {
         return Finding::warning(
             topic,
-            format!("Only {} are free in {named}", bytes(free)),
+            format!("Only {} are free in {named}", Bytes(free)),
             "Make room, or choose a folder on another disk.",
         );
     }
-    Finding::ok(topic, format!("{} are free in {named}", bytes(free)))
+    Finding::ok(topic, format!("{} are free in {named}", Bytes(free)))
 }
 
 /// A warning when other users can look into the folder.
@@ -114,25 +114,13 @@ fn openness(topic: &'static str, folder: &Path, named: &str) -> Option<Finding> 
     })
 }
 
-fn repository(location: &str) -> Vec<Finding> {
+fn repository(location: &Location) -> Vec<Finding> {
     const TOPIC: &str = "repository";
-    let location: Location = match location.parse() {
-        Ok(location) => location,
-        Err(error) => {
-            let hint = lifeboat_store::LocationError::hint(&error);
-            let error = CommandError::from_error(ExitCode::Usage, &error).hint(hint);
-            return vec![Finding::failed(TOPIC, &error)];
-        }
-    };
-    let store = match lifeboat_store::open(&location) {
+    let store = match lifeboat_store::open(location) {
         Ok(store) => store,
-        Err(error) => {
-            let error = CommandError::from_error(ExitCode::NoRepository, &error)
-                .hint("Check the path, mount the disk, or create a repository there with `lifeboat init`.");
-            return vec![Finding::failed(TOPIC, &error)];
-        }
+        Err(error) => return vec![Finding::failed(TOPIC, &error.into())],
     };
-    let Location::Folder(folder) = &location else {
+    let Location::Folder(folder) = location else {
         return vec![Finding::ok(
             TOPIC,
             format!("The storage at {location} answers."),
@@ -191,11 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_that_is_not_there_or_remote_is_a_problem_with_a_hint() {
-        for location in ["/no/such/folder", "s3://bucket/prefix"] {
-            let findings = repository(location);
-            assert_eq!(findings[0].verdict, Verdict::Problem, "{findings:?}");
-            assert!(findings[0].hint.is_some(), "{findings:?}");
-        }
+    fn a_repository_that_is_not_there_is_a_problem_with_a_hint() {
+        let findings = repository(&Location::Folder("/no/such/folder".into()));
+        assert_eq!(findings[0].verdict, Verdict::Problem, "{findings:?}");
+        assert!(findings[0].hint.is_some(), "{findings:?}");
     }
 }

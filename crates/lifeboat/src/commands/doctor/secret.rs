@@ -13,7 +13,7 @@ const TOPIC: &str = "passphrase";
 
 /// The source that would be used now.
 pub(super) fn look(context: &Context) -> Finding {
-    match context.secret_source(None) {
+    match context.secret_source() {
         Ok(Source::File(path) | Source::KeyFile(path)) => file(&path),
         Ok(Source::Prompt) => Finding::ok(
             TOPIC,
