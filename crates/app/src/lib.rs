@@ -5,7 +5,16 @@ mod spelling;
 mod redact;
 mod display;
 mod config;
+mod selector;
+mod text;
+mod entry;
+mod memory;
+mod folder;
+mod source;
+mod sqlite;
+mod backup;
 
+pub use backup::{BackupError, BackupOutcome, BackupRequest, backup, host_name, user_name};
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
     EditError, FILE_NAME, FolderSource, InvalidName, OpenedBy, Place, PostgresSource,
@@ -14,4 +23,8 @@ pub use config::{
 };
 pub use display::{Bytes, Elapsed, clock_time};
 pub use redact::{redact, redact_arguments};
+pub use selector::{Selector, SelectorError, SnapshotSummary};
+pub use folder::FolderError;
+pub use source::{Source, SourceError};
+pub use text::{sentence, shown_path};
 pub use spelling::nearest;

@@ -1,0 +1,553 @@
+//! Selectors: how a person names a snapshot, and a path inside it.
+//!
+//! `latest`, `latest~2`; the first digits of an id; `shop`, `shop~1`, `shop@2026-11-19`, `shop@2026-11-19 03:00`,
+//! `shop@yesterday`, `shop@today`; `tag:before-upgrade`. Behind each may stand a colon and a path:
+//! `shop:uploads/2026`.
+//!
+//! A time stands for the newest snapshot begun at or before it, and lasts as long as its last unit: a day to its end,
+//! a minute for sixty seconds, so that the time shown in a list finds the snapshot that it was shown for. As a time
+//! holds colons, quotes may set it off from a path of digits: `shop@"2026-11-19 03:00":15`.
+//!
+//! Invariant: a selector names one snapshot or it is an error; nothing is ever chosen among several silently. A path
+//! is bytes, relative, and never leads out of the snapshot.
+
+use crate::display::clock_time;
+use crate::spelling::nearest;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, ToSpan, Zoned};
+use std::cmp::Reverse;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// The fewest digits of an id that name a snapshot.
+const ID_DIGITS_MIN: usize = 4;
+
+/// The most snapshots that an error lists.
+const LISTED_MAX: usize = 10;
+
+/// What selecting has to know of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSummary {
+    /// The whole id in lower-case hex.
+    pub id_hex: String,
+    /// The app it is of.
+    pub app: String,
+    /// When it was begun, in milliseconds since 1970 in UTC.
+    pub started_ms: u64,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+/// One snapshot and a path inside it, as a person named them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector {
+    /// Everything before the path, as it was written.
+    text: String,
+    candidates: Candidates,
+    pick: Pick,
+    path: OsString,
+}
+
+/// Among which snapshots is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Candidates {
+    All,
+    /// Those of the app of that name; or the one whose id begins so.
+    Name(String),
+    Tag(String),
+}
+
+/// Which one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pick {
+    /// The only one, or the newest where newer ones supersede older ones.
+    Plain,
+    /// The newest but so many.
+    Back(usize),
+    /// The newest begun before that moment has passed.
+    At(When),
+}
+
+/// A moment as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Yesterday,
+    Today,
+    Day(Date),
+    Minute(DateTime),
+    Second(DateTime),
+}
+
+/// Why a selector names no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    /// Nothing stands before the path.
+    #[error("a selector begins with `latest`, an app, an id or `tag:`, not with {shown:?}")]
+    Empty {
+        /// The selector.
+        shown: String,
+    },
+    /// What stands before the path is no text.
+    #[error("a selector is text up to its colon, not {shown:?}")]
+    NotText {
+        /// The selector.
+        shown: String,
+    },
+    /// What follows `~` is no number.
+    #[error("in `{text}`, `~` is followed by how many snapshots to go back, such as `~1`")]
+    Back {
+        /// The selector.
+        text: String,
+    },
+    /// What follows `@` is no time.
+    #[error(
+        "in `{text}`, `@` is followed by a time: `2026-11-19`, `2026-11-19 03:00`, `yesterday` or `today`"
+    )]
+    Time {
+        /// The selector.
+        text: String,
+    },
+    /// The path leads upwards.
+    #[error("the path {shown:?} of a selector is inside the snapshot and so has no `..`")]
+    Upwards {
+        /// The path.
+        shown: String,
+    },
+    /// The path has a zero byte.
+    #[error("the path {shown:?} of a selector has a zero byte")]
+    ZeroByte {
+        /// The path.
+        shown: String,
+    },
+    /// No snapshot is meant.
+    #[error("no snapshot is `{text}`: {there}")]
+    None {
+        /// The selector.
+        text: String,
+        /// What there is instead.
+        there: String,
+    },
+    /// Several snapshots are meant. Shown with one line for each of them.
+    #[error("{count} snapshots are `{text}`; name one by its id:{listed}")]
+    Several {
+        /// The selector.
+        text: String,
+        /// How many.
+        count: usize,
+        /// The newest of them, each on a line of its own.
+        listed: String,
+    },
+}
+
+impl Selector {
+    /// Reads a selector.
+    pub fn parse(selector: &OsStr) -> Result<Self, SelectorError> {
+        let bytes = selector.as_bytes();
+        let shown = || selector.to_string_lossy().into_owned();
+        let (head, rest) = bytes.split_at(head_length(bytes));
+        let text =
+            std::str::from_utf8(head).map_err(|_| SelectorError::NotText { shown: shown() })?;
+        let (candidates, pick) = parse_head(text)?;
+        if matches!(&candidates, Candidates::Name(name) | Candidates::Tag(name) if name.is_empty())
+        {
+            return Err(SelectorError::Empty { shown: shown() });
+        }
+        let text = text.to_owned();
+        let path = parse_path(rest.strip_prefix(b":").unwrap_or_default())?;
+        Ok(Self {
+            text,
+            candidates,
+            pick,
+            path,
+        })
+    }
+
+    /// The name that is an app's, if it is not the beginning of an id: whoever resolves the selector learns from it
+    /// whose time zone counts.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.candidates {
+            Candidates::Name(name) => Some(name),
+            Candidates::All | Candidates::Tag(_) => None,
+        }
+    }
+
+    /// The path inside the snapshot, without slashes at its ends and without `.`; empty for the whole snapshot.
+    #[must_use]
+    pub fn path(&self) -> &OsStr {
+        &self.path
+    }
+
+    /// The place in `snapshots` of the one that is meant. They may stand in any order.
+    ///
+    /// `now` is the present moment in the time zone in which the selector's times are meant.
+    pub fn resolve(
+        &self,
+        snapshots: &[SnapshotSummary],
+        now: &Zoned,
+    ) -> Result<usize, SelectorError> {
+        let mut newest_first: Vec<usize> = (0..snapshots.len()).collect();
+        newest_first.sort_by_key(|index| {
+            let snapshot = &snapshots[*index];
+            (Reverse(snapshot.started_ms), &snapshot.id_hex)
+        });
+        let search = Search {
+            selector: self,
+            snapshots,
+            newest_first,
+            now,
+        };
+        if snapshots.is_empty() {
+            return Err(search.none("the repository has no snapshots"));
+        }
+        match &self.candidates {
+            Candidates::All => search.pick(&search.newest_first, "the repository"),
+            Candidates::Name(name) => search.named(name),
+            Candidates::Tag(tag) => search.tagged(tag),
+        }
+    }
+}
+
+/// A selector at work.
+struct Search<'a> {
+    selector: &'a Selector,
+    snapshots: &'a [SnapshotSummary],
+    newest_first: Vec<usize>,
+    now: &'a Zoned,
+}
+
+impl Search<'_> {
+    fn named(&self, name: &str) -> Result<usize, SelectorError> {
+        let of_app = self.filter(|snapshot| snapshot.app == name);
+        // `~` and `@` ask for one of many, so that an id is meant only without them.
+        let with_id = match self.selector.pick {
+            Pick::Plain if is_id(name) => {
+                let digits = name.to_ascii_lowercase();
+                self.filter(|snapshot| snapshot.id_hex.starts_with(&digits))
+            }
+            _ => Vec::new(),
+        };
+        match (of_app.as_slice(), with_id.as_slice()) {
+            ([], []) => Err(self.none(&self.no_such_name(name))),
+            (of_app, []) => self.pick(of_app, &format!("the app `{name}`")),
+            ([], [one]) => Ok(*one),
+            ([], several) => Err(self.several(several)),
+            ([newest, ..], with_id) => {
+                let mut meant = vec![*newest];
+                meant.extend(with_id.iter().filter(|index| *index != newest));
+                match meant.as_slice() {
+                    [one] => Ok(*one),
+                    several => Err(self.several(several)),
+                }
+            }
+        }
+    }
+
+    fn tagged(&self, tag: &str) -> Result<usize, SelectorError> {
+        let tagged = self.filter(|snapshot| snapshot.tags.iter().any(|own| own == tag));
+        match tagged.as_slice() {
+            [one] => Ok(*one),
+            [] => {
+                let mut tags: Vec<_> = self
+                    .snapshots
+                    .iter()
+                    .flat_map(|snapshot| &snapshot.tags)
+                    .collect();
+                tags.sort_unstable();
+                tags.dedup();
+                Err(self.none(&match tags.as_slice() {
+                    [] => "no snapshot has a tag".to_owned(),
+                    tags => known_or_nearest("tags", tag, tags.iter().map(|tag| tag.as_str())),
+                }))
+            }
+            several => Err(self.several(several)),
+        }
+    }
+
+    /// Which of `candidates`, the newest first and at least one, is meant; they are all that `owner` has.
+    fn pick(&self, candidates: &[usize], owner: &str) -> Result<usize, SelectorError> {
+        match self.selector.pick {
+            Pick::Plain => Ok(candidates[0]),
+            Pick::Back(back) => candidates.get(back).copied().ok_or_else(|| {
+                let last = candidates.len() - 1;
+                let number = counted(candidates.len());
+                self.none(&format!("{owner} has {number}, the oldest is `~{last}`"))
+            }),
+            Pick::At(when) => {
+                let passed = when.passed(self.now);
+                let is_before = |index: &&usize| {
+                    passed.is_none_or(|passed| {
+                        i128::from(self.snapshots[**index].started_ms) < passed
+                    })
+                };
+                candidates.iter().find(is_before).copied().ok_or_else(|| {
+                    let oldest = &self.snapshots[candidates[candidates.len() - 1]];
+                    let oldest = clock_time(oldest.started_ms, self.now.time_zone());
+                    self.none(&format!("the oldest that {owner} has is of {oldest}"))
+                })
+            }
+        }
+    }
+
+    fn filter(&self, is_meant: impl Fn(&SnapshotSummary) -> bool) -> Vec<usize> {
+        let newest_first = self.newest_first.iter().copied();
+        newest_first
+            .filter(|index| is_meant(&self.snapshots[*index]))
+            .collect()
+    }
+
+    fn no_such_name(&self, name: &str) -> String {
+        if name == "drilled" {
+            return "this version has no drills, and no app of that name has a snapshot".to_owned();
+        }
+        let mut apps: Vec<_> = self
+            .snapshots
+            .iter()
+            .map(|snapshot| snapshot.app.as_str())
+            .collect();
+        apps.sort_unstable();
+        apps.dedup();
+        let mut there = known_or_nearest("apps", name, apps);
+        let is_hex = name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_hex && name.len() < ID_DIGITS_MIN {
+            let _ = write!(there, "; an id is named by {ID_DIGITS_MIN} digits or more");
+        } else if is_id(name) {
+            there.push_str(", and no id begins so");
+        }
+        there
+    }
+
+    fn none(&self, there: &str) -> SelectorError {
+        SelectorError::None {
+            text: self.selector.text.clone(),
+            there: there.to_owned(),
+        }
+    }
+
+    fn several(&self, meant: &[usize]) -> SelectorError {
+        let mut listed = String::new();
+        for index in meant.iter().take(LISTED_MAX) {
+            let snapshot = &self.snapshots[*index];
+            let time = clock_time(snapshot.started_ms, self.now.time_zone());
+            let _ = write!(
+                listed,
+                "\n  {}  {time}  {}",
+                self.short_id(snapshot),
+                snapshot.app
+            );
+        }
+        if meant.len() > LISTED_MAX {
+            let _ = write!(listed, "\n  and {} older ones", meant.len() - LISTED_MAX);
+        }
+        SelectorError::Several {
+            text: self.selector.text.clone(),
+            count: meant.len(),
+            listed,
+        }
+    }
+
+    /// As many digits of the id as tell it from all others, but eight at least.
+    fn short_id<'s>(&self, snapshot: &'s SnapshotSummary) -> &'s str {
+        let id = snapshot.id_hex.as_str();
+        let others = || self.snapshots.iter().filter(|other| other.id_hex != id);
+        (8..id.len())
+            .filter_map(|length| id.get(..length))
+            .find(|digits| others().all(|other| !other.id_hex.starts_with(digits)))
+            .unwrap_or(id)
+    }
+}
+
+impl When {
+    /// The first millisecond since 1970 at which the moment has passed; `None` when it never will.
+    fn passed(self, now: &Zoned) -> Option<i128> {
+        let zone = now.time_zone();
+        let day_after = |day: Date| {
+            let start = day.tomorrow().ok()?.to_zoned(zone.clone()).ok()?;
+            Some(i128::from(start.timestamp().as_millisecond()))
+        };
+        match self {
+            Self::Today => day_after(now.date()),
+            Self::Yesterday => day_after(now.date().yesterday().ok()?),
+            Self::Day(day) => day_after(day),
+            Self::Minute(start) => end_of(start, 1.minute(), zone),
+            Self::Second(start) => end_of(start, 1.second(), zone),
+        }
+    }
+}
+
+/// The first millisecond after the `length` that begins when the clock shows `start`.
+///
+/// A time that a clock shows twice, when it is set back, is taken as the later one: the snapshots of both are at or
+/// before it.
+fn end_of(start: DateTime, length: Span, zone: &TimeZone) -> Option<i128> {
+    let start: Timestamp = zone.to_ambiguous_timestamp(start).later().ok()?;
+    let end = start.checked_add(length).ok()?;
+    Some(i128::from(end.as_millisecond()))
+}
+
+/// How many bytes stand before the colon of the path.
+fn head_length(bytes: &[u8]) -> usize {
+    let colon_from = |start: usize| {
+        let rest = bytes.get(start..).unwrap_or_default();
+        rest.iter()
+            .position(|byte| *byte == b':')
+            .map_or(bytes.len(), |place| start + place)
+    };
+    if bytes.starts_with(b"tag:") {
+        return colon_from(4);
+    }
+    let colon = colon_from(0);
+    match bytes[..colon].iter().position(|byte| *byte == b'@') {
+        None => colon,
+        Some(at) => {
+            let length = time_at(&bytes[at + 1..]).map_or(0, |(_, length)| length);
+            colon_from(at + 1 + length)
+        }
+    }
+}
+
+fn parse_head(text: &str) -> Result<(Candidates, Pick), SelectorError> {
+    if let Some(tag) = text.strip_prefix("tag:") {
+        return Ok((Candidates::Tag(tag.to_owned()), Pick::Plain));
+    }
+    let (name, pick) = if let Some((name, time)) = text.split_once('@') {
+        let when = time_at(time.as_bytes()).filter(|(_, length)| *length == time.len());
+        let (when, _) = when.ok_or_else(|| SelectorError::Time {
+            text: text.to_owned(),
+        })?;
+        (name, Pick::At(when))
+    } else if let Some((name, back)) = text.split_once('~') {
+        let is_number = back.bytes().all(|byte| byte.is_ascii_digit());
+        let back = back.parse().ok().filter(|_| is_number);
+        (
+            name,
+            Pick::Back(back.ok_or_else(|| SelectorError::Back {
+                text: text.to_owned(),
+            })?),
+        )
+    } else {
+        (text, Pick::Plain)
+    };
+    let candidates = match name {
+        "latest" => Candidates::All,
+        name => Candidates::Name(name.to_owned()),
+    };
+    Ok((candidates, pick))
+}
+
+/// The time that `bytes` begin with, and its length; a time in quotes ends with them.
+fn time_at(bytes: &[u8]) -> Option<(When, usize)> {
+    for quote in [b'"', b'\''] {
+        if let Some(quoted) = bytes.strip_prefix(&[quote]) {
+            let end = quoted.iter().position(|byte| *byte == quote)?;
+            let (when, length) = plain_time_at(&quoted[..end])?;
+            return (length == end).then_some((when, end + 2));
+        }
+    }
+    plain_time_at(bytes)
+}
+
+fn plain_time_at(bytes: &[u8]) -> Option<(When, usize)> {
+    for (word, when) in [("yesterday", When::Yesterday), ("today", When::Today)] {
+        if bytes.starts_with(word.as_bytes()) {
+            return Some((when, word.len()));
+        }
+    }
+    let [year, month, day] = numbers(bytes, "dddd-dd-dd")?;
+    let day = Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    let clock = bytes.get(10..).unwrap_or_default();
+    let clock = clock
+        .strip_prefix(b" ")
+        .or_else(|| clock.strip_prefix(b"T"));
+    let Some(clock) = clock else {
+        return Some((When::Day(day), 10));
+    };
+    let time = |hour: i16, minute: i16, second: i16| {
+        let [hour, minute, second] = [hour, minute, second].map(i8::try_from);
+        let time = Time::new(hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
+        Some(day.to_datetime(time))
+    };
+    if let Some([hour, minute, second]) = numbers(clock, "dd:dd:dd") {
+        // Two digits that begin a longer name are a path: `shop@2026-11-19 03:00:2026/x`.
+        if matches!(clock.get(8), None | Some(b':')) {
+            return Some((When::Second(time(hour, minute, second)?), 19));
+        }
+    }
+    let [hour, minute] = numbers(clock, "dd:dd")?;
+    Some((When::Minute(time(hour, minute, 0)?), 16))
+}
+
+/// The `COUNT` numbers at the beginning of `bytes`, which must look like `shape`: a digit for each `d`.
+fn numbers<const COUNT: usize>(bytes: &[u8], shape: &str) -> Option<[i16; COUNT]> {
+    let mut numbers = [0_i16; COUNT];
+    let mut place = 0;
+    for (index, wanted) in shape.bytes().enumerate() {
+        let byte = *bytes.get(index)?;
+        if wanted != b'd' {
+            place += 1;
+            if byte != wanted {
+                return None;
+            }
+        } else if byte.is_ascii_digit() {
+            let number = numbers.get_mut(place)?;
+            *number = *number * 10 + i16::from(byte - b'0');
+        } else {
+            return None;
+        }
+    }
+    Some(numbers)
+}
+
+fn parse_path(path: &[u8]) -> Result<OsString, SelectorError> {
+    let shown = || String::from_utf8_lossy(path).into_owned();
+    if path.contains(&0) {
+        return Err(SelectorError::ZeroByte { shown: shown() });
+    }
+    let mut parts = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err(SelectorError::Upwards { shown: shown() }),
+            part => parts.push(part),
+        }
+    }
+    Ok(OsString::from_vec(parts.join(&b'/')))
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() >= ID_DIGITS_MIN && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn counted(count: usize) -> String {
+    match count {
+        1 => "one snapshot".to_owned(),
+        count => format!("{count} snapshots"),
+    }
+}
+
+/// What there is to name: the one of `known` that was probably meant, or all of them.
+fn known_or_nearest<'a>(
+    kind: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> String {
+    let known: Vec<_> = known.into_iter().collect();
+    if let Some(meant) = nearest(name, known.iter().copied()) {
+        return format!("did you mean `{meant}`?");
+    }
+    let listed: Vec<_> = known
+        .iter()
+        .take(LISTED_MAX)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = match known.len().saturating_sub(LISTED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("the {kind} there are: {}{more}", listed.join(", "))
+}
+
+#[cfg(test)]
+mod tests;
