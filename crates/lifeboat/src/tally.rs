@@ -184,7 +184,7 @@ impl Standing {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// One line for people.
+    /// One line for people; what matters most comes first, since a narrow terminal cuts the end off.
     pub(crate) fn line(&self) -> String {
         let mut parts = Vec::new();
         if !self.phase.is_empty() {
@@ -192,6 +192,9 @@ impl Standing {
         }
         if let Some((done, expected)) = self.share() {
             parts.push(format!("{} %", percent(done, expected) as u64));
+        }
+        if let Some(left) = self.left() {
+            parts.push(format!("{} left", Elapsed(left)));
         }
         let of = |counter, show: &dyn Fn(u64) -> String, noun: &str| {
             let (done, expected) = (self.done(counter), self.expected(counter));
@@ -202,16 +205,14 @@ impl Standing {
             }
         };
         parts.extend(of(Counter::Bytes, &|bytes| Bytes(bytes).to_string(), ""));
-        if self.done(Counter::Bytes) > 0 && !matches!(self.leading, Some(Counter::Objects)) {
-            parts.push(format!("{}/s", Bytes(self.per_second_bytes())));
+        let per_second = self.per_second_bytes();
+        if per_second > 0 && !matches!(self.leading, Some(Counter::Objects)) {
+            parts.push(format!("{}/s", Bytes(per_second)));
         }
         parts.extend(of(Counter::Files, &text::count, " files"));
         parts.extend(of(Counter::Objects, &text::count, " objects"));
         if self.done(Counter::StoredBytes) > 0 {
             parts.push(format!("{} stored", Bytes(self.done(Counter::StoredBytes))));
-        }
-        if let Some(left) = self.left() {
-            parts.push(format!("{} left", Elapsed(left)));
         }
         if self.problems > 0 {
             parts.push(text::counted(self.problems, "problem"));
@@ -306,7 +307,7 @@ mod tests {
         let standing = run(&tally, &mut Pace::default(), 0..10, 4 << 20);
         assert_eq!(
             standing.line(),
-            "Reading uploads · 40 % · 40.0 MiB of 100 MiB · 4.0 MiB/s · 1,200 of 3,000 files · 15 s left"
+            "Reading uploads · 40 % · 15 s left · 40.0 MiB of 100 MiB · 4.0 MiB/s · 1,200 of 3,000 files"
         );
     }
 

@@ -37,7 +37,7 @@ const BAR_EVERY: Duration = Duration::from_millis(125);
 /// How often programs hear how far the work is.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 
-const TEMPLATE_SHARE: &str = "{spinner} {bar:24} {wide_msg}";
+const TEMPLATE_SHARE: &str = "{spinner} {bar:16} {wide_msg}";
 const TEMPLATE_OPEN: &str = "{spinner} {wide_msg}";
 
 /// When colours are used.

@@ -109,6 +109,16 @@ fn ask_at(terminal: &File, question: &str, interrupt: &Interrupt) -> io::Result<
     let _hidden = Hidden::hide(terminal)?;
     let mut writer = terminal;
     writer.write_all(question.as_bytes())?;
+    let line = read_line(terminal, interrupt).inspect_err(|_| {
+        // What is said next begins on a new line.
+        let _ = writer.write_all(b"\n");
+    })?;
+    let text = std::str::from_utf8(&line).map_err(|_| io::Error::other("it is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Reads to the end of the line, which is taken off.
+fn read_line(terminal: &File, interrupt: &Interrupt) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX));
     let mut piece = Zeroizing::new([0; 256]);
     let mut reader = terminal;
@@ -124,8 +134,7 @@ fn ask_at(terminal: &File, question: &str, interrupt: &Interrupt) -> io::Result<
         line.extend_from_slice(&piece[..read]);
     }
     line.pop();
-    let text = std::str::from_utf8(&line).map_err(|_| io::Error::other("it is not UTF-8"))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    Ok(line)
 }
 
 /// Waits for a line. Reading alone would be begun again by the system after a signal.
