@@ -6,14 +6,22 @@ mod redact;
 mod display;
 mod config;
 mod selector;
+mod history;
 mod text;
 mod entry;
 mod memory;
 mod folder;
+mod facts;
 mod source;
 mod sqlite;
 mod backup;
+mod browse;
+mod restore;
+mod database;
 
+pub use browse::{Found, Item, PathError, diff, find_item, walk_tree, Change as TreeChange};
+pub use database::{DatabaseError, DatabaseRequest, restore_database};
+pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use backup::{BackupError, BackupOutcome, BackupRequest, backup, host_name, user_name};
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
@@ -22,9 +30,10 @@ pub use config::{
     UnknownApp, add_app, check_app_name, config_template, explain_key, remove_app,
 };
 pub use display::{Bytes, Elapsed, clock_time};
+pub use folder::FolderError;
+pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use redact::{redact, redact_arguments};
 pub use selector::{Selector, SelectorError, SnapshotSummary};
-pub use folder::FolderError;
 pub use source::{Source, SourceError};
-pub use text::{sentence, shown_path};
 pub use spelling::nearest;
+pub use text::{sentence, shown_path};

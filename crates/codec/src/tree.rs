@@ -268,6 +268,7 @@ pub fn put_entry(tree: &mut Vec<u8>, entry: &Entry<'_>, scratch: &mut Vec<u8>) {
 pub struct Entries<'a> {
     input: Input<'a>,
     last: &'a [u8],
+    raw: &'a [u8],
 }
 
 impl<'a> Entries<'a> {
@@ -277,11 +278,22 @@ impl<'a> Entries<'a> {
         Self {
             input: Input::new(tree, "a tree"),
             last: &[],
+            raw: &[],
         }
     }
 
+    /// The bytes of the entry that was read last, as they stand in the tree; an unchanged entry is copied with them.
+    #[must_use]
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
     fn entry(&mut self) -> Result<Entry<'a>, FormatError> {
+        let before = self.input.rest();
         let entry = Entry::decode(self.input.block()?)?;
+        self.raw = before
+            .get(..before.len() - self.input.rest().len())
+            .unwrap_or_default();
         if entry.name <= self.last {
             return Err(FormatError::Invalid("a tree's names are not in order"));
         }

@@ -16,6 +16,7 @@ use lifeboat_codec::{
 use crate::lookup::{IdMap, Lookup};
 use crate::packs::{OpenPacks, PackMaker, RUN_BYTES};
 use crate::progress::{Counter, Progress};
+use crate::repository::Repository;
 use crate::write_error::WriteError;
 
 const SHARDS: usize = 64;
@@ -124,6 +125,12 @@ impl<'r> Writer<'r> {
             stop,
             suspicious,
         }
+    }
+
+    /// The repository that is written to.
+    #[must_use]
+    pub fn repository(&self) -> &'r Repository {
+        self.maker.repository
     }
 
     /// Who watches.
@@ -366,14 +373,6 @@ impl<'w, 'r> Lane<'w, 'r> {
             self.data.profile = Some(profile);
         }
         Ok(())
-    }
-
-    /// Ends the open segment, so that the next source's chunks do not share one with this source's.
-    ///
-    /// # Errors
-    /// When the segment cannot be stored.
-    pub fn end_source(&mut self) -> Result<(), WriteError> {
-        self.close_segment(Kind::DataPack)
     }
 
     /// The next `length` bytes of the gathering are a chunk.

@@ -1,0 +1,416 @@
+//! One backup of an app: every source into one snapshot.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+
+use lifeboat_codec::{Manifest, Problem, Role, SnapshotId, SourceRecord};
+use lifeboat_files::{Excludes, Folder, Identity};
+use lifeboat_repository::{
+    Committed, Contents, Draft, Progress, ReadError, Repository, Snapshot, WriteError, Writer,
+};
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use crate::folder::{FolderOptions, past_reference, read_folder};
+use crate::memory::{Gathered, Memory};
+use crate::source::{
+    Source, SourceError, SourceRead, on_lane, read_command, read_postgres, read_secrets, read_stdin,
+};
+use crate::sqlite::read_sqlite;
+
+/// What is to be backed up.
+#[derive(Clone, Debug)]
+pub struct BackupRequest {
+    /// The app.
+    pub app: String,
+    /// Its sources.
+    pub sources: Vec<Source>,
+    /// Tags for the snapshot.
+    pub tags: Vec<String>,
+    /// More patterns to leave out, in every folder.
+    pub exclude: Vec<String>,
+    /// The app's time zone, an IANA name.
+    pub time_zone: String,
+    /// Workers.
+    pub threads: usize,
+    /// Folders that are never read: the repository itself, local caches.
+    pub skip: Vec<std::path::PathBuf>,
+}
+
+/// A backup that was made.
+#[derive(Debug)]
+pub struct BackupOutcome {
+    /// The snapshot.
+    pub committed: Committed,
+    /// What could not be read, or is not as it should be.
+    pub problems: Vec<Problem>,
+    /// What was read.
+    pub sources: Vec<SourceRecord>,
+}
+
+/// A backup failed; there is no snapshot.
+#[derive(Debug, Error)]
+pub enum BackupError {
+    /// A source could not be read as a whole.
+    #[error("source {name} could not be backed up")]
+    Source {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: SourceError,
+    },
+    /// Two sources would have the same folder in the snapshot.
+    #[error("two sources are called {0}")]
+    SameName(String),
+    /// There is nothing to back up.
+    #[error("the app has no sources")]
+    NoSources,
+    /// The repository failed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<ReadError> for BackupError {
+    fn from(error: ReadError) -> Self {
+        Self::Write(WriteError::Read(error))
+    }
+}
+
+/// Makes a snapshot of an app.
+///
+/// # Errors
+/// When a source fails as a whole, or the repository does. Single items that cannot be read are in the outcome.
+pub fn backup(
+    repository: &mut Repository,
+    request: &BackupRequest,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+    runtime: &Handle,
+) -> Result<BackupOutcome, BackupError> {
+    let mut sources: Vec<&Source> = request.sources.iter().collect();
+    if sources.is_empty() {
+        return Err(BackupError::NoSources);
+    }
+    let mut names = HashSet::new();
+    if let Some(twice) = sources.iter().find(|source| !names.insert(source.name())) {
+        return Err(BackupError::SameName(twice.name().to_owned()));
+    }
+    sources.sort_by_key(|source| source.order());
+    let started_ms = repository.now_ms();
+    let domain = repository.own_domain()?;
+    let host = host_name();
+    let parent = if repository.role() == Role::WriteOnly {
+        None
+    } else {
+        repository.parent_of(&request.app, &host, domain)?
+    };
+    let past = Past::find(repository, &request.app, parent.as_ref(), &sources);
+    let skip = identities(request);
+    let draft = Draft {
+        app: request.app.clone(),
+        host,
+        user: user_name(),
+        time_zone: request.time_zone.clone(),
+        program: format!("lifeboat {}", env!("CARGO_PKG_VERSION")),
+        started_ms,
+        parent: parent.as_ref().map(|parent| parent.name.id),
+        tags: request.tags.clone(),
+    };
+    let mut kept = None;
+    let committed = repository.backup(
+        &draft,
+        progress,
+        stop,
+        |writer| -> Result<Contents, BackupError> {
+            let run = Run {
+                writer,
+                request,
+                now_ms: started_ms,
+                runtime,
+                past: &past,
+                skip: &skip,
+            };
+            let (contents, rest) = run.sources(&sources)?;
+            kept = Some(rest);
+            Ok(contents)
+        },
+    )?;
+    let rest = kept.expect("a run that ended well kept what it read");
+    for (name, gathered) in rest.gathered {
+        repository.remember_source(
+            &request.app,
+            &name,
+            gathered.finish(committed.name.id, started_ms),
+        );
+    }
+    Ok(BackupOutcome {
+        committed,
+        problems: rest.problems,
+        sources: rest.records,
+    })
+}
+
+/// What the last snapshot knows, taken out before the run borrows the repository.
+struct Past {
+    id: Option<SnapshotId>,
+    started_ms: u64,
+    /// Source name, local memory.
+    local: Vec<(String, Vec<u8>)>,
+    /// The root tree of the parent snapshot, where local memory lacks.
+    root: Option<Vec<u8>>,
+    domain: u32,
+}
+
+impl Past {
+    fn find(
+        repository: &Repository,
+        app: &str,
+        parent: Option<&Snapshot>,
+        sources: &[&Source],
+    ) -> Self {
+        let folders = sources
+            .iter()
+            .filter(|source| matches!(source, Source::Folder(_)));
+        let local: Vec<(String, Vec<u8>)> = folders
+            .filter_map(|source| {
+                Some((
+                    source.name().to_owned(),
+                    repository.source_memory(app, source.name())?,
+                ))
+            })
+            .collect();
+        let root = parent.and_then(|parent| {
+            repository
+                .reader(parent.head.domain)
+                .ok()?
+                .whole(&parent.head.root)
+                .ok()
+        });
+        // A write-only host lists no snapshots; its own memory names the one that it made.
+        let own = local
+            .first()
+            .and_then(|(_, bytes)| bytes.get(..16))
+            .and_then(SnapshotId::from_slice);
+        let id = parent
+            .map(|parent| parent.name.id)
+            .or_else(|| own.filter(|_| repository.role() == Role::WriteOnly));
+        Self {
+            id,
+            started_ms: parent.map_or(0, |parent| parent.head.started_ms),
+            local,
+            root,
+            domain: parent.map_or(0, |parent| parent.head.domain),
+        }
+    }
+}
+
+struct Run<'a, 'r> {
+    writer: &'a Writer<'r>,
+    request: &'a BackupRequest,
+    now_ms: u64,
+    runtime: &'a Handle,
+    past: &'a Past,
+    skip: &'a HashSet<Identity>,
+}
+
+struct Kept {
+    problems: Vec<Problem>,
+    records: Vec<SourceRecord>,
+    gathered: Vec<(String, Gathered)>,
+}
+
+impl Run<'_, '_> {
+    fn sources(&self, sources: &[&Source]) -> Result<(Contents, Kept), BackupError> {
+        let mut kept = Kept {
+            problems: Vec::new(),
+            records: Vec::new(),
+            gathered: Vec::new(),
+        };
+        let mut entries = Vec::new();
+        for source in sources {
+            let read = self
+                .source(source, &mut kept.gathered)
+                .map_err(|error| match error {
+                    SourceError::Write(error) => BackupError::Write(error),
+                    SourceError::Folder(crate::folder::FolderError::Write(error)) => {
+                        BackupError::Write(error)
+                    }
+                    source_error => BackupError::Source {
+                        name: source.name().to_owned(),
+                        source: source_error,
+                    },
+                })?;
+            for problem in &read.problems {
+                self.writer.progress().problem(&format!(
+                    "{}/{}: {}",
+                    problem.source,
+                    crate::text::shown_path(&problem.path),
+                    problem.what
+                ));
+            }
+            entries.push((source.name().to_owned(), read.entry));
+            kept.records.push(read.record);
+            kept.problems.extend(read.problems);
+        }
+        entries.sort();
+        let root_tree: Vec<u8> = entries.into_iter().flat_map(|(_, entry)| entry).collect();
+        let manifest = Manifest {
+            sources: kept.records.clone(),
+            problems: kept.problems.clone(),
+            users: names_in("/etc/passwd"),
+            groups: names_in("/etc/group"),
+            ..Manifest::default()
+        };
+        let manifest = manifest.encode();
+        let (root, manifest) = on_lane(self.writer, 1, |lane| -> Result<_, WriteError> {
+            Ok((lane.put_meta(&root_tree)?, lane.put_meta(&manifest)?))
+        })?;
+        let sum = |of: fn(&SourceRecord) -> u64| kept.records.iter().map(of).sum();
+        let contents = Contents {
+            root,
+            manifest,
+            files: sum(|record| record.files),
+            bytes: sum(|record| record.bytes),
+            unreadable: sum(|record| record.unreadable),
+        };
+        Ok((contents, kept))
+    }
+
+    fn source(
+        &self,
+        source: &Source,
+        gathered: &mut Vec<(String, Gathered)>,
+    ) -> Result<SourceRead, SourceError> {
+        let threads = self.request.threads;
+        match source {
+            Source::Postgres(source) => {
+                read_postgres(self.writer, threads, source, self.now_ms, self.runtime)
+            }
+            Source::Sqlite(source) => read_sqlite(self.writer, threads, source, self.now_ms),
+            Source::Command(source) => read_command(self.writer, threads, source, self.now_ms),
+            Source::Stdin { filename } => read_stdin(self.writer, threads, filename, self.now_ms),
+            Source::Secrets(source) => read_secrets(self.writer, source),
+            Source::Folder(source) => {
+                self.writer
+                    .progress()
+                    .phase(&format!("Reading {}", source.path.display()));
+                let patterns: Vec<&String> =
+                    source.exclude.iter().chain(&self.request.exclude).collect();
+                let options = FolderOptions {
+                    excludes: Excludes::new(&patterns)?,
+                    one_file_system: source.one_file_system,
+                    exclude_caches: source.exclude_caches,
+                    skip: self.skip.clone(),
+                };
+                let repository = self.writer.repository();
+                let reader = self
+                    .past
+                    .root
+                    .as_ref()
+                    .and_then(|_| repository.reader(self.past.domain).ok());
+                let local = self
+                    .past
+                    .local
+                    .iter()
+                    .find(|(name, _)| *name == source.name);
+                let local = local
+                    .zip(self.past.id)
+                    .and_then(|((_, bytes), id)| Memory::local(bytes.clone(), id));
+                let memory = match (local, &reader) {
+                    (Some(memory), _) => memory,
+                    (None, Some(reader)) => Memory::snapshot(reader, self.past.started_ms),
+                    (None, None) => Memory::none(),
+                };
+                let reference = self
+                    .past
+                    .root
+                    .as_deref()
+                    .and_then(|root| past_reference(root, &source.name));
+                let top = memory.top(reference.as_ref());
+                let read = read_folder(
+                    self.writer,
+                    threads,
+                    &source.name,
+                    &source.path,
+                    &options,
+                    &memory,
+                    top,
+                )?;
+                let mut record =
+                    SourceRecord::new(&source.name, "folder", &source.path.display().to_string());
+                (record.files, record.bytes, record.unreadable) =
+                    (read.files, read.bytes, read.unreadable);
+                gathered.push((source.name.clone(), read.gathered));
+                Ok(SourceRead {
+                    entry: read.entry,
+                    record,
+                    problems: read.problems,
+                })
+            }
+        }
+    }
+}
+
+/// What the walk must not touch: the repository, and databases that are sources of their own.
+///
+/// Closing any handle of a database's file would drop the locks of this very process on it.
+fn identities(request: &BackupRequest) -> HashSet<Identity> {
+    let mut skip = HashSet::new();
+    let mut add = |path: &std::path::Path| {
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+            use std::os::unix::ffi::OsStrExt;
+            let parent = if parent.as_os_str().is_empty() {
+                std::path::Path::new(".")
+            } else {
+                parent
+            };
+            if let Ok(metadata) =
+                Folder::open(parent).and_then(|folder| folder.metadata(name.as_bytes()))
+            {
+                skip.insert(metadata.identity());
+            }
+        }
+    };
+    request.skip.iter().for_each(|path| add(path));
+    for source in &request.sources {
+        if let Source::Sqlite(source) = source {
+            for suffix in ["", "-wal", "-shm", "-journal"] {
+                let mut path = source.path.as_os_str().to_owned();
+                path.push(suffix);
+                add(std::path::Path::new(&path));
+            }
+        }
+    }
+    skip
+}
+
+/// The machine's name.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The name of the user who runs the program.
+#[must_use]
+pub fn user_name() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    names_in("/etc/passwd")
+        .into_iter()
+        .find(|(number, _)| *number == uid)
+        .map_or_else(|| uid.to_string(), |(_, name)| name)
+}
+
+/// Numbers and names of `/etc/passwd` or `/etc/group`.
+pub(crate) fn names_in(path: &str) -> Vec<(u32, String)> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let parse = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        Some((fields.nth(1)?.parse().ok()?, name.to_owned()))
+    };
+    text.lines().filter_map(parse).collect()
+}

@@ -1,0 +1,122 @@
+//! Puts a PostgreSQL database of a snapshot back, into a new database.
+
+use std::io::Write;
+
+use lifeboat_codec::EntryKind;
+use lifeboat_postgres::{PreflightError, Programs, ProgramsError, ResolveError, RestoreOptions, RestoreReport, resolve, restore_archive};
+use lifeboat_repository::{ReadError, Repository, Snapshot, StreamError};
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use crate::browse::{Found, PathError, find_item};
+use crate::facts::database_facts;
+
+/// How a database is restored.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseRequest {
+    /// The source's name in the snapshot; `None` when there is only one database.
+    pub source: Option<String>,
+    /// Where to: an address whose database is the new one.
+    pub to: String,
+    /// Only these tables; empty = all.
+    pub tables: Vec<String>,
+    /// Connections at once.
+    pub jobs: u32,
+    /// Leave owners out.
+    pub no_owner: bool,
+    /// Leave grants out.
+    pub no_acl: bool,
+}
+
+/// A database could not be restored.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// The snapshot has none, or several.
+    #[error("{0}")]
+    Which(String),
+    /// It is not in the snapshot.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The repository does not give it.
+    #[error("the database cannot be read from the repository")]
+    Read(#[from] ReadError),
+    /// The target's address.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The target's server.
+    #[error(transparent)]
+    Server(#[from] PreflightError),
+    /// The server's programs.
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    /// The restore itself.
+    #[error(transparent)]
+    Restore(#[from] lifeboat_postgres::RestoreError),
+    /// A pipe could not be made.
+    #[error("cannot make a pipe")]
+    Pipe(#[source] std::io::Error),
+}
+
+/// Restores a PostgreSQL database of a snapshot into a new database.
+///
+/// # Errors
+/// When the snapshot has no such database, the target exists or does not fit, or anything fails on the way. Then the new
+/// database is removed again.
+pub fn restore_database(repository: &Repository, snapshot: &Snapshot, request: &DatabaseRequest, runtime: &Handle) -> Result<RestoreReport, DatabaseError> {
+    let manifest = repository.manifest(snapshot)?;
+    let databases: Vec<&str> = manifest.sources.iter().filter(|source| source.kind == "postgres").map(|source| source.name.as_str()).collect();
+    let source = match (&request.source, databases.as_slice()) {
+        (Some(name), _) => name.as_str(),
+        (None, [only]) => only,
+        (None, []) => return Err(DatabaseError::Which("the snapshot holds no PostgreSQL database".to_owned())),
+        (None, several) => return Err(DatabaseError::Which(format!("the snapshot holds several databases: {}", several.join(", ")))),
+    };
+    let reader = repository.reader(snapshot.head.domain)?;
+    let file = |name: &str| match find_item(&reader, snapshot, format!("{source}/{name}").as_bytes())? {
+        Found::Other(item) if item.kind == EntryKind::File => Ok(item.content.expect("a file has content")),
+        _ => Err(DatabaseError::Which(format!("{source} is not a PostgreSQL database"))),
+    };
+    let archive = file("database.dump")?;
+    let facts = reader.whole(&file("database.json")?)?;
+    let facts = database_facts(&String::from_utf8_lossy(&facts));
+
+    let environment = |name: &str| std::env::var_os(name);
+    let target = resolve(&request.to, &environment)?;
+    let new_database = target.database().to_owned();
+    let admin = target.with_database("postgres");
+    let major = server_major(&admin, runtime)?;
+    let programs = Programs::find(major, &environment)?;
+    let options = RestoreOptions {
+        facts,
+        jobs: request.jobs.max(1),
+        no_owner: request.no_owner,
+        no_acl: request.no_acl,
+        tables: request.tables.clone(),
+        ..RestoreOptions::default()
+    };
+    let (mut from, mut to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
+    std::thread::scope(|scope| {
+        let sender = scope.spawn({
+            let (reader, archive) = (&reader, &archive);
+            move || {
+                let result = reader.copy_to(archive, &mut to);
+                // Closing the pipe is what tells the other side that this is all.
+                let flushed = to.flush();
+                drop(to);
+                result.and_then(|()| flushed.map_err(StreamError::Write))
+            }
+        });
+        let restored = restore_archive(&admin, &programs, &new_database, &mut from, &options, runtime);
+        drop(from);
+        match (sender.join().expect("no thread panics while it reads"), restored) {
+            // The repository's fault is the cause, whatever the server made of it.
+            (Err(StreamError::Read(error)), _) => Err(error.into()),
+            (_, restored) => Ok(restored?),
+        }
+    })
+}
+
+fn server_major(settings: &lifeboat_postgres::Settings, runtime: &Handle) -> Result<u32, DatabaseError> {
+    let connection = lifeboat_postgres::Connection::open(settings, runtime).map_err(PreflightError::from)?;
+    Ok(connection.server_major().map_err(PreflightError::from)?)
+}

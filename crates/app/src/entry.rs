@@ -1,0 +1,179 @@
+//! Between a file system's words and the format's: metadata here, tree entries there.
+
+use lifeboat_codec::{Entry, EntryKind, EntryTime, status};
+use lifeboat_files::{Attributes, ExtendedAttribute, Identity, Kind, Metadata, Time};
+
+/// What a kind of object is called in a tree.
+pub(crate) fn entry_kind(kind: Kind) -> EntryKind {
+    match kind {
+        Kind::File => EntryKind::File,
+        Kind::Folder => EntryKind::Folder,
+        Kind::Symlink => EntryKind::Symlink,
+        Kind::Fifo => EntryKind::Fifo,
+        Kind::Socket => EntryKind::Socket,
+        Kind::BlockDevice => EntryKind::BlockDevice,
+        Kind::CharDevice => EntryKind::CharDevice,
+    }
+}
+
+/// What a tree's kind is on a file system.
+pub(crate) fn file_kind(kind: EntryKind) -> Kind {
+    match kind {
+        EntryKind::File => Kind::File,
+        EntryKind::Folder => Kind::Folder,
+        EntryKind::Symlink => Kind::Symlink,
+        EntryKind::Fifo => Kind::Fifo,
+        EntryKind::Socket => Kind::Socket,
+        EntryKind::BlockDevice => Kind::BlockDevice,
+        EntryKind::CharDevice => Kind::CharDevice,
+    }
+}
+
+fn entry_time(time: Time) -> EntryTime {
+    EntryTime {
+        seconds: time.seconds,
+        nanos: time.nanos,
+    }
+}
+
+/// The entry of an object, without content, target and attributes.
+pub(crate) fn entry_of<'a>(name: &'a [u8], metadata: &Metadata) -> Entry<'a> {
+    Entry {
+        mode: metadata.mode.into(),
+        uid: metadata.uid,
+        gid: metadata.gid,
+        mtime: entry_time(metadata.mtime),
+        ctime: entry_time(metadata.ctime),
+        inode: metadata.inode,
+        size: if metadata.kind == Kind::File {
+            metadata.size
+        } else {
+            0
+        },
+        device: if matches!(metadata.kind, Kind::BlockDevice | Kind::CharDevice) {
+            metadata.rdev
+        } else {
+            0
+        },
+        link_group: if metadata.nlink > 1 && metadata.kind != Kind::Folder {
+            link_group(metadata.identity())
+        } else {
+            0
+        },
+        ..Entry::new(entry_kind(metadata.kind), name)
+    }
+}
+
+/// Lends attributes to an entry.
+pub(crate) fn put_attributes<'a>(entry: &mut Entry<'a>, attributes: &'a Attributes) {
+    entry.attributes = attributes
+        .extended
+        .iter()
+        .map(|attribute| (&*attribute.name, &*attribute.value))
+        .collect();
+    entry.flags = attributes.flags;
+}
+
+/// The same number for all names of one file, the same in every run.
+fn link_group(identity: Identity) -> u64 {
+    // Inode numbers alone repeat between file systems; zero means "one name".
+    let mixed = identity.inode ^ identity.dev.rotate_left(40);
+    mixed.max(1)
+}
+
+/// The metadata that a restore gives an object.
+pub(crate) fn metadata_of(entry: &Entry<'_>) -> Metadata {
+    Metadata {
+        kind: file_kind(entry.kind),
+        mode: u16::try_from(entry.mode & 0o7777).unwrap_or(0o600),
+        uid: entry.uid,
+        gid: entry.gid,
+        size: entry.size,
+        mtime: Time {
+            seconds: entry.mtime.seconds,
+            nanos: entry.mtime.nanos,
+        },
+        ctime: Time {
+            seconds: entry.ctime.seconds,
+            nanos: entry.ctime.nanos,
+        },
+        inode: entry.inode,
+        dev: 0,
+        nlink: if entry.link_group == 0 { 1 } else { 2 },
+        rdev: entry.device,
+        allocated: entry.size,
+        mount_root: false,
+    }
+}
+
+/// The attributes that a restore gives an object.
+pub(crate) fn attributes_of(entry: &Entry<'_>) -> Attributes {
+    let extended = entry
+        .attributes
+        .iter()
+        .map(|(name, value)| ExtendedAttribute {
+            name: (*name).into(),
+            value: (*value).into(),
+        });
+    Attributes {
+        extended: extended.collect(),
+        flags: entry.flags,
+    }
+}
+
+/// True when `entry` describes the object as it is now, so that its content need not be read.
+///
+/// An entry that changed within two seconds before the run that read it is not trusted: a file may change twice
+/// within one tick of a clock, the second time after it was read.
+pub(crate) fn unchanged(entry: &Entry<'_>, metadata: &Metadata, trusted_before: EntryTime) -> bool {
+    entry.kind == entry_kind(metadata.kind)
+        && entry.status & (status::CHANGED | status::UNREADABLE) == 0
+        && (entry.kind != EntryKind::File || entry.size == metadata.size)
+        && entry.inode == metadata.inode
+        && entry.mtime == entry_time(metadata.mtime)
+        && entry.ctime == entry_time(metadata.ctime)
+        && entry.ctime < trusted_before
+        && entry.mtime < trusted_before
+}
+
+/// Entries changed at or after this moment are read again: `started_ms` is when the run that wrote them began.
+pub(crate) fn trusted_before(started_ms: u64) -> EntryTime {
+    let millis = i64::try_from(started_ms)
+        .unwrap_or(i64::MAX)
+        .saturating_sub(2_000);
+    EntryTime {
+        seconds: millis.div_euclid(1000),
+        nanos: u32::try_from(millis.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_near_the_last_run_is_not_trusted() {
+        let metadata = Metadata {
+            kind: Kind::File,
+            ..metadata_of(&Entry::new(EntryKind::File, b"x"))
+        };
+        let at = |seconds| Metadata {
+            mtime: Time { seconds, nanos: 5 },
+            ctime: Time { seconds, nanos: 5 },
+            ..metadata
+        };
+        let started = trusted_before(1_000_000);
+        assert!(unchanged(&entry_of(b"x", &at(997)), &at(997), started));
+        assert!(
+            !unchanged(&entry_of(b"x", &at(998)), &at(998), started),
+            "the same second"
+        );
+        assert!(
+            !unchanged(&entry_of(b"x", &at(2000)), &at(2000), started),
+            "the future"
+        );
+        assert!(!unchanged(&entry_of(b"x", &at(900)), &at(901), started));
+        let larger = Metadata { size: 9, ..at(900) };
+        assert!(!unchanged(&entry_of(b"x", &at(900)), &larger, started));
+    }
+}

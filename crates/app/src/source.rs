@@ -1,0 +1,592 @@
+//! The sources of an app: each is read into one folder of the snapshot.
+//!
+//! Invariant: a source that fails as a whole makes the run fail, so no snapshot ever holds half a database; an item of
+//! a folder that cannot be read is an entry and a problem, and the run goes on.
+
+use std::io::{self, Read};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use lifeboat_codec::{
+    Content, Entry, EntryKind, EntryTime, Problem, Profile, SourceRecord, StreamRef, put_entry,
+};
+use lifeboat_postgres::{
+    Dump, DumpError, DumpOptions, Environment, GlobalsError, Moment, MomentError,
+    MomentOptions, PreflightError, ResolveError, globals, preflight, resolve,
+};
+use lifeboat_repository::{Counter, Lane, WriteError, Writer, work};
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use crate::config::{
+    CommandSource, FolderSource, PostgresSource, SecretError, SecretsSource, SourceConfig,
+    SqliteSource,
+};
+use crate::facts::{database_sql, describe};
+use crate::folder::FolderError;
+
+/// One thing that is read.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A folder of files.
+    Folder(FolderSource),
+    /// Files with secrets.
+    Secrets(SecretsSource),
+    /// An SQLite database.
+    Sqlite(SqliteSource),
+    /// A PostgreSQL database.
+    Postgres(PostgresSource),
+    /// A command's output.
+    Command(CommandSource),
+    /// Standard input, under this file name.
+    Stdin {
+        /// The file's name in the snapshot.
+        filename: String,
+    },
+}
+
+impl From<SourceConfig> for Source {
+    fn from(config: SourceConfig) -> Self {
+        match config {
+            SourceConfig::Folder(source) => Self::Folder(source),
+            SourceConfig::Secrets(source) => Self::Secrets(source),
+            SourceConfig::Sqlite(source) => Self::Sqlite(source),
+            SourceConfig::Postgres(source) => Self::Postgres(source),
+            SourceConfig::Command(source) => Self::Command(source),
+        }
+    }
+}
+
+impl Source {
+    /// The source's folder in a snapshot.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Folder(source) => &source.name,
+            Self::Secrets(_) => crate::config::SECRETS_NAME,
+            Self::Sqlite(source) => &source.name,
+            Self::Postgres(source) => &source.name,
+            Self::Command(source) => &source.name,
+            Self::Stdin { .. } => "stdin",
+        }
+    }
+
+    /// What kind of source it is, as the manifest says it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Folder(_) => "folder",
+            Self::Secrets(_) => "secrets",
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+            Self::Command(_) => "command",
+            Self::Stdin { .. } => "stdin",
+        }
+    }
+
+    /// Databases come first, so that every file that a row names at that moment is read after it.
+    pub(crate) fn order(&self) -> u8 {
+        match self {
+            Self::Postgres(_) => 0,
+            Self::Sqlite(_) => 1,
+            Self::Stdin { .. } | Self::Command(_) => 2,
+            Self::Folder(_) => 3,
+            Self::Secrets(_) => 4,
+        }
+    }
+}
+
+/// A source could not be read.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// A folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Exclude patterns.
+    #[error(transparent)]
+    Exclude(#[from] lifeboat_files::ExcludeError),
+    /// A file of secrets.
+    #[error("cannot read {path}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An SQLite database.
+    #[error("cannot read the SQLite database {path}")]
+    Sqlite {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The database's address.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// Its password.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// What would make the dump fail.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The moment of the dump.
+    #[error(transparent)]
+    Moment(#[from] MomentError),
+    /// The dump.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+    /// Roles and settings.
+    #[error(transparent)]
+    Globals(#[from] GlobalsError),
+    /// A command could not be started.
+    #[error("cannot start {0}")]
+    Start(String, #[source] io::Error),
+    /// A command failed: whatever it printed is not a backup.
+    #[error("{command} failed: {how}")]
+    Command {
+        /// What was run.
+        command: String,
+        /// Exit status and the last lines of its errors.
+        how: String,
+    },
+    /// The repository failed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl SourceError {
+    /// True when the database, not the repository, is the cause.
+    #[must_use]
+    pub fn is_database(&self) -> bool {
+        matches!(
+            self,
+            Self::Resolve(_) | Self::Secret(_) | Self::Preflight(_) | Self::Moment(_)
+        )
+    }
+}
+
+/// What a source gave.
+pub(crate) struct SourceRead {
+    pub(crate) entry: Vec<u8>,
+    pub(crate) record: SourceRecord,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Runs `each` on one lane while the other workers seal for it.
+pub(crate) fn on_lane<T, E>(
+    writer: &Writer<'_>,
+    threads: usize,
+    each: impl FnOnce(&mut Lane<'_, '_>) -> Result<T, E> + Send,
+) -> Result<T, E>
+where
+    T: Send,
+    E: From<WriteError> + Send,
+{
+    let (each, result) = (Mutex::new(Some(each)), Mutex::new(None));
+    work(writer, threads, vec![()], |lane, (), _| -> Result<(), E> {
+        let each = each
+            .lock()
+            .expect("no thread panics here")
+            .take()
+            .expect("there is one task");
+        let value = each(lane)?;
+        *result.lock().expect("no thread panics here") = Some(value);
+        Ok(())
+    })?;
+    Ok(result
+        .into_inner()
+        .expect("no thread panics here")
+        .expect("the task was done"))
+}
+
+/// A file that a source is made of.
+pub(crate) struct MadeFile {
+    pub(crate) name: String,
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    pub(crate) mtime: EntryTime,
+    pub(crate) stream: StreamRef,
+    pub(crate) status: u64,
+}
+
+/// The folder of a source that is made of these files.
+pub(crate) fn put_folder(
+    lane: &mut Lane<'_, '_>,
+    name: &str,
+    mtime: EntryTime,
+    mut files: Vec<MadeFile>,
+) -> Result<Vec<u8>, WriteError> {
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+    for file in &files {
+        let reference = file.stream.encode();
+        let entry = Entry {
+            mode: file.mode,
+            uid: file.owner.0,
+            gid: file.owner.1,
+            mtime: file.mtime,
+            size: file.stream.length,
+            content: if file.stream.length == 0 {
+                Content::None
+            } else {
+                Content::Stream(&reference)
+            },
+            status: file.status,
+            ..Entry::new(EntryKind::File, file.name.as_bytes())
+        };
+        put_entry(&mut tree, &entry, &mut scratch);
+    }
+    let reference = lane.put_meta(&tree)?.encode();
+    let content = if tree.is_empty() {
+        Content::None
+    } else {
+        Content::Stream(&reference)
+    };
+    let entry = Entry {
+        mode: 0o700,
+        mtime,
+        content,
+        ..Entry::new(EntryKind::Folder, name.as_bytes())
+    };
+    let mut encoded = Vec::new();
+    put_entry(&mut encoded, &entry, &mut scratch);
+    Ok(encoded)
+}
+
+/// Unix milliseconds as an entry's time.
+pub(crate) fn entry_time(now_ms: u64) -> EntryTime {
+    EntryTime {
+        seconds: i64::try_from(now_ms / 1000).unwrap_or(0),
+        nanos: u32::try_from(now_ms % 1000).unwrap_or(0) * 1_000_000,
+    }
+}
+
+fn made(name: &str, stream: StreamRef, now_ms: u64) -> MadeFile {
+    MadeFile {
+        name: name.to_owned(),
+        mode: 0o600,
+        owner: (0, 0),
+        mtime: entry_time(now_ms),
+        stream,
+        status: 0,
+    }
+}
+
+/// Counts what is read from a stream.
+struct Counted<'a, R> {
+    inner: R,
+    writer: &'a Writer<'a>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.writer.progress().count(Counter::Bytes, count as u64);
+        Ok(count)
+    }
+}
+
+fn record(name: &str, kind: &str, location: &str, files: &[MadeFile]) -> SourceRecord {
+    SourceRecord {
+        files: files.len() as u64,
+        bytes: files.iter().map(|file| file.stream.length).sum(),
+        ..SourceRecord::new(name, kind, location)
+    }
+}
+
+/// Standard input.
+pub(crate) fn read_stdin(
+    writer: &Writer<'_>,
+    threads: usize,
+    filename: &str,
+    now_ms: u64,
+) -> Result<SourceRead, SourceError> {
+    on_lane(writer, threads, |lane| {
+        let mut input = Counted {
+            inner: io::stdin().lock(),
+            writer,
+        };
+        let stream = lane.put_stream(Profile::Database, &mut input)?;
+        let files = vec![made(filename, stream, now_ms)];
+        let record = record("stdin", "stdin", "standard input", &files);
+        Ok(SourceRead {
+            entry: put_folder(lane, "stdin", entry_time(now_ms), files)?,
+            record,
+            problems: Vec::new(),
+        })
+    })
+}
+
+/// A command's output; a command that fails gives no snapshot.
+pub(crate) fn read_command(
+    writer: &Writer<'_>,
+    threads: usize,
+    source: &CommandSource,
+    now_ms: u64,
+) -> Result<SourceRead, SourceError> {
+    let shown = crate::redact::redact(&source.run.join(" "));
+    let (program, arguments) = source.run.split_first().ok_or_else(|| {
+        SourceError::Start("a command".to_owned(), io::Error::other("it is empty"))
+    })?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| SourceError::Start(shown.clone(), error))?;
+    let (output, errors) = (
+        child.stdout.take().expect("it is piped"),
+        child.stderr.take().expect("it is piped"),
+    );
+    let complaints = std::thread::spawn(move || last_lines(errors));
+    let stream = on_lane(writer, threads, |lane| -> Result<StreamRef, WriteError> {
+        lane.put_stream(
+            Profile::Database,
+            &mut Counted {
+                inner: output,
+                writer,
+            },
+        )
+    });
+    if stream.is_err() {
+        // Our own child, by its handle; it may have ended by itself.
+        let _ = child.kill();
+    }
+    let status = child
+        .wait()
+        .map_err(|error| SourceError::Start(shown.clone(), error))?;
+    let complaints = complaints.join().unwrap_or_default();
+    let stream = stream?;
+    if !status.success() {
+        let how = if complaints.is_empty() {
+            status.to_string()
+        } else {
+            format!("{status}: {complaints}")
+        };
+        return Err(SourceError::Command {
+            command: shown,
+            how,
+        });
+    }
+    on_lane(writer, 1, |lane| {
+        let files = vec![made(&source.filename, stream, now_ms)];
+        let mut record = record(&source.name, "command", &shown, &files);
+        record
+            .facts
+            .push(("exit-status".to_owned(), "0".to_owned()));
+        Ok(SourceRead {
+            entry: put_folder(lane, &source.name, entry_time(now_ms), files)?,
+            record,
+            problems: Vec::new(),
+        })
+    })
+}
+
+/// The end of what a program complained about, bounded.
+fn last_lines(mut errors: impl Read) -> String {
+    let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count) = errors.read(&mut buffer) {
+        if count == 0 {
+            break;
+        }
+        kept.extend_from_slice(&buffer[..count]);
+        let surplus = kept.len().saturating_sub(2048);
+        kept.drain(..surplus);
+    }
+    String::from_utf8_lossy(&kept).trim().replace('\n', " / ")
+}
+
+/// Files with secrets: never larger than a file of settings is.
+pub(crate) fn read_secrets(
+    writer: &Writer<'_>,
+    source: &SecretsSource,
+) -> Result<SourceRead, SourceError> {
+    use std::os::unix::fs::MetadataExt;
+    const SECRET_MAX: u64 = 16 << 20;
+    let name = crate::config::SECRETS_NAME;
+    let mut files = Vec::new();
+    let mut facts = Vec::new();
+    for path in &source.paths {
+        let shown = path.display().to_string();
+        let fail = |source| SourceError::File {
+            path: shown.clone(),
+            source,
+        };
+        let metadata = std::fs::metadata(path).map_err(fail)?;
+        if !metadata.is_file() || metadata.len() > SECRET_MAX {
+            return Err(fail(io::Error::other(
+                "it is no file of settings: secrets are files of at most 16 MiB",
+            )));
+        }
+        let content = zeroize::Zeroizing::new(std::fs::read(path).map_err(fail)?);
+        let base = path.file_name().map_or_else(
+            || "secret".to_owned(),
+            |base| base.to_string_lossy().into_owned(),
+        );
+        let taken =
+            |files: &[MadeFile], name: &str| files.iter().any(|file: &MadeFile| file.name == name);
+        // Two files of the same name from different folders: the second is told by its whole path.
+        let file_name = if taken(&files, &base) {
+            shown.trim_start_matches('/').replace('/', "_")
+        } else {
+            base
+        };
+        facts.push((format!("path of {file_name}"), shown.clone()));
+        let stream = on_lane(writer, 1, |lane| {
+            lane.put_stream(Profile::Files, &mut content.as_slice())
+                .map_err(SourceError::from)
+        })?;
+        files.push(MadeFile {
+            name: file_name,
+            mode: 0o600,
+            owner: (metadata.uid(), metadata.gid()),
+            mtime: EntryTime {
+                seconds: metadata.mtime(),
+                nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+            },
+            stream,
+            status: lifeboat_codec::status::SECRET,
+        });
+    }
+    let mut record = record(name, "secrets", "", &files);
+    record.facts = facts;
+    let mtime = files
+        .iter()
+        .map(|file| file.mtime)
+        .max()
+        .unwrap_or_default();
+    let entry = on_lane(writer, 1, |lane| {
+        put_folder(lane, name, mtime, files).map_err(SourceError::from)
+    })?;
+    Ok(SourceRead {
+        entry,
+        record,
+        problems: Vec::new(),
+    })
+}
+
+/// Asks for a PostgreSQL database what would make its backup fail.
+pub(crate) fn postgres_settings(
+    source: &PostgresSource,
+    environment: Environment<'_>,
+) -> Result<lifeboat_postgres::Settings, SourceError> {
+    let settings = resolve(&source.url, environment)?;
+    match &source.password {
+        Some(secret) => Ok(settings.with_password(secret.read(environment)?)),
+        None => Ok(settings),
+    }
+}
+
+/// A PostgreSQL database: one archive at one moment, and beside it what an archive leaves out.
+pub(crate) fn read_postgres(
+    writer: &Writer<'_>,
+    threads: usize,
+    source: &PostgresSource,
+    now_ms: u64,
+    runtime: &Handle,
+) -> Result<SourceRead, SourceError> {
+    let environment = |name: &str| std::env::var_os(name);
+    let settings = postgres_settings(source, &environment)?;
+    writer
+        .progress()
+        .phase(&format!("Looking at {}", settings.display()));
+    let found = preflight(&settings, &environment, runtime)?;
+    let moment = Moment::hold(
+        &settings,
+        &MomentOptions {
+            lock_wait: Duration::from_secs(60),
+        },
+        runtime,
+    )?;
+    let facts = moment.facts().clone();
+    writer
+        .progress()
+        .expect(Counter::Bytes, facts.database.size_bytes.unwrap_or(0));
+    writer
+        .progress()
+        .phase(&format!("Dumping {}", settings.display()));
+    let roles = globals(&moment, &found.programs)?;
+    let options = DumpOptions {
+        skip_data: source.skip_data.clone(),
+        lock_wait: Duration::from_secs(60),
+    };
+    let mut dump = Dump::start(&moment, &found.programs, &options)?;
+    let stream = on_lane(writer, threads, |lane| -> Result<StreamRef, WriteError> {
+        lane.put_stream(
+            Profile::Database,
+            &mut Counted {
+                inner: &mut dump,
+                writer,
+            },
+        )
+    });
+    // The program's own words tell more than the broken stream: they are asked for first.
+    let report = match (stream, dump.finish()) {
+        (Ok(stream), Ok(report)) => (stream, report),
+        (Err(WriteError::Source(_)), Err(error)) | (Ok(_), Err(error)) => return Err(error.into()),
+        (Err(error), _) => return Err(error.into()),
+    };
+    let (stream, report) = report;
+    let mut record_facts = vec![
+        ("server".to_owned(), facts.server.version.clone()),
+        ("client".to_owned(), report.program.to_string()),
+        ("database".to_owned(), facts.database.name.clone()),
+        ("tables".to_owned(), facts.tables.len().to_string()),
+        ("large-objects".to_owned(), facts.large_objects.to_string()),
+        (
+            "archive-entries".to_owned(),
+            report.archive.entries.to_string(),
+        ),
+        ("exit-status".to_owned(), "0".to_owned()),
+    ];
+    record_facts.extend(
+        facts
+            .server
+            .system_identifier
+            .clone()
+            .map(|id| ("system-identifier".to_owned(), id)),
+    );
+    record_facts.extend(
+        found
+            .warnings
+            .iter()
+            .chain(&report.warnings)
+            .map(|warning| ("warning".to_owned(), warning.clone())),
+    );
+    record_facts.extend(roles.note.clone().map(|note| ("warning".to_owned(), note)));
+    let settings_sql = database_sql(&facts.database, facts.server.major());
+    let described = describe(&facts);
+    on_lane(writer, threads, |lane| {
+        let mut put = |bytes: &[u8]| lane.put_stream(Profile::Database, &mut &*bytes);
+        let mut files = vec![
+            made("database.dump", stream, now_ms),
+            made("database.json", put(described.as_bytes())?, now_ms),
+            made("database.sql", put(settings_sql.as_bytes())?, now_ms),
+            made("globals.sql", put(roles.sql.as_bytes())?, now_ms),
+        ];
+        // Hashes of passwords are secrets; what holds them is restored only when secrets are asked for.
+        if roles.with_passwords {
+            files
+                .iter_mut()
+                .filter(|file| file.name == "globals.sql")
+                .for_each(|file| file.status = lifeboat_codec::status::SECRET);
+        }
+        let mut record = record(
+            &source.name,
+            "postgres",
+            &settings.display().to_string(),
+            &files,
+        );
+        record.facts = record_facts;
+        Ok(SourceRead {
+            entry: put_folder(lane, &source.name, entry_time(now_ms), files)?,
+            record,
+            problems: Vec::new(),
+        })
+    })
+}

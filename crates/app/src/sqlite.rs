@@ -1,0 +1,152 @@
+//! An SQLite database, read by its online backup interface: never a copy of a live file.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lifeboat_codec::{EntryTime, Problem, Profile};
+use lifeboat_repository::{Counter, Writer};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::config::SqliteSource;
+use crate::source::{MadeFile, SourceError, SourceRead, entry_time, on_lane, put_folder};
+
+/// How long another program may keep the database to itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads the database: a consistent copy in a private temporary file, checked, then stored.
+pub(crate) fn read_sqlite(
+    writer: &Writer<'_>,
+    threads: usize,
+    source: &SqliteSource,
+    now_ms: u64,
+) -> Result<SourceRead, SourceError> {
+    use std::os::unix::fs::MetadataExt;
+    let shown = source.path.display().to_string();
+    let io = |source| SourceError::File {
+        path: shown.clone(),
+        source,
+    };
+    let metadata = std::fs::metadata(&source.path).map_err(io)?;
+    writer
+        .progress()
+        .phase(&format!("Copying the SQLite database {shown}"));
+    writer.progress().expect(Counter::Bytes, metadata.len());
+    let folder = tempfile::Builder::new()
+        .prefix("lifeboat-sqlite-")
+        .tempdir()
+        .map_err(io)?;
+    let copy_path = folder.path().join("copy.db");
+    let copied = copy(&source.path, &copy_path).map_err(|source| SourceError::Sqlite {
+        path: shown.clone(),
+        source,
+    })?;
+    let copy = File::open(&copy_path).map_err(io)?;
+    let mut problems = Vec::new();
+    if let Some(damage) = &copied.damage {
+        problems.push(Problem {
+            source: source.name.clone(),
+            path: Vec::new(),
+            what: format!("SQLite finds it damaged: {damage}"),
+            class: "other".to_owned(),
+        });
+    }
+    let file_name = source.path.file_name().map_or_else(
+        || "database.db".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    on_lane(writer, threads, |lane| {
+        let mut counted = CountedFile { file: copy, writer };
+        let stream = lane.put_stream(Profile::Database, &mut counted)?;
+        let mut record = lifeboat_codec::SourceRecord::new(&source.name, "sqlite", &shown);
+        (record.files, record.bytes, record.unreadable) = (1, stream.length, problems.len() as u64);
+        record.facts = copied.facts.clone();
+        let made = MadeFile {
+            name: file_name,
+            mode: metadata.mode() & 0o7777,
+            owner: (metadata.uid(), metadata.gid()),
+            mtime: EntryTime {
+                seconds: metadata.mtime(),
+                nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+            },
+            stream,
+            status: 0,
+        };
+        Ok(SourceRead {
+            entry: put_folder(lane, &source.name, entry_time(now_ms), vec![made])?,
+            record,
+            problems,
+        })
+    })
+}
+
+struct Copied {
+    facts: Vec<(String, String)>,
+    damage: Option<String>,
+}
+
+fn copy(from: &Path, to: &Path) -> rusqlite::Result<Copied> {
+    let source = Connection::open_with_flags(
+        from,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    source.busy_timeout(Duration::from_secs(5))?;
+    // An empty or foreign file says so here, before anything is copied.
+    let journal: String = source.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    let mut copy = Connection::open(to)?;
+    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+    {
+        let backup = Backup::new(&source, &mut copy)?;
+        let deadline = Instant::now() + PATIENCE;
+        // All pages in one step: one moment, and in write-ahead mode nobody waits for us.
+        loop {
+            match backup.step(-1)? {
+                StepResult::Done => break,
+                _ if Instant::now() > deadline => {
+                    return Err(rusqlite::Error::SqliteFailure(
+                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                        Some("another program keeps it locked".to_owned()),
+                    ));
+                }
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+    let verdict: String = copy.query_row("PRAGMA integrity_check(10)", [], |row| row.get(0))?;
+    let tables: i64 = copy.query_row(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",
+        [],
+        |row| row.get(0),
+    )?;
+    let number = |name: &str| copy.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let facts = vec![
+        ("sqlite".to_owned(), rusqlite::version().to_owned()),
+        ("journal-mode".to_owned(), journal),
+        ("pages".to_owned(), number("page_count")?.to_string()),
+        ("page-size".to_owned(), number("page_size")?.to_string()),
+        (
+            "user-version".to_owned(),
+            number("user_version")?.to_string(),
+        ),
+        ("tables".to_owned(), tables.to_string()),
+        ("integrity".to_owned(), verdict.clone()),
+    ];
+    Ok(Copied {
+        facts,
+        damage: (verdict != "ok").then_some(verdict),
+    })
+}
+
+struct CountedFile<'a> {
+    file: File,
+    writer: &'a Writer<'a>,
+}
+
+impl std::io::Read for CountedFile<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.writer.progress().count(Counter::Bytes, count as u64);
+        Ok(count)
+    }
+}
