@@ -9,8 +9,12 @@ mod init;
 mod key;
 mod key_file;
 mod man;
+mod note;
+mod pin;
 mod recovery_key;
 mod snapshots;
+mod tag;
+mod unpin;
 mod version;
 
 use crate::{context::Context, error::CommandError, exit_code::ExitCode};
@@ -20,6 +24,9 @@ use crate::{context::Context, error::CommandError, exit_code::ExitCode};
 pub(crate) enum Command {
     Init(init::Args),
     Snapshots(snapshots::Args),
+    Tag(tag::Args),
+    Pin(pin::Args),
+    Unpin(unpin::Args),
     Key(key::Args),
     RecoveryKey(recovery_key::Args),
     Config(config::Args),
@@ -35,6 +42,9 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, context),
             Self::Snapshots(args) => snapshots::run(args, context),
+            Self::Tag(args) => tag::run(args, context),
+            Self::Pin(args) => pin::run(args, context),
+            Self::Unpin(args) => unpin::run(args, context),
             Self::Key(args) => key::run(args, context),
             Self::RecoveryKey(args) => recovery_key::run(args, context),
             Self::Config(args) => config::run(args, context),

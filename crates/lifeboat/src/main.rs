@@ -18,6 +18,7 @@ mod directories;
 mod password;
 mod library_errors;
 mod context;
+mod selection;
 mod commands;
 mod cli;
 

@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     error::CommandError,
     exit_code::ExitCode,
+    selection::tags,
     table::{Align, Table},
     text::{count, counted},
 };
@@ -166,17 +167,13 @@ fn listed<'a>(list: &'a SnapshotList, notes: &'a Notes, filter: &Filter<'_>) -> 
 fn describe<'a>(snapshot: &'a Snapshot, notes: &'a Notes) -> Listed<'a> {
     let head = &snapshot.head;
     let id = snapshot.name.id;
-    let mut tags: Vec<&str> = head.tags.iter().map(String::as_str).collect();
-    tags.extend(notes.tags(id));
-    tags.sort_unstable();
-    tags.dedup();
     Listed {
         id: id.to_string(),
         app: &head.app,
         host: &head.host,
         started_ms: head.started_ms,
         finished_ms: head.finished_ms,
-        tags,
+        tags: tags(snapshot, notes).into_iter().collect(),
         pinned: notes.pinned(id),
         files: head.totals.files,
         bytes: head.totals.bytes,
