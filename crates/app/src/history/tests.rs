@@ -97,7 +97,7 @@ fn a_run_that_lost_its_process_is_shown_as_interrupted() {
     assert_eq!(other.list(1, None).unwrap()[0].state, RunState::Running);
     drop(run);
     assert_eq!(other.list(1, None).unwrap()[0].state, RunState::Interrupted);
-    std::fs::remove_file(history.log_path(1)).unwrap();
+    fs::remove_file(history.log_path(1)).unwrap();
     assert_eq!(
         history.list(1, None).unwrap()[0].state,
         RunState::Interrupted
@@ -172,14 +172,14 @@ fn no_secret_is_kept() {
     );
     drop(history);
     for entry in walk(folder.path()) {
-        let bytes = std::fs::read(&entry).unwrap();
+        let bytes = fs::read(&entry).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains("hunter2"), "{}", entry.display());
     }
 }
 
 fn walk(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder)
+    let entries = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     entries
@@ -218,14 +218,14 @@ fn a_file_that_is_no_history_is_put_aside_and_a_new_one_begun() {
         .unwrap()
         .execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1);")
         .unwrap();
-    let foreign = std::fs::read(path).unwrap();
+    let foreign = fs::read(path).unwrap();
     for (content, reason) in [
         (garbage, "file is not a database"),
         (foreign, "it is a database of something else"),
     ] {
         let folder = folder();
         let database = folder.path().join("history.db");
-        std::fs::write(&database, &content).unwrap();
+        fs::write(&database, &content).unwrap();
         let history = open(&folder);
         let aside = folder.path().join("history.db.damaged-20261119T023000Z");
         let expected = format!(
@@ -233,11 +233,11 @@ fn a_file_that_is_no_history_is_put_aside_and_a_new_one_begun() {
             aside.display()
         );
         assert_eq!(history.note(), Some(expected.as_str()));
-        assert_eq!(std::fs::read(&aside).unwrap(), content);
+        assert_eq!(fs::read(&aside).unwrap(), content);
         assert_eq!(run(&history, "backup", None, 0), 1);
         // A second one in the same second gets a name of its own.
         drop(history);
-        std::fs::write(&database, &content).unwrap();
+        fs::write(&database, &content).unwrap();
         assert!(open(&folder).note().unwrap().contains("T023000Z-2 and"));
     }
 }
@@ -251,10 +251,10 @@ fn a_damaged_history_is_put_aside_and_numbers_go_on() {
     }
     drop(history);
     let database = folder.path().join("history.db");
-    let mut bytes = std::fs::read(&database).unwrap();
+    let mut bytes = fs::read(&database).unwrap();
     let length = bytes.len();
     bytes[4096..length].fill(0x5a);
-    std::fs::write(&database, bytes).unwrap();
+    fs::write(&database, bytes).unwrap();
     let history = open(&folder);
     assert!(history.note().is_some());
     assert!(history.list(10, None).unwrap().is_empty());
@@ -286,7 +286,7 @@ fn a_history_of_a_newer_version_is_left_alone() {
 fn a_folder_that_cannot_be_written_is_named() {
     let folder = folder();
     let file = folder.path().join("file");
-    std::fs::write(&file, "").unwrap();
+    fs::write(&file, "").unwrap();
     let error = History::open(&file).unwrap_err();
     assert_eq!(
         error.to_string(),
