@@ -414,3 +414,12 @@ pub(crate) fn names_in(path: &str) -> Vec<(u32, String)> {
     };
     text.lines().filter_map(parse).collect()
 }
+
+/// The number that `name` has in `/etc/passwd` or `/etc/group`.
+#[must_use]
+pub fn number_of(name: &str, file: &str) -> Option<u32> {
+    names_in(file)
+        .into_iter()
+        .find(|(_, known)| known == name)
+        .map(|(number, _)| number)
+}

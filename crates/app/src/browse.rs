@@ -64,7 +64,10 @@ pub enum PathError {
 }
 
 pub(crate) fn wrong(source: FormatError) -> ReadError {
-    ReadError::Format { object: "a tree".to_owned(), source }
+    ReadError::Format {
+        object: "a tree".to_owned(),
+        source,
+    }
 }
 
 /// A file's content as a stream, whether one chunk or many.
@@ -73,7 +76,8 @@ pub(crate) fn content_of(entry: &Entry<'_>) -> Result<StreamRef, ReadError> {
     match entry.content {
         Content::None => Ok(StreamRef::empty(Profile::Files)),
         Content::Chunk(id) => {
-            let length = u32::try_from(entry.size).map_err(|_| wrong(FormatError::Invalid("a chunk's length is not allowed")))?;
+            let length = u32::try_from(entry.size)
+                .map_err(|_| wrong(FormatError::Invalid("a chunk's length is not allowed")))?;
             let mut items = Vec::new();
             put_chunk(&mut items, ChunkItem { id, length });
             Ok(StreamRef::new(entry.size, Profile::Files, 0, items))
@@ -81,7 +85,9 @@ pub(crate) fn content_of(entry: &Entry<'_>) -> Result<StreamRef, ReadError> {
         Content::Stream(reference) => {
             let stream = StreamRef::decode(reference).map_err(wrong)?;
             if entry.kind == EntryKind::File && stream.length != entry.size {
-                return Err(wrong(FormatError::Invalid("a file's size is not the length of its content")));
+                return Err(wrong(FormatError::Invalid(
+                    "a file's size is not the length of its content",
+                )));
             }
             Ok(stream)
         }
@@ -98,7 +104,11 @@ fn item_of(entry: &Entry<'_>, path: Vec<u8>) -> Result<Item, ReadError> {
         size: entry.size,
         target: entry.target.to_vec(),
         status: entry.status,
-        content: if entry.kind == EntryKind::File { Some(content_of(entry)?) } else { None },
+        content: if entry.kind == EntryKind::File {
+            Some(content_of(entry)?)
+        } else {
+            None
+        },
     })
 }
 
@@ -106,12 +116,27 @@ fn item_of(entry: &Entry<'_>, path: Vec<u8>) -> Result<Item, ReadError> {
 ///
 /// # Errors
 /// When there is no such item, or a tree cannot be read.
-pub fn find_item(reader: &Reader<'_>, snapshot: &Snapshot, path: &[u8]) -> Result<Found, PathError> {
-    let mut found = Found::Folder { item: None, tree: snapshot.head.root.clone() };
+pub fn find_item(
+    reader: &Reader<'_>,
+    snapshot: &Snapshot,
+    path: &[u8],
+) -> Result<Found, PathError> {
+    let mut found = Found::Folder {
+        item: None,
+        tree: snapshot.head.root.clone(),
+    };
     let mut walked = Vec::new();
-    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        let not_found = |beside| PathError::NotFound { path: crate::text::shown_path(path), beside };
-        let Found::Folder { tree, .. } = &found else { return Err(not_found(Vec::new())) };
+    for name in path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+    {
+        let not_found = |beside| PathError::NotFound {
+            path: crate::text::shown_path(path),
+            beside,
+        };
+        let Found::Folder { tree, .. } = &found else {
+            return Err(not_found(Vec::new()));
+        };
         let bytes = reader.whole(tree)?;
         if !walked.is_empty() {
             walked.push(b'/');
@@ -122,7 +147,14 @@ pub fn find_item(reader: &Reader<'_>, snapshot: &Snapshot, path: &[u8]) -> Resul
             let entry = entry.map_err(wrong)?;
             if entry.name == name {
                 let item = Box::new(item_of(&entry, walked.clone())?);
-                next = Some(if entry.kind == EntryKind::Folder { Found::Folder { item: Some(item), tree: content_of(&entry)? } } else { Found::Other(item) });
+                next = Some(if entry.kind == EntryKind::Folder {
+                    Found::Folder {
+                        item: Some(item),
+                        tree: content_of(&entry)?,
+                    }
+                } else {
+                    Found::Other(item)
+                });
                 break;
             }
             if beside.len() < 10 {
@@ -160,7 +192,11 @@ pub(crate) fn walk_entries(
         path: usize,
     }
     let mut full = path.to_vec();
-    let mut levels = vec![Level { bytes: reader.whole(tree)?, at: 0, path: full.len() }];
+    let mut levels = vec![Level {
+        bytes: reader.whole(tree)?,
+        at: 0,
+        path: full.len(),
+    }];
     while let Some(level) = levels.last_mut() {
         full.truncate(level.path);
         let mut entries = Entries::new(&level.bytes[level.at..]);
@@ -182,10 +218,16 @@ pub(crate) fn walk_entries(
         level.at += length;
         if let Some(below) = below {
             if levels.len() >= DEPTH_MAX {
-                return Err(wrong(FormatError::Invalid("the tree is deeper than any folder")));
+                return Err(wrong(FormatError::Invalid(
+                    "the tree is deeper than any folder",
+                )));
             }
             let path = full.len();
-            levels.push(Level { bytes: reader.whole(&below)?, at: 0, path });
+            levels.push(Level {
+                bytes: reader.whole(&below)?,
+                at: 0,
+                path,
+            });
         }
     }
     Ok(())
@@ -195,8 +237,15 @@ pub(crate) fn walk_entries(
 ///
 /// # Errors
 /// When a tree cannot be read.
-pub fn walk_tree(reader: &Reader<'_>, tree: &StreamRef, path: &[u8], each: &mut dyn FnMut(Item) -> Step) -> Result<(), ReadError> {
-    walk_entries(reader, tree, path, &mut |path, entry| Ok(each(item_of(entry, path.to_vec())?)))
+pub fn walk_tree(
+    reader: &Reader<'_>,
+    tree: &StreamRef,
+    path: &[u8],
+    each: &mut dyn FnMut(Item) -> Step,
+) -> Result<(), ReadError> {
+    walk_entries(reader, tree, path, &mut |path, entry| {
+        Ok(each(item_of(entry, path.to_vec())?))
+    })
 }
 
 /// How one path differs between two snapshots.
@@ -223,34 +272,66 @@ pub fn diff(
 ) -> Result<(), ReadError> {
     // Chunks of different domains have different names for the same content: then only sizes and times can be compared.
     let same_domain = first.1.head.domain == second.1.head.domain;
-    let mut pairs = vec![(Vec::new(), Some(first.1.head.root.clone()), Some(second.1.head.root.clone()))];
+    let mut pairs = vec![(
+        Vec::new(),
+        Some(first.1.head.root.clone()),
+        Some(second.1.head.root.clone()),
+    )];
     while let Some((path, a, b)) = pairs.pop() {
         if same_domain && a == b {
             continue;
         }
-        let read = |reader: &Reader<'_>, tree: &Option<StreamRef>| tree.as_ref().map_or(Ok(Vec::new()), |tree| reader.whole(tree));
+        let read = |reader: &Reader<'_>, tree: &Option<StreamRef>| {
+            tree.as_ref()
+                .map_or(Ok(Vec::new()), |tree| reader.whole(tree))
+        };
         let (a, b) = (read(first.0, &a)?, read(second.0, &b)?);
         let (mut a, mut b) = (Entries::new(&a).peekable(), Entries::new(&b).peekable());
         let mut below = Vec::new();
         loop {
-            let name = |side: &mut std::iter::Peekable<Entries<'_>>| side.peek().and_then(|entry| entry.as_ref().ok()).map(|entry| entry.name.to_vec());
+            let name = |side: &mut std::iter::Peekable<Entries<'_>>| {
+                side.peek()
+                    .and_then(|entry| entry.as_ref().ok())
+                    .map(|entry| entry.name.to_vec())
+            };
             let (left, right) = (name(&mut a), name(&mut b));
             let (take_a, take_b) = match (&left, &right) {
                 (Some(left), Some(right)) => (left <= right, right <= left),
                 (left, right) => (left.is_some(), right.is_some()),
             };
-            let x = if take_a || left.is_none() { a.next().transpose().map_err(wrong)? } else { None };
-            let y = if take_b || right.is_none() { b.next().transpose().map_err(wrong)? } else { None };
-            let Some(named) = x.as_ref().or(y.as_ref()) else { break };
+            let x = if take_a || left.is_none() {
+                a.next().transpose().map_err(wrong)?
+            } else {
+                None
+            };
+            let y = if take_b || right.is_none() {
+                b.next().transpose().map_err(wrong)?
+            } else {
+                None
+            };
+            let Some(named) = x.as_ref().or(y.as_ref()) else {
+                break;
+            };
             let mut full = path.clone();
             if !full.is_empty() {
                 full.push(b'/');
             }
             full.extend_from_slice(named.name);
             if let Some(change) = change(x.as_ref(), y.as_ref(), same_domain) {
-                each(&full, change, x.as_ref().map_or(0, |entry| entry.size), y.as_ref().map_or(0, |entry| entry.size));
+                each(
+                    &full,
+                    change,
+                    x.as_ref().map_or(0, |entry| entry.size),
+                    y.as_ref().map_or(0, |entry| entry.size),
+                );
             }
-            let tree = |entry: &Option<Entry<'_>>| entry.as_ref().filter(|entry| entry.kind == EntryKind::Folder).map(content_of).transpose();
+            let tree = |entry: &Option<Entry<'_>>| {
+                entry
+                    .as_ref()
+                    .filter(|entry| entry.kind == EntryKind::Folder)
+                    .map(content_of)
+                    .transpose()
+            };
             let (x, y) = (tree(&x)?, tree(&y)?);
             if x.is_some() || y.is_some() {
                 below.push((full, x, y));
@@ -272,8 +353,17 @@ fn change(a: Option<&Entry<'_>>, b: Option<&Entry<'_>>, same_domain: bool) -> Op
     let content = a.kind != b.kind
         || a.target != b.target
         || a.device != b.device
-        || (a.kind == EntryKind::File && (a.size != b.size || if same_domain { a.content != b.content } else { a.mtime != b.mtime }));
-    let metadata = a.mode != b.mode || (a.uid, a.gid) != (b.uid, b.gid) || a.attributes != b.attributes || a.flags != b.flags;
+        || (a.kind == EntryKind::File
+            && (a.size != b.size
+                || if same_domain {
+                    a.content != b.content
+                } else {
+                    a.mtime != b.mtime
+                }));
+    let metadata = a.mode != b.mode
+        || (a.uid, a.gid) != (b.uid, b.gid)
+        || a.attributes != b.attributes
+        || a.flags != b.flags;
     let time = a.kind != EntryKind::Folder && a.mtime != b.mtime;
     if content {
         Some(Change::Content)

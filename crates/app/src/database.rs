@@ -3,7 +3,10 @@
 use std::io::Write;
 
 use lifeboat_codec::EntryKind;
-use lifeboat_postgres::{PreflightError, Programs, ProgramsError, ResolveError, RestoreOptions, RestoreReport, resolve, restore_archive};
+use lifeboat_postgres::{
+    PreflightError, Programs, ProgramsError, ResolveError, RestoreOptions, RestoreReport, resolve,
+    restore_archive,
+};
 use lifeboat_repository::{ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -62,20 +65,44 @@ pub enum DatabaseError {
 /// # Errors
 /// When the snapshot has no such database, the target exists or does not fit, or anything fails on the way. Then the new
 /// database is removed again.
-pub fn restore_database(repository: &Repository, snapshot: &Snapshot, request: &DatabaseRequest, runtime: &Handle) -> Result<RestoreReport, DatabaseError> {
+pub fn restore_database(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    request: &DatabaseRequest,
+    runtime: &Handle,
+) -> Result<RestoreReport, DatabaseError> {
     let manifest = repository.manifest(snapshot)?;
-    let databases: Vec<&str> = manifest.sources.iter().filter(|source| source.kind == "postgres").map(|source| source.name.as_str()).collect();
+    let databases: Vec<&str> = manifest
+        .sources
+        .iter()
+        .filter(|source| source.kind == "postgres")
+        .map(|source| source.name.as_str())
+        .collect();
     let source = match (&request.source, databases.as_slice()) {
         (Some(name), _) => name.as_str(),
         (None, [only]) => only,
-        (None, []) => return Err(DatabaseError::Which("the snapshot holds no PostgreSQL database".to_owned())),
-        (None, several) => return Err(DatabaseError::Which(format!("the snapshot holds several databases: {}", several.join(", ")))),
+        (None, []) => {
+            return Err(DatabaseError::Which(
+                "the snapshot holds no PostgreSQL database".to_owned(),
+            ));
+        }
+        (None, several) => {
+            return Err(DatabaseError::Which(format!(
+                "the snapshot holds several databases: {}",
+                several.join(", ")
+            )));
+        }
     };
     let reader = repository.reader(snapshot.head.domain)?;
-    let file = |name: &str| match find_item(&reader, snapshot, format!("{source}/{name}").as_bytes())? {
-        Found::Other(item) if item.kind == EntryKind::File => Ok(item.content.expect("a file has content")),
-        _ => Err(DatabaseError::Which(format!("{source} is not a PostgreSQL database"))),
-    };
+    let file =
+        |name: &str| match find_item(&reader, snapshot, format!("{source}/{name}").as_bytes())? {
+            Found::Other(item) if item.kind == EntryKind::File => {
+                Ok(item.content.expect("a file has content"))
+            }
+            _ => Err(DatabaseError::Which(format!(
+                "{source} is not a PostgreSQL database"
+            ))),
+        };
     let archive = file("database.dump")?;
     let facts = reader.whole(&file("database.json")?)?;
     let facts = database_facts(&String::from_utf8_lossy(&facts));
@@ -106,9 +133,19 @@ pub fn restore_database(repository: &Repository, snapshot: &Snapshot, request: &
                 result.and_then(|()| flushed.map_err(StreamError::Write))
             }
         });
-        let restored = restore_archive(&admin, &programs, &new_database, &mut from, &options, runtime);
+        let restored = restore_archive(
+            &admin,
+            &programs,
+            &new_database,
+            &mut from,
+            &options,
+            runtime,
+        );
         drop(from);
-        match (sender.join().expect("no thread panics while it reads"), restored) {
+        match (
+            sender.join().expect("no thread panics while it reads"),
+            restored,
+        ) {
             // The repository's fault is the cause, whatever the server made of it.
             (Err(StreamError::Read(error)), _) => Err(error.into()),
             (_, restored) => Ok(restored?),
@@ -116,7 +153,11 @@ pub fn restore_database(repository: &Repository, snapshot: &Snapshot, request: &
     })
 }
 
-fn server_major(settings: &lifeboat_postgres::Settings, runtime: &Handle) -> Result<u32, DatabaseError> {
-    let connection = lifeboat_postgres::Connection::open(settings, runtime).map_err(PreflightError::from)?;
+fn server_major(
+    settings: &lifeboat_postgres::Settings,
+    runtime: &Handle,
+) -> Result<u32, DatabaseError> {
+    let connection =
+        lifeboat_postgres::Connection::open(settings, runtime).map_err(PreflightError::from)?;
     Ok(connection.server_major().map_err(PreflightError::from)?)
 }

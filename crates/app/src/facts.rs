@@ -1,6 +1,8 @@
 //! What a snapshot says about a PostgreSQL database beside its archive: `database.json` and `database.sql`.
 
-use lifeboat_postgres::{DatabaseFacts, DatabaseGrant, DatabaseSetting, LocaleProvider, SourceFacts};
+use lifeboat_postgres::{
+    DatabaseFacts, DatabaseGrant, DatabaseSetting, LocaleProvider, SourceFacts,
+};
 
 /// SQL that makes the database again, for a person who has nothing but `psql`.
 pub(crate) fn database_sql(facts: &DatabaseFacts, major: u32) -> String {

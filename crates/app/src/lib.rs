@@ -19,20 +19,22 @@ mod browse;
 mod restore;
 mod database;
 
-pub use browse::{Found, Item, PathError, diff, find_item, walk_tree, Change as TreeChange};
-pub use database::{DatabaseError, DatabaseRequest, restore_database};
-pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
-pub use backup::{BackupError, BackupOutcome, BackupRequest, backup, host_name, user_name};
+pub use backup::{
+    BackupError, BackupOutcome, BackupRequest, backup, host_name, number_of, user_name,
+};
+pub use browse::{Change as TreeChange, Found, Item, PathError, diff, find_item, walk_tree};
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
     EditError, FILE_NAME, FolderSource, InvalidName, OpenedBy, Place, PostgresSource,
     RepositoryConfig, SECRETS_NAME, Secret, SecretError, SecretsSource, SourceConfig, SqliteSource,
     UnknownApp, add_app, check_app_name, config_template, explain_key, remove_app,
 };
+pub use database::{DatabaseError, DatabaseRequest, restore_database};
 pub use display::{Bytes, Elapsed, clock_time};
 pub use folder::FolderError;
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use redact::{redact, redact_arguments};
+pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use selector::{Selector, SelectorError, SnapshotSummary};
 pub use source::{Source, SourceError};
 pub use spelling::nearest;

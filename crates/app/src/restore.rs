@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{ChunkId, Content, Entry, EntryKind, Manifest, StreamRef, status};
-use lifeboat_files::{Attributes, ErrorKind, FileSlot, FolderId, IdMap, Metadata, NewFile, Original, Overwrite, Owner, RestoreOptions, Restored, Target, TargetFolder};
+use lifeboat_files::{
+    Attributes, ErrorKind, FileSlot, FolderId, IdMap, Metadata, NewFile, Original, Overwrite,
+    Owner, RestoreOptions, Restored, Target, TargetFolder,
+};
 use lifeboat_repository::{Counter, Progress, ReadError, Reader, Repository, Snapshot, Wanted};
 use thiserror::Error;
 
@@ -162,12 +165,22 @@ pub fn restore(
     };
     progress.phase("Making folders");
     let target = Target::prepare(&request.target, options)?;
-    let work = Work { reader: &reader, request, target: &target, progress, stop };
+    let work = Work {
+        reader: &reader,
+        request,
+        target: &target,
+        progress,
+        stop,
+    };
     let outcome = work.run(&selected)?;
     finish(target, outcome, progress)
 }
 
-fn finish(target: Target, mut outcome: RestoreOutcome, progress: &dyn Progress) -> Result<RestoreOutcome, RestoreError> {
+fn finish(
+    target: Target,
+    mut outcome: RestoreOutcome,
+    progress: &dyn Progress,
+) -> Result<RestoreOutcome, RestoreError> {
     progress.phase("Giving folders their times");
     for problem in target.finish() {
         let mut text = format!("{} {}", problem.what, problem.path.display());
@@ -208,9 +221,17 @@ fn select(
     let mut names: Vec<&[u8]> = Vec::new();
     let mut selected = Vec::new();
     for path in paths {
-        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&[u8]> = path
+            .split(|byte| *byte == b'/')
+            .filter(|part| !part.is_empty())
+            .collect();
         let Some((name, above)) = parts.split_last() else {
-            selected.push(Selected { above: Vec::new(), tree: snapshot.head.root.clone(), only: None, open: false });
+            selected.push(Selected {
+                above: Vec::new(),
+                tree: snapshot.head.root.clone(),
+                only: None,
+                open: false,
+            });
             continue;
         };
         if !request.tree && names.contains(name) {
@@ -222,7 +243,11 @@ fn select(
             unreachable!("what is above something that was found is a folder");
         };
         selected.push(Selected {
-            above: if request.tree { above.iter().map(|part| part.to_vec()).collect() } else { Vec::new() },
+            above: if request.tree {
+                above.iter().map(|part| part.to_vec()).collect()
+            } else {
+                Vec::new()
+            },
             tree,
             only: Some(name.to_vec()),
             open: paths.len() == 1 && !request.tree && matches!(found, Found::Folder { .. }),
@@ -246,11 +271,22 @@ fn owner(request: &RestoreRequest, manifest: &Manifest) -> Owner {
         });
         pairs.collect::<HashMap<u32, u32>>()
     };
-    let ids = IdMap { users: map(&manifest.users, &names_in("/etc/passwd")), groups: map(&manifest.groups, &names_in("/etc/group")) };
-    if ids.users.is_empty() && ids.groups.is_empty() { Owner::Keep } else { Owner::Map(ids) }
+    let ids = IdMap {
+        users: map(&manifest.users, &names_in("/etc/passwd")),
+        groups: map(&manifest.groups, &names_in("/etc/group")),
+    };
+    if ids.users.is_empty() && ids.groups.is_empty() {
+        Owner::Keep
+    } else {
+        Owner::Map(ids)
+    }
 }
 
-fn dry_run(reader: &Reader<'_>, selected: &[Selected], request: &RestoreRequest) -> Result<RestoreOutcome, RestoreError> {
+fn dry_run(
+    reader: &Reader<'_>,
+    selected: &[Selected],
+    request: &RestoreRequest,
+) -> Result<RestoreOutcome, RestoreError> {
     let mut outcome = RestoreOutcome::default();
     let mut count = |kind: EntryKind, size: u64, bits: u64| match kind {
         _ if bits & status::SECRET != 0 && !request.with_secrets => outcome.secrets_left_out += 1,
@@ -298,7 +334,10 @@ struct Writing<'t> {
 impl<'t> Writing<'t> {
     fn problem(&self, progress: &dyn Progress, text: String) {
         progress.problem(&text);
-        let mut outcome = self.outcome.lock().expect("no thread panics with the outcome");
+        let mut outcome = self
+            .outcome
+            .lock()
+            .expect("no thread panics with the outcome");
         if outcome.problems.len() < PROBLEMS_MAX {
             outcome.problems.push(text);
         } else {
@@ -311,7 +350,10 @@ impl<'t> Writing<'t> {
         if error.kind() == ErrorKind::Full {
             self.full.store(true, Ordering::Relaxed);
         }
-        self.problem(progress, format!("{}: {}", shown_path(path), sentence(error)));
+        self.problem(
+            progress,
+            format!("{}: {}", shown_path(path), sentence(error)),
+        );
     }
 }
 
@@ -323,7 +365,8 @@ impl<'a> Work<'a> {
             self.plan(part, &mut plan, &writing)?;
         }
         let bytes = plan.files.iter().map(|file| file.metadata.size).sum();
-        self.progress.expect(Counter::Files, plan.files.len() as u64);
+        self.progress
+            .expect(Counter::Files, plan.files.len() as u64);
         self.progress.expect(Counter::Bytes, bytes);
         self.progress.phase("Restoring files");
         let ended = AtomicBool::new(false);
@@ -338,7 +381,10 @@ impl<'a> Work<'a> {
             return Err(RestoreError::Stopped);
         }
         if writing.full.load(Ordering::Relaxed) {
-            writing.problem(self.progress, "the restore ended early: the target is full".to_owned());
+            writing.problem(
+                self.progress,
+                "the restore ended early: the target is full".to_owned(),
+            );
         }
         for link in &plan.links {
             self.link(link, &writing);
@@ -346,17 +392,28 @@ impl<'a> Work<'a> {
         if self.request.exact && !writing.full.load(Ordering::Relaxed) {
             self.remove_extras(&plan, &writing)?;
         }
-        let mut outcome = writing.outcome.into_inner().expect("no thread panics with the outcome");
+        let mut outcome = writing
+            .outcome
+            .into_inner()
+            .expect("no thread panics with the outcome");
         (outcome.files, outcome.bytes) = (writing.files.into_inner(), writing.bytes.into_inner());
         outcome.folders = plan.folders;
         Ok(outcome)
     }
 
     /// Makes folders and everything without content, and lists what is to be written.
-    fn plan(&self, part: &Selected, plan: &mut Plan, writing: &Writing<'a>) -> Result<(), RestoreError> {
+    fn plan(
+        &self,
+        part: &Selected,
+        plan: &mut Plan,
+        writing: &Writing<'a>,
+    ) -> Result<(), RestoreError> {
         let mut top = self.target.open(FolderId::TOP)?;
         for name in &part.above {
-            let metadata = Metadata { mode: 0o700, ..metadata_of(&Entry::new(EntryKind::Folder, name)) };
+            let metadata = Metadata {
+                mode: 0o700,
+                ..metadata_of(&Entry::new(EntryKind::Folder, name))
+            };
             top = top.create_folder(name, &metadata, Attributes::default())?;
         }
         // Folders that are being filled: length of their path, and themselves.
@@ -370,15 +427,27 @@ impl<'a> Work<'a> {
             if parent == 0 && part.only.as_deref().is_some_and(|only| only != entry.name) {
                 return Ok(Step::Past);
             }
-            while stack.len() > 1 && stack.last().is_some_and(|(length, _)| *length + 1 != parent) {
+            while stack.len() > 1
+                && stack
+                    .last()
+                    .is_some_and(|(length, _)| *length + 1 != parent)
+            {
                 stack.pop();
             }
             if entry.status & status::SECRET != 0 && !self.request.with_secrets {
-                writing.outcome.lock().expect("no thread panics with the outcome").secrets_left_out += 1;
+                writing
+                    .outcome
+                    .lock()
+                    .expect("no thread panics with the outcome")
+                    .secrets_left_out += 1;
                 return Ok(Step::Past);
             }
-            if parent == 0 && entry.kind == EntryKind::Folder && open_prefix == Some(entry.name.len()) {
-                self.target.describe_top(&metadata_of(entry), attributes_of(entry));
+            if parent == 0
+                && entry.kind == EntryKind::Folder
+                && open_prefix == Some(entry.name.len())
+            {
+                self.target
+                    .describe_top(&metadata_of(entry), attributes_of(entry));
                 let top = stack[0].1.clone();
                 stack.push((path.len(), top));
                 return Ok(Step::Into);
@@ -392,15 +461,26 @@ impl<'a> Work<'a> {
                 Ok(None) => Ok(Step::Past),
                 Err(PlanError::Files(error)) => {
                     writing.failed(self.progress, path, &error);
-                    Ok(if writing.full.load(Ordering::Relaxed) { Step::End } else { Step::Past })
+                    Ok(if writing.full.load(Ordering::Relaxed) {
+                        Step::End
+                    } else {
+                        Step::Past
+                    })
                 }
                 Err(PlanError::Read(error)) => {
-                    writing.problem(self.progress, format!("{}: {}", shown_path(path), sentence(&error)));
+                    writing.problem(
+                        self.progress,
+                        format!("{}: {}", shown_path(path), sentence(&error)),
+                    );
                     Ok(Step::Past)
                 }
             }
         })?;
-        if self.stop.load(Ordering::Relaxed) { Err(RestoreError::Stopped) } else { Ok(()) }
+        if self.stop.load(Ordering::Relaxed) {
+            Err(RestoreError::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
     /// One entry: a folder is made and returned; a file with content waits; all else is made.
@@ -414,42 +494,87 @@ impl<'a> Work<'a> {
     ) -> Result<Option<TargetFolder<'a>>, PlanError> {
         let (metadata, attributes) = (metadata_of(entry), attributes_of(entry));
         if self.request.exact {
-            plan.names.entry(folder.id()).or_default().push(entry.name.into());
+            plan.names
+                .entry(folder.id())
+                .or_default()
+                .push(entry.name.into());
         }
         if entry.status & status::UNREADABLE != 0 {
-            writing.problem(self.progress, format!("{}: it could not be read when the snapshot was made", shown_path(path)));
+            writing.problem(
+                self.progress,
+                format!(
+                    "{}: it could not be read when the snapshot was made",
+                    shown_path(path)
+                ),
+            );
             if entry.kind != EntryKind::Folder {
                 return Ok(None);
             }
         }
         if entry.status & status::CHANGED != 0 {
-            writing.problem(self.progress, format!("{}: it changed while it was read; it may be a mixture", shown_path(path)));
+            writing.problem(
+                self.progress,
+                format!(
+                    "{}: it changed while it was read; it may be a mixture",
+                    shown_path(path)
+                ),
+            );
         }
         if entry.status & status::LIVE != 0 {
-            writing.problem(self.progress, format!("{}: it belonged to a database in use; it may not be whole", shown_path(path)));
+            writing.problem(
+                self.progress,
+                format!(
+                    "{}: it belonged to a database in use; it may not be whole",
+                    shown_path(path)
+                ),
+            );
         }
         if entry.link_group != 0 && plan.groups.contains(&entry.link_group) {
-            let content = if entry.kind == EntryKind::File { Some(content_of(entry)?) } else { None };
-            plan.links.push(Link { folder: folder.id(), name: entry.name.to_vec(), path: path.to_vec(), group: entry.link_group, metadata, attributes, content });
+            let content = if entry.kind == EntryKind::File {
+                Some(content_of(entry)?)
+            } else {
+                None
+            };
+            plan.links.push(Link {
+                folder: folder.id(),
+                name: entry.name.to_vec(),
+                path: path.to_vec(),
+                group: entry.link_group,
+                metadata,
+                attributes,
+                content,
+            });
             return Ok(None);
         }
         match entry.kind {
             EntryKind::Folder => {
                 plan.folders += 1;
-                return Ok(Some(folder.create_folder(entry.name, &metadata, attributes)?));
+                return Ok(Some(
+                    folder.create_folder(entry.name, &metadata, attributes)?,
+                ));
             }
-            EntryKind::File if entry.content != Content::None => self.wait_for(entry, folder, metadata, attributes, path, plan)?,
+            EntryKind::File if entry.content != Content::None => {
+                self.wait_for(entry, folder, metadata, attributes, path, plan)?
+            }
             kind => {
                 let restored = match kind {
-                    EntryKind::File => folder.write_file(entry.name, &metadata, &attributes, &[])?,
-                    EntryKind::Symlink => folder.create_symlink(entry.name, entry.target, &metadata, &attributes)?,
+                    EntryKind::File => {
+                        folder.write_file(entry.name, &metadata, &attributes, &[])?
+                    }
+                    EntryKind::Symlink => {
+                        folder.create_symlink(entry.name, entry.target, &metadata, &attributes)?
+                    }
                     _ => folder.create_special(entry.name, &metadata, &attributes)?,
                 };
                 if kind == EntryKind::File {
                     writing.files.fetch_add(1, Ordering::Relaxed);
                 }
                 if let Some(original) = restored.original {
-                    writing.originals.lock().expect("no thread panics with originals").insert(entry.link_group, original);
+                    writing
+                        .originals
+                        .lock()
+                        .expect("no thread panics with originals")
+                        .insert(entry.link_group, original);
                 }
             }
         }
@@ -468,10 +593,18 @@ impl<'a> Work<'a> {
         path: &[u8],
         plan: &mut Plan,
     ) -> Result<(), PlanError> {
-        let file = u32::try_from(plan.files.len()).expect("a snapshot of four billion files does not fit into memory");
+        let file = u32::try_from(plan.files.len())
+            .expect("a snapshot of four billion files does not fit into memory");
         let mut put = |id: ChunkId, length: u32, offset: u64| {
-            plan.wanted.push(Wanted { id, tag: plan.pieces.len() as u64 });
-            plan.pieces.push(Piece { file, length, offset });
+            plan.wanted.push(Wanted {
+                id,
+                tag: plan.pieces.len() as u64,
+            });
+            plan.pieces.push(Piece {
+                file,
+                length,
+                offset,
+            });
         };
         let mut count = 0;
         if let Content::Chunk(id) = entry.content {
@@ -497,8 +630,15 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn folder(&self, id: FolderId, writing: &Writing<'a>) -> Result<TargetFolder<'a>, lifeboat_files::Error> {
-        let mut folders = writing.folders.lock().expect("no thread panics with a folder");
+    fn folder(
+        &self,
+        id: FolderId,
+        writing: &Writing<'a>,
+    ) -> Result<TargetFolder<'a>, lifeboat_files::Error> {
+        let mut folders = writing
+            .folders
+            .lock()
+            .expect("no thread panics with a folder");
         if let Some(folder) = folders.get(&id) {
             return Ok(folder.clone());
         }
@@ -511,19 +651,47 @@ impl<'a> Work<'a> {
     }
 
     /// Writes one piece where it belongs; the last one completes the file.
-    fn piece(&self, plan: &Plan, piece: Piece, chunk: Result<&[u8], &ReadError>, writing: &Writing<'a>) {
+    fn piece(
+        &self,
+        plan: &Plan,
+        piece: Piece,
+        chunk: Result<&[u8], &ReadError>,
+        writing: &Writing<'a>,
+    ) {
         let file = &plan.files[piece.file as usize];
         let chunk = match chunk {
             Ok(chunk) if chunk.len() == piece.length as usize => chunk,
-            Ok(_) => return writing.problem(self.progress, format!("{}: a chunk of it has another length", shown_path(&file.path))),
+            Ok(_) => {
+                return writing.problem(
+                    self.progress,
+                    format!(
+                        "{}: a chunk of it has another length",
+                        shown_path(&file.path)
+                    ),
+                );
+            }
             Err(error) => {
-                writing.open.lock().expect("no thread panics with a file").insert(piece.file, None);
-                return writing.problem(self.progress, format!("{}: {}", shown_path(&file.path), sentence(error)));
+                writing
+                    .open
+                    .lock()
+                    .expect("no thread panics with a file")
+                    .insert(piece.file, None);
+                return writing.problem(
+                    self.progress,
+                    format!("{}: {}", shown_path(&file.path), sentence(error)),
+                );
             }
         };
         let done = if piece.offset == 0 && chunk.len() as u64 == file.metadata.size {
             self.folder(file.folder, writing)
-                .and_then(|folder| folder.write_file(&file.path[file.name_at..], &file.metadata, &file.attributes, chunk))
+                .and_then(|folder| {
+                    folder.write_file(
+                        &file.path[file.name_at..],
+                        &file.metadata,
+                        &file.attributes,
+                        chunk,
+                    )
+                })
                 .map(Some)
         } else {
             self.part_of(file, piece, chunk, writing)
@@ -532,13 +700,23 @@ impl<'a> Work<'a> {
             Ok(None) => {}
             Ok(Some(restored)) => {
                 writing.files.fetch_add(1, Ordering::Relaxed);
-                writing.bytes.fetch_add(file.metadata.size, Ordering::Relaxed);
+                writing
+                    .bytes
+                    .fetch_add(file.metadata.size, Ordering::Relaxed);
                 self.progress.count(Counter::Files, 1);
                 if restored.outcome == lifeboat_files::Outcome::Kept {
-                    writing.outcome.lock().expect("no thread panics with the outcome").kept += 1;
+                    writing
+                        .outcome
+                        .lock()
+                        .expect("no thread panics with the outcome")
+                        .kept += 1;
                 }
                 if let Some(original) = restored.original {
-                    writing.originals.lock().expect("no thread panics with originals").insert(file.group, original);
+                    writing
+                        .originals
+                        .lock()
+                        .expect("no thread panics with originals")
+                        .insert(file.group, original);
                 }
             }
             Err(error) => writing.failed(self.progress, &file.path, &error),
@@ -546,15 +724,25 @@ impl<'a> Work<'a> {
         self.progress.count(Counter::Bytes, chunk.len() as u64);
     }
 
-    fn part_of(&self, file: &Waiting, piece: Piece, chunk: &[u8], writing: &Writing<'a>) -> Result<Option<Restored>, lifeboat_files::Error> {
+    fn part_of(
+        &self,
+        file: &Waiting,
+        piece: Piece,
+        chunk: &[u8],
+        writing: &Writing<'a>,
+    ) -> Result<Option<Restored>, lifeboat_files::Error> {
         let open = {
             let mut open = writing.open.lock().expect("no thread panics with a file");
             match open.get(&piece.file) {
                 Some(slot) => slot.clone(),
                 None => {
-                    let created = self
-                        .folder(file.folder, writing)
-                        .and_then(|folder| folder.create_file(&file.path[file.name_at..], &file.metadata, file.attributes.clone()));
+                    let created = self.folder(file.folder, writing).and_then(|folder| {
+                        folder.create_file(
+                            &file.path[file.name_at..],
+                            &file.metadata,
+                            file.attributes.clone(),
+                        )
+                    });
                     match created {
                         Ok(FileSlot::New(new)) => {
                             let new = Arc::new(new);
@@ -576,24 +764,42 @@ impl<'a> Work<'a> {
         // Kept, or failed before: said once.
         let Some(new) = open else { return Ok(None) };
         if let Err(error) = new.write_at(chunk, piece.offset) {
-            writing.open.lock().expect("no thread panics with a file").insert(piece.file, None);
+            writing
+                .open
+                .lock()
+                .expect("no thread panics with a file")
+                .insert(piece.file, None);
             return Err(error);
         }
         drop(new);
         if file.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(None);
         }
-        let last = writing.open.lock().expect("no thread panics with a file").remove(&piece.file).flatten();
-        last.and_then(Arc::into_inner).map(NewFile::finish).transpose()
+        let last = writing
+            .open
+            .lock()
+            .expect("no thread panics with a file")
+            .remove(&piece.file)
+            .flatten();
+        last.and_then(Arc::into_inner)
+            .map(NewFile::finish)
+            .transpose()
     }
 
     /// Gives a file one more name; where that cannot be, the content once more.
     fn link(&self, link: &Link, writing: &Writing<'a>) {
-        let original = writing.originals.lock().expect("no thread panics with originals").get(&link.group).cloned();
-        let linked = self.folder(link.folder, writing).and_then(|folder| match &original {
-            Some(original) => folder.create_link(&link.name, original).map(|_| ()),
-            None => self.copy_of(link, &folder),
-        });
+        let original = writing
+            .originals
+            .lock()
+            .expect("no thread panics with originals")
+            .get(&link.group)
+            .cloned();
+        let linked = self
+            .folder(link.folder, writing)
+            .and_then(|folder| match &original {
+                Some(original) => folder.create_link(&link.name, original).map(|_| ()),
+                None => self.copy_of(link, &folder),
+            });
         match linked {
             Ok(()) if link.content.is_some() => {
                 writing.files.fetch_add(1, Ordering::Relaxed);
@@ -606,10 +812,18 @@ impl<'a> Work<'a> {
     /// The first name was not restored: this one is a file of its own.
     fn copy_of(&self, link: &Link, folder: &TargetFolder<'a>) -> Result<(), lifeboat_files::Error> {
         let Some(stream) = &link.content else {
-            return folder.create_special(&link.name, &link.metadata, &link.attributes).map(|_| ());
+            return folder
+                .create_special(&link.name, &link.metadata, &link.attributes)
+                .map(|_| ());
         };
-        if let FileSlot::New(file) = folder.create_file(&link.name, &link.metadata, link.attributes.clone())? {
-            let mut out = AtOffset { file: &file, offset: 0, error: None };
+        if let FileSlot::New(file) =
+            folder.create_file(&link.name, &link.metadata, link.attributes.clone())?
+        {
+            let mut out = AtOffset {
+                file: &file,
+                offset: 0,
+                error: None,
+            };
             if self.reader.copy_to(stream, &mut out).is_err()
                 && let Some(error) = out.error
             {
@@ -625,8 +839,14 @@ impl<'a> Work<'a> {
             let mut names = names.clone();
             names.sort();
             let folder = self.folder(*id, writing)?;
-            let deleted = folder.remove_extras(&|name| names.binary_search_by(|known| (**known).cmp(name)).is_ok())?;
-            writing.outcome.lock().expect("no thread panics with the outcome").deleted += deleted;
+            let deleted = folder.remove_extras(&|name| {
+                names.binary_search_by(|known| (**known).cmp(name)).is_ok()
+            })?;
+            writing
+                .outcome
+                .lock()
+                .expect("no thread panics with the outcome")
+                .deleted += deleted;
         }
         Ok(())
     }

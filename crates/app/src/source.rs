@@ -12,8 +12,8 @@ use lifeboat_codec::{
     Content, Entry, EntryKind, EntryTime, Problem, Profile, SourceRecord, StreamRef, put_entry,
 };
 use lifeboat_postgres::{
-    Dump, DumpError, DumpOptions, Environment, GlobalsError, Moment, MomentError,
-    MomentOptions, PreflightError, ResolveError, globals, preflight, resolve,
+    Dump, DumpError, DumpOptions, Environment, GlobalsError, Moment, MomentError, MomentOptions,
+    PreflightError, ResolveError, globals, preflight, resolve,
 };
 use lifeboat_repository::{Counter, Lane, WriteError, Writer, work};
 use thiserror::Error;

@@ -2,6 +2,8 @@
 //!
 //! A verb that cannot be run is not declared. To add one: its file, its line in [`Command`] and its line in `run`.
 
+mod address;
+mod backup;
 mod completions;
 mod config;
 mod doctor;
@@ -12,6 +14,8 @@ mod man;
 mod note;
 mod pin;
 mod recovery_key;
+mod restore;
+mod restore_db;
 mod snapshots;
 mod tag;
 mod unpin;
@@ -23,7 +27,10 @@ use crate::{context::Context, error::CommandError, exit_code::ExitCode};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Init(init::Args),
+    Backup(backup::Args),
     Snapshots(snapshots::Args),
+    Restore(restore::Args),
+    RestoreDb(restore_db::Args),
     Tag(tag::Args),
     Pin(pin::Args),
     Unpin(unpin::Args),
@@ -41,6 +48,9 @@ impl Command {
     pub(crate) fn run(&self, context: &Context) -> Result<ExitCode, CommandError> {
         match self {
             Self::Init(args) => init::run(args, context),
+            Self::Backup(args) => backup::run(args, context),
+            Self::Restore(args) => restore::run(args, context),
+            Self::RestoreDb(args) => restore_db::run(args, context),
             Self::Snapshots(args) => snapshots::run(args, context),
             Self::Tag(args) => tag::run(args, context),
             Self::Pin(args) => pin::run(args, context),

@@ -1,6 +1,6 @@
 //! Which exit code and which advice an error of a library means: the only place that decides it.
 
-use lifeboat_app::ConfigError;
+use lifeboat_app::{BackupError, ConfigError, DatabaseError, PathError, RestoreError, SourceError};
 use lifeboat_repository::{CreateError, KeyError, OpenError, ReadError, WriteError};
 use lifeboat_store::{ErrorKind, LocationError};
 
@@ -84,6 +84,118 @@ impl From<KeyError> for CommandError {
             KeyError::Last => (ExitCode::Refused, "Add another key first."),
             KeyError::Read(error) => of_read(error),
             KeyError::Write(error) => of_write(error),
+        };
+        Self::from_error(code, &error).hint(hint)
+    }
+}
+
+impl From<BackupError> for CommandError {
+    fn from(error: BackupError) -> Self {
+        let (code, hint) = match &error {
+            BackupError::Source { source, .. } if source.is_database() => (
+                ExitCode::Database,
+                "`lifeboat app test` says what is in the way, and how to mend it.",
+            ),
+            BackupError::Source {
+                source: SourceError::Command { .. } | SourceError::Start(..),
+                ..
+            } => (
+                ExitCode::Failed,
+                "Run the command by hand as the same user; what a failed command printed is never kept.",
+            ),
+            BackupError::Source { .. } => (
+                ExitCode::Failed,
+                "Mend the cause and run the backup again; no snapshot was made.",
+            ),
+            BackupError::SameName(_) => (
+                ExitCode::Usage,
+                "Give one of them another name in lifeboat.toml, or back them up as two apps.",
+            ),
+            BackupError::NoSources => (ExitCode::Usage, "Add a source with `lifeboat app add`."),
+            BackupError::Write(error) => of_write(error),
+        };
+        Self::from_error(code, &error).hint(hint)
+    }
+}
+
+impl From<PathError> for CommandError {
+    fn from(error: PathError) -> Self {
+        match &error {
+            PathError::NotFound { beside, .. } => {
+                let hint = if beside.is_empty() {
+                    "`lifeboat ls SNAP` shows what it has.".to_owned()
+                } else {
+                    format!("There is: {}.", beside.join(", "))
+                };
+                Self::from_error(ExitCode::Failed, &error).hint(hint)
+            }
+            PathError::Read(inner) => {
+                let (code, hint) = of_read(inner);
+                Self::from_error(code, &error).hint(hint)
+            }
+        }
+    }
+}
+
+impl From<RestoreError> for CommandError {
+    fn from(error: RestoreError) -> Self {
+        let (code, hint) = match &error {
+            RestoreError::Path(_) => {
+                let RestoreError::Path(error) = error else {
+                    unreachable!("it was just looked at")
+                };
+                return error.into();
+            }
+            RestoreError::Read(error) => of_read(error),
+            RestoreError::Target(inner) if inner.kind() == lifeboat_files::ErrorKind::NotEmpty => (
+                ExitCode::Refused,
+                "Choose a new folder, or say what may be replaced with --overwrite if-changed or always.",
+            ),
+            RestoreError::Target(_) => {
+                (ExitCode::Failed, "Check the target's path, room and owner.")
+            }
+            RestoreError::SameName(_) => (
+                ExitCode::Usage,
+                "Restore them one at a time, or with --tree, which keeps whole paths.",
+            ),
+            RestoreError::Stopped => (ExitCode::Failed, "Run the command again."),
+        };
+        Self::from_error(code, &error).hint(hint)
+    }
+}
+
+impl From<DatabaseError> for CommandError {
+    fn from(error: DatabaseError) -> Self {
+        let (code, hint) = match &error {
+            DatabaseError::Which(_) => (
+                ExitCode::Usage,
+                "`lifeboat ls SNAP` shows the sources; name one as SNAP:NAME.",
+            ),
+            DatabaseError::Path(_) => (ExitCode::Failed, "`lifeboat ls SNAP` shows what it has."),
+            DatabaseError::Read(error) => of_read(error),
+            DatabaseError::Resolve(_) => (
+                ExitCode::Usage,
+                "Write it as postgres://user@host:port/newdb; passwords come from ~/.pgpass or PGPASSWORD.",
+            ),
+            DatabaseError::Server(_) => (
+                ExitCode::Database,
+                "Check that the server runs, and that this user may create databases.",
+            ),
+            DatabaseError::Programs(_) => (
+                ExitCode::Database,
+                "Install the PostgreSQL client of the server's version.",
+            ),
+            DatabaseError::Restore(lifeboat_postgres::RestoreError::Exists(_)) => (
+                ExitCode::Refused,
+                "Choose another name: a restore never touches a database that exists.",
+            ),
+            DatabaseError::Restore(lifeboat_postgres::RestoreError::Plan(_)) => (
+                ExitCode::Database,
+                "Mend what the server lacks, or leave owners and grants out with --no-owner and --no-acl.",
+            ),
+            DatabaseError::Restore(_) | DatabaseError::Pipe(_) => {
+                (ExitCode::Failed, "Nothing that existed before was touched.")
+            }
         };
         Self::from_error(code, &error).hint(hint)
     }

@@ -1,0 +1,359 @@
+//! `lifeboat backup`: reads an app's sources into a new snapshot.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use jiff::tz::TimeZone;
+use lifeboat_app::{
+    AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, FolderSource, PostgresSource, Source,
+    SourceConfig, SqliteSource,
+};
+use lifeboat_codec::Note;
+use lifeboat_repository::Repository;
+use lifeboat_store::Location;
+use serde::Serialize;
+
+use super::{address::refuse_secret, note};
+use crate::{context::Context, error::CommandError, exit_code::ExitCode, text::counted};
+
+/// Back up apps: of the configuration, or from sources named here.
+#[derive(Debug, clap::Args)]
+#[command(
+    alias = "create",
+    after_help = "\
+Examples:
+  lifeboat backup
+  lifeboat backup shop --tag before-upgrade --pin
+  lifeboat backup --app shop --source /srv/shop/uploads --source postgres://backup@db/shop
+  lifeboat backup --app shop --source sqlite:/srv/shop/app.db --exclude '**/thumbs/**'
+  pg_dump shop | lifeboat backup --app shop --stdin --stdin-filename shop.sql
+  lifeboat backup --app shop --stdin-filename shop.sql --stdin-from-command -- pg_dump shop"
+)]
+pub(crate) struct Args {
+    /// Back up these apps of the configuration; without any, all.
+    #[arg(value_name = "APP", conflicts_with = "named")]
+    apps: Vec<String>,
+
+    /// Back up the sources that follow as this app, without a configuration.
+    #[arg(long = "app", value_name = "NAME", requires = "sources")]
+    named: Option<String>,
+
+    /// Read this source: a folder, postgres://…, or sqlite:FILE; may be given several times.
+    #[arg(long, value_name = "SRC", group = "sources", requires = "named")]
+    source: Vec<String>,
+
+    /// Read standard input.
+    #[arg(long, group = "sources", requires_all = ["named", "stdin_filename"], conflicts_with = "source")]
+    stdin: bool,
+
+    /// Run the command behind `--` and read its output; when it fails there is no snapshot.
+    #[arg(
+        long, group = "sources", requires_all = ["named", "stdin_filename", "command"],
+        conflicts_with_all = ["source", "stdin"]
+    )]
+    stdin_from_command: bool,
+
+    /// Keep what is read from standard input or the command under this file name.
+    #[arg(long, value_name = "NAME")]
+    stdin_filename: Option<String>,
+
+    /// The command and its arguments, run without a shell.
+    #[arg(last = true, value_name = "CMD", requires = "stdin_from_command")]
+    command: Vec<std::ffi::OsString>,
+
+    /// Give the snapshot this tag; may be given several times.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+
+    /// Pin the snapshot, so that it is never forgotten by rules.
+    #[arg(long)]
+    pin: bool,
+
+    /// Leave out what fits this pattern, by the rules of .gitignore; may be given several times.
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Read only this source of the app; may be given several times.
+    #[arg(long, value_name = "SOURCE", conflicts_with = "named")]
+    only: Vec<String>,
+}
+
+/// Backs up each app; one that fails does not keep the others from their turn.
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let requests = requests(args, context)?;
+    let mut repository = context.open_repository()?;
+    let mut worst = ExitCode::Done;
+    let mut failed = None;
+    for request in &requests {
+        if context.interrupt().is_set() {
+            break;
+        }
+        match one(args, context, &mut repository, request) {
+            Ok(ExitCode::Done) => {}
+            Ok(code) => worst = code,
+            Err(error) if requests.len() == 1 => return Err(error),
+            Err(error) => {
+                context.ui().failure(&error);
+                failed.get_or_insert(error.code());
+            }
+        }
+    }
+    Ok(failed.unwrap_or(worst))
+}
+
+/// What one backup says at its end.
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    app: &'a str,
+    snapshot: String,
+    files: u64,
+    bytes: u64,
+    unreadable: u64,
+    bytes_new: u64,
+    bytes_stored: u64,
+    seconds: f64,
+    sources: Vec<SourceSummary<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceSummary<'a> {
+    name: &'a str,
+    kind: &'a str,
+    files: u64,
+    bytes: u64,
+    unreadable: u64,
+}
+
+fn one(
+    args: &Args,
+    context: &Context,
+    repository: &mut Repository,
+    request: &BackupRequest,
+) -> Result<ExitCode, CommandError> {
+    let started = Instant::now();
+    let runtime = context.runtime()?;
+    let stop = context.interrupt().flag();
+    let outcome = context
+        .ui()
+        .watched(|watch| lifeboat_app::backup(repository, request, watch, stop, runtime))?;
+    let id = outcome.committed.name.id;
+    if args.pin {
+        let said_ms = repository.now_ms();
+        repository.say(&Note {
+            snapshot: id,
+            kind: note::PIN.to_owned(),
+            value: String::new(),
+            removes: None,
+            said_ms,
+        })?;
+    }
+    let totals = outcome.committed.head.totals;
+    let seconds = started.elapsed();
+    context.ui().summary(&Summary {
+        app: &request.app,
+        snapshot: id.to_string(),
+        files: totals.files,
+        bytes: totals.bytes,
+        unreadable: totals.unreadable,
+        bytes_new: totals.new_bytes,
+        bytes_stored: totals.stored_bytes,
+        seconds: seconds.as_secs_f64(),
+        sources: outcome
+            .sources
+            .iter()
+            .map(|source| SourceSummary {
+                name: &source.name,
+                kind: &source.kind,
+                files: source.files,
+                bytes: source.bytes,
+                unreadable: source.unreadable,
+            })
+            .collect(),
+    })?;
+    context.ui().note(&format!(
+        "Backed up {}: {}, {}; {} new, {} stored, in {}. Snapshot {}",
+        request.app,
+        counted(totals.files, "file"),
+        Bytes(totals.bytes),
+        Bytes(totals.new_bytes),
+        Bytes(totals.stored_bytes),
+        Elapsed(seconds),
+        id.short(),
+    ));
+    if totals.unreadable == 0 {
+        return Ok(ExitCode::Done);
+    }
+    context.ui().warning(&format!(
+        "{} could not be read as they should; the snapshot lists them",
+        counted(totals.unreadable, "item")
+    ));
+    Ok(ExitCode::Incomplete)
+}
+
+/// What is to be backed up: apps of the configuration, or the sources named here.
+fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, CommandError> {
+    if let Some(app) = &args.named {
+        lifeboat_app::check_app_name(app)
+            .map_err(|error| CommandError::from_error(ExitCode::Usage, &error))?;
+        let sources = named_sources(args)?;
+        return Ok(vec![request(args, context, app, sources, None)?]);
+    }
+    let config = &context.configuration()?.config;
+    if config.apps.is_empty() {
+        return Err(CommandError::usage("there is no app to back up").hint(
+            "Name sources here (lifeboat backup --app NAME --source SRC), or add an app to lifeboat.toml (lifeboat app add).",
+        ));
+    }
+    let mut chosen: Vec<&AppConfig> = Vec::new();
+    for name in &args.apps {
+        let app = config
+            .app(name)
+            .map_err(|error| CommandError::from_error(ExitCode::Usage, &error))?;
+        if chosen.iter().all(|known| known.name != app.name) {
+            chosen.push(app);
+        }
+    }
+    if args.apps.is_empty() {
+        chosen.extend(&config.apps);
+    }
+    chosen
+        .into_iter()
+        .map(|app| {
+            let sources = configured_sources(args, app)?;
+            request(args, context, &app.name, sources, app.time_zone.as_ref())
+        })
+        .collect()
+}
+
+fn configured_sources(args: &Args, app: &AppConfig) -> Result<Vec<Source>, CommandError> {
+    for only in &args.only {
+        if app.sources.iter().all(|source| source.name() != only) {
+            let names: Vec<&str> = app.sources.iter().map(SourceConfig::name).collect();
+            return Err(
+                CommandError::usage(format!("app {} has no source {only}", app.name))
+                    .hint(format!("Its sources are: {}.", names.join(", "))),
+            );
+        }
+    }
+    let wanted = |source: &&SourceConfig| {
+        args.only.is_empty() || args.only.iter().any(|only| only == source.name())
+    };
+    Ok(app
+        .sources
+        .iter()
+        .filter(wanted)
+        .cloned()
+        .map(Source::from)
+        .collect())
+}
+
+fn request(
+    args: &Args,
+    context: &Context,
+    app: &str,
+    sources: Vec<Source>,
+    time_zone: Option<&TimeZone>,
+) -> Result<BackupRequest, CommandError> {
+    let zone = match time_zone {
+        Some(zone) => zone.clone(),
+        None => context.time_zone()?,
+    };
+    // The repository and the local folders would back up themselves, and grow by it.
+    let mut skip = vec![context.cache_folder()?, context.state_folder()?];
+    if let Location::Folder(path) = context.location()? {
+        skip.push(path);
+    }
+    Ok(BackupRequest {
+        app: app.to_owned(),
+        sources,
+        tags: args.tag.clone(),
+        exclude: args.exclude.clone(),
+        time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
+        threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        skip: skip
+            .into_iter()
+            .map(|path| path.canonicalize().unwrap_or(path))
+            .collect(),
+    })
+}
+
+fn named_sources(args: &Args) -> Result<Vec<Source>, CommandError> {
+    let filename = args.stdin_filename.clone().unwrap_or_default();
+    if args.stdin || args.stdin_from_command {
+        if filename.is_empty() || filename.contains('/') || filename == "." || filename == ".." {
+            return Err(
+                CommandError::usage("the name of the stored file is no file name")
+                    .hint("Give a plain name, such as --stdin-filename shop.sql."),
+            );
+        }
+        if args.stdin {
+            return Ok(vec![Source::Stdin { filename }]);
+        }
+        let run = args
+            .command
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let name = "stdin".to_owned();
+        return Ok(vec![Source::Command(CommandSource {
+            name,
+            run,
+            filename,
+        })]);
+    }
+    args.source
+        .iter()
+        .map(|source| named_source(source))
+        .collect()
+}
+
+fn named_source(source: &str) -> Result<Source, CommandError> {
+    refuse_secret(source)?;
+    if source.starts_with("postgres://") || source.starts_with("postgresql://") {
+        return Ok(Source::Postgres(PostgresSource {
+            name: lifeboat_app::DATABASE_NAME.to_owned(),
+            url: source.to_owned(),
+            password: None,
+            skip_data: Vec::new(),
+        }));
+    }
+    if let Some(path) = source.strip_prefix("sqlite:") {
+        let path = absolute(Path::new(path))?;
+        let name = path.file_stem().map_or_else(
+            || "sqlite".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        );
+        return Ok(Source::Sqlite(SqliteSource { name, path }));
+    }
+    let path = absolute(Path::new(source))?;
+    if !path.is_dir() {
+        return Err(
+            CommandError::usage(format!("{} is not a folder", path.display()))
+                .hint("Give the folder it is in, or sqlite:FILE for an SQLite database."),
+        );
+    }
+    let name = path.file_name().map_or_else(
+        || "root".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    Ok(Source::Folder(FolderSource {
+        name,
+        path,
+        exclude: Vec::new(),
+        one_file_system: false,
+        exclude_caches: false,
+    }))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+    path.canonicalize().map_err(|error| {
+        CommandError::new(
+            ExitCode::Failed,
+            format!("source {} cannot be found", path.display()),
+        )
+        .caused_by(&error)
+        .hint("Check the path, and that you may read it.")
+    })
+}

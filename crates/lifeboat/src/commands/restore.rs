@@ -1,0 +1,213 @@
+//! `lifeboat restore`: puts files of a snapshot back into a folder.
+
+use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf, time::Instant};
+
+use lifeboat_app::{Bytes, Elapsed, RestoreOutcome, RestoreRequest};
+use lifeboat_files::{Overwrite, Owner};
+use serde::Serialize;
+
+use crate::{
+    context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
+};
+
+/// Restore files of snapshots into a folder.
+#[derive(Debug, clap::Args)]
+#[command(
+    alias = "extract",
+    after_help = "\
+Examples:
+  lifeboat restore shop --target /tmp/shop
+  lifeboat restore shop:uploads/2026 --target /srv/shop/uploads/2026 --overwrite if-changed
+  lifeboat restore shop@2026-11-19:uploads --target /tmp/uploads --owner www-data:www-data"
+)]
+pub(crate) struct Args {
+    /// The snapshots, each with a path in it behind a colon.
+    #[arg(value_name = "SNAP[:PATH]", required = true)]
+    snapshots: Vec<OsString>,
+
+    /// Put the files into this folder.
+    #[arg(long, value_name = "DIR")]
+    target: PathBuf,
+
+    /// Remove what the target holds and the snapshot does not.
+    #[arg(long)]
+    exact: bool,
+
+    /// What to do with files that exist: leave them, replace those that differ, or replace all.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    overwrite: OverwriteWhen,
+
+    /// Give everything to this user and group, instead of those of the snapshot.
+    #[arg(long, value_name = "USER:GROUP")]
+    owner: Option<String>,
+
+    /// Keep owners as numbers; without this, a user or group of the same name here is taken.
+    #[arg(long, conflicts_with = "owner")]
+    numeric_ids: bool,
+
+    /// Make block and character devices too; needs root.
+    #[arg(long)]
+    devices: bool,
+
+    /// Write runs of zeros instead of leaving holes.
+    #[arg(long)]
+    no_sparse: bool,
+
+    /// Wait at the end until the disk has everything.
+    #[arg(long)]
+    durable: bool,
+
+    /// Restore the app's secrets too.
+    #[arg(long)]
+    with_secrets: bool,
+
+    /// Restore the folders above a path too.
+    #[arg(long)]
+    tree: bool,
+
+    /// Say what would be done, but change nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// What is done with a file that exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum OverwriteWhen {
+    /// It is left as it is, and the restore says so.
+    #[default]
+    Never,
+    /// It is replaced when it differs.
+    IfChanged,
+    /// It is replaced.
+    Always,
+}
+
+/// What a restore says at its end.
+#[derive(Debug, Serialize)]
+struct Summary {
+    snapshot: String,
+    target: String,
+    dry_run: bool,
+    files: u64,
+    bytes: u64,
+    folders: u64,
+    kept: u64,
+    deleted: u64,
+    secrets_left_out: u64,
+    problems: u64,
+    seconds: f64,
+}
+
+/// Restores.
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let started = Instant::now();
+    let owner = args.owner.as_deref().map(owner).transpose()?;
+    let repository = context.open_repository()?;
+    let selection = Selection::of(&repository, context)?;
+    let mut paths = Vec::new();
+    let mut chosen = None;
+    for selector in &args.snapshots {
+        let selected = selection.select(selector)?;
+        let first = chosen.get_or_insert(selected.snapshot);
+        if first.name != selected.snapshot.name {
+            return Err(CommandError::usage("the paths are of different snapshots")
+                .hint("Restore one snapshot at a time."));
+        }
+        paths.push(selected.path.as_bytes().to_vec());
+    }
+    let snapshot = chosen.ok_or_else(|| CommandError::usage("no snapshot is named"))?;
+    if paths.iter().any(Vec::is_empty) {
+        paths.clear();
+    }
+    let request = RestoreRequest {
+        paths,
+        target: args.target.clone(),
+        tree: args.tree,
+        overwrite: match args.overwrite {
+            OverwriteWhen::Never => Overwrite::Never,
+            OverwriteWhen::IfChanged => Overwrite::IfChanged,
+            OverwriteWhen::Always => Overwrite::Always,
+        },
+        exact: args.exact,
+        owner,
+        numeric_ids: args.numeric_ids,
+        devices: args.devices,
+        with_secrets: args.with_secrets,
+        sparse: !args.no_sparse,
+        durable: args.durable,
+        dry_run: args.dry_run,
+    };
+    let stop = context.interrupt().flag();
+    let outcome = context
+        .ui()
+        .watched(|watch| lifeboat_app::restore(&repository, snapshot, &request, watch, stop))?;
+    let problems = outcome.problems.len() as u64 + outcome.more_problems;
+    let elapsed = started.elapsed();
+    context.ui().summary(&Summary {
+        snapshot: snapshot.name.id.to_string(),
+        target: args.target.display().to_string(),
+        dry_run: args.dry_run,
+        files: outcome.files,
+        bytes: outcome.bytes,
+        folders: outcome.folders,
+        kept: outcome.kept,
+        deleted: outcome.deleted,
+        secrets_left_out: outcome.secrets_left_out,
+        problems,
+        seconds: elapsed.as_secs_f64(),
+    })?;
+    say(args, context, &outcome, Elapsed(elapsed));
+    if problems == 0 {
+        return Ok(ExitCode::Done);
+    }
+    context.ui().warning(&format!(
+        "{} could not be restored as they were",
+        counted(problems, "item")
+    ));
+    Ok(ExitCode::Incomplete)
+}
+
+fn say(args: &Args, context: &Context, outcome: &RestoreOutcome, elapsed: Elapsed) {
+    let what = format!(
+        "{}, {}",
+        counted(outcome.files, "file"),
+        Bytes(outcome.bytes)
+    );
+    context.ui().note(&if args.dry_run {
+        format!("Would restore {what} into {}", args.target.display())
+    } else {
+        format!(
+            "Restored {what} in {elapsed} into {}",
+            args.target.display()
+        )
+    });
+    if outcome.secrets_left_out > 0 {
+        context.ui().note(&format!(
+            "Left out {}; --with-secrets restores them.",
+            counted(outcome.secrets_left_out, "secret")
+        ));
+    }
+}
+
+/// A user and a group, by name or number.
+fn owner(text: &str) -> Result<Owner, CommandError> {
+    let wrong = |what: &str| {
+        CommandError::usage(format!("there is no {what}"))
+            .hint("Give USER:GROUP, each a name of this machine or a number.")
+    };
+    let (user, group) = text.split_once(':').unwrap_or((text, text));
+    let number = |name: &str, file: &str| {
+        name.parse()
+            .ok()
+            .or_else(|| lifeboat_app::number_of(name, file))
+    };
+    let uid = number(user, "/etc/passwd").ok_or_else(|| wrong(&format!("user {user}")))?;
+    let gid = number(group, "/etc/group").ok_or_else(|| wrong(&format!("group {group}")))?;
+    Ok(Owner::All { uid, gid })
+}
