@@ -40,16 +40,30 @@ const BYTES_MAX: u64 = 4 << 20;
 /// Permission bits that let others than the owner read.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
+/// The permission bit that lets everybody write.
+const WRITABLE_BY_ALL: u32 = 0o002;
+
 impl Config {
     /// Reads the file at `path`.
+    ///
+    /// A `lifeboat.toml` that is only named so, without a folder, is one that lay in the working folder by chance. It
+    /// is refused when another user may have put it there: it decides what is read, where that goes, and what is run.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Read {
             path: path.to_owned(),
             source,
         };
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        let mode = metadata.mode();
+        let user = rustix::process::geteuid().as_raw();
+        if path == Path::new(FILE_NAME) && !is_own(metadata.uid(), mode, user) {
+            return Err(unreadable(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "another user may have written it; to use it all the same, name it with its folder: --config ./lifeboat.toml",
+            )));
+        }
         let path = std::path::absolute(path).map_err(unreadable)?;
-        let file = File::open(&path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.mode();
         let mut text = String::new();
         file.take(BYTES_MAX + 1)
             .read_to_string(&mut text)
@@ -108,6 +122,11 @@ impl Config {
         // A file that may not be looked at exists: passing over it would use another one without a word.
         places.flatten().find(|path| !is_missing(path))
     }
+}
+
+/// Whether a file of this owner and mode is as `user` or the system's administrator wants it.
+fn is_own(owner: u32, mode: u32, user: u32) -> bool {
+    (owner == user || owner == 0) && mode & WRITABLE_BY_ALL == 0
 }
 
 fn is_missing(path: &Path) -> bool {

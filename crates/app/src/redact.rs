@@ -105,21 +105,16 @@ fn redact_settings(text: &str) -> String {
     redacted + rest
 }
 
-/// The length in bytes of the setting's value at the beginning of `text`, quotes included.
+/// The length in bytes of the setting's value at the beginning of `text`: up to a space or `&` outside of quotes.
 fn value_length(text: &str) -> usize {
-    let quote = text
-        .chars()
-        .next()
-        .filter(|letter| matches!(letter, '\'' | '"'));
-    let Some(quote) = quote else {
-        return text
-            .find(|letter: char| letter.is_whitespace() || letter == '&')
-            .unwrap_or(text.len());
-    };
+    let mut quote = None;
     let mut escaped = false;
-    for (place, letter) in text.char_indices().skip(1) {
-        if letter == quote && !escaped {
-            return place + 1;
+    for (place, letter) in text.char_indices() {
+        match quote {
+            None if letter.is_whitespace() || letter == '&' => return place,
+            None => quote = Some(letter).filter(|letter| matches!(letter, '\'' | '"')),
+            Some(open) if letter == open && !escaped => quote = None,
+            Some(_) => {}
         }
         escaped = letter == '\\' && !escaped;
     }
@@ -182,6 +177,7 @@ mod tests {
             ),
             (r"password='p w\' x' dbname=d", "password=*** dbname=d"),
             ("password='never closed", "password=***"),
+            ("password='a b'c\"d e\" f", "password=*** f"),
             (
                 "postgres://h/d?sslpassword=pw&x=1",
                 "postgres://h/d?sslpassword=***&x=1",
@@ -222,9 +218,32 @@ mod tests {
 
     #[test]
     fn redacting_twice_changes_nothing_more() {
-        for text in ["postgres://u:pw@h", "password='a b' x", "é=1&token=t"] {
-            let once = redact(text);
-            assert_eq!(redact(&once), once);
+        let parts = [
+            "s://",
+            ":",
+            "@",
+            "/",
+            "=",
+            "'",
+            "\"",
+            "\\",
+            " ",
+            "&",
+            "password=",
+            "token",
+            "pw",
+            "\u{e9}",
+        ];
+        for first in parts {
+            for second in parts {
+                for third in parts {
+                    for fourth in parts {
+                        let text = ["a://u", first, second, third, fourth, "x"].concat();
+                        let once = redact(&text);
+                        assert_eq!(redact(&once), once, "{text}");
+                    }
+                }
+            }
         }
     }
 }

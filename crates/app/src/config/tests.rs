@@ -517,3 +517,57 @@ fn the_configuration_is_looked_for_in_order() {
         );
     }
 }
+
+#[test]
+fn a_file_found_by_chance_is_used_only_when_nobody_else_could_have_put_it_there() {
+    for (owner, mode, user, expected) in [
+        (1000, 0o100_644, 1000, true),
+        (0, 0o100_644, 1000, true),
+        (1000, 0o100_664, 1000, true),
+        (1000, 0o100_644, 0, false),
+        (1001, 0o100_600, 1000, false),
+        (1000, 0o100_666, 1000, false),
+    ] {
+        assert_eq!(
+            is_own(owner, mode, user),
+            expected,
+            "{owner} {mode:o} {user}"
+        );
+    }
+}
+
+#[test]
+fn no_text_whatever_makes_the_parser_panic() {
+    let parts = [
+        "[app.shop]\n",
+        "[[app]]\n",
+        "app",
+        ".",
+        "=",
+        "{",
+        "}",
+        "[\"",
+        "\"\n",
+        "\u{e9}",
+        "\0",
+        "#",
+        "\r\n",
+        "1979-05-27",
+        "path = ",
+        "postgres",
+    ];
+    for first in parts {
+        for second in parts {
+            for third in parts {
+                let text = [first, second, third].concat();
+                if let Err(error) = parse(&text) {
+                    assert!(error.to_string().starts_with(FILE), "{text:?}");
+                }
+            }
+        }
+    }
+    for deep in ["[", "{ a = ", "a."] {
+        assert!(parse(&format!("x = {}", deep.repeat(100_000))).is_err());
+    }
+    assert!(parse(&format!("{}a = 1", "a.".repeat(100_000))).is_err());
+}

@@ -329,3 +329,38 @@ fn a_path_is_bytes() {
     let selector = Selector::parse(OsStr::from_bytes(b"shop:caf\xe9/\xff")).unwrap();
     assert_eq!(selector.path().as_bytes(), b"caf\xe9/\xff");
 }
+
+#[test]
+fn no_text_whatever_makes_the_parser_panic() {
+    let parts: [&[u8]; 14] = [
+        b"latest",
+        b"shop",
+        b"tag:",
+        b"~",
+        b"1",
+        b"@",
+        b"today",
+        b"2026-11-19",
+        b" 03:00",
+        b":",
+        b"/",
+        b"..",
+        b"\"",
+        b"\xff",
+    ];
+    for first in parts {
+        for second in parts {
+            for third in parts {
+                for fourth in parts {
+                    let text = [first, second, third, fourth].concat();
+                    let Ok(selector) = Selector::parse(OsStr::from_bytes(&text)) else {
+                        continue;
+                    };
+                    let path = selector.path().as_bytes();
+                    assert!(path.split(|byte| *byte == b'/').all(|part| part != b".."));
+                    let _ = selector.resolve(&snapshots(), &now());
+                }
+            }
+        }
+    }
+}
