@@ -60,7 +60,8 @@ impl Config {
         if path == Path::new(FILE_NAME) && !is_own(metadata.uid(), mode, user) {
             return Err(unreadable(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "another user may have written it; to use it all the same, name it with its folder: --config ./lifeboat.toml",
+                "another user may have written it; to use it all the same, name it with its folder: \
+                 --config ./lifeboat.toml",
             )));
         }
         let path = std::path::absolute(path).map_err(unreadable)?;

@@ -11,15 +11,16 @@
 //! Invariant: a selector names one snapshot or it is an error; nothing is ever chosen among several silently. A path
 //! is bytes, relative, and never leads out of the snapshot.
 
+mod when;
+
 use crate::display::clock_time;
 use crate::spelling::nearest;
-use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ToSpan, Zoned};
+use jiff::Zoned;
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use when::{When, time_at};
 
 /// The fewest digits of an id that name a snapshot.
 const ID_DIGITS_MIN: usize = 4;
@@ -68,16 +69,6 @@ enum Pick {
     Back(usize),
     /// The newest begun before that moment has passed.
     At(When),
-}
-
-/// A moment as it was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
-    Yesterday,
-    Today,
-    Day(Date),
-    Minute(DateTime),
-    Second(DateTime),
 }
 
 /// Why a selector names no snapshot.
@@ -359,34 +350,6 @@ impl Search<'_> {
     }
 }
 
-impl When {
-    /// The first millisecond since 1970 at which the moment has passed; `None` when it never will.
-    fn passed(self, now: &Zoned) -> Option<i128> {
-        let zone = now.time_zone();
-        let day_after = |day: Date| {
-            let start = day.tomorrow().ok()?.to_zoned(zone.clone()).ok()?;
-            Some(i128::from(start.timestamp().as_millisecond()))
-        };
-        match self {
-            Self::Today => day_after(now.date()),
-            Self::Yesterday => day_after(now.date().yesterday().ok()?),
-            Self::Day(day) => day_after(day),
-            Self::Minute(start) => end_of(start, 1.minute(), zone),
-            Self::Second(start) => end_of(start, 1.second(), zone),
-        }
-    }
-}
-
-/// The first millisecond after the `length` that begins when the clock shows `start`.
-///
-/// A time that a clock shows twice, when it is set back, is taken as the later one: the snapshots of both are at or
-/// before it.
-fn end_of(start: DateTime, length: Span, zone: &TimeZone) -> Option<i128> {
-    let start: Timestamp = zone.to_ambiguous_timestamp(start).later().ok()?;
-    let end = start.checked_add(length).ok()?;
-    Some(i128::from(end.as_millisecond()))
-}
-
 /// How many bytes stand before the colon of the path.
 fn head_length(bytes: &[u8]) -> usize {
     let colon_from = |start: usize| {
@@ -435,69 +398,6 @@ fn parse_head(text: &str) -> Result<(Candidates, Pick), SelectorError> {
         name => Candidates::Name(name.to_owned()),
     };
     Ok((candidates, pick))
-}
-
-/// The time that `bytes` begin with, and its length; a time in quotes ends with them.
-fn time_at(bytes: &[u8]) -> Option<(When, usize)> {
-    for quote in [b'"', b'\''] {
-        if let Some(quoted) = bytes.strip_prefix(&[quote]) {
-            let end = quoted.iter().position(|byte| *byte == quote)?;
-            let (when, length) = plain_time_at(&quoted[..end])?;
-            return (length == end).then_some((when, end + 2));
-        }
-    }
-    plain_time_at(bytes)
-}
-
-fn plain_time_at(bytes: &[u8]) -> Option<(When, usize)> {
-    for (word, when) in [("yesterday", When::Yesterday), ("today", When::Today)] {
-        if bytes.starts_with(word.as_bytes()) {
-            return Some((when, word.len()));
-        }
-    }
-    let [year, month, day] = numbers(bytes, "dddd-dd-dd")?;
-    let day = Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
-    let clock = bytes.get(10..).unwrap_or_default();
-    let clock = clock
-        .strip_prefix(b" ")
-        .or_else(|| clock.strip_prefix(b"T"));
-    let Some(clock) = clock else {
-        return Some((When::Day(day), 10));
-    };
-    let time = |hour: i16, minute: i16, second: i16| {
-        let [hour, minute, second] = [hour, minute, second].map(i8::try_from);
-        let time = Time::new(hour.ok()?, minute.ok()?, second.ok()?, 0).ok()?;
-        Some(day.to_datetime(time))
-    };
-    if let Some([hour, minute, second]) = numbers(clock, "dd:dd:dd") {
-        // Two digits that begin a longer name are a path: `shop@2026-11-19 03:00:2026/x`.
-        if matches!(clock.get(8), None | Some(b':')) {
-            return Some((When::Second(time(hour, minute, second)?), 19));
-        }
-    }
-    let [hour, minute] = numbers(clock, "dd:dd")?;
-    Some((When::Minute(time(hour, minute, 0)?), 16))
-}
-
-/// The `COUNT` numbers at the beginning of `bytes`, which must look like `shape`: a digit for each `d`.
-fn numbers<const COUNT: usize>(bytes: &[u8], shape: &str) -> Option<[i16; COUNT]> {
-    let mut numbers = [0_i16; COUNT];
-    let mut place = 0;
-    for (index, wanted) in shape.bytes().enumerate() {
-        let byte = *bytes.get(index)?;
-        if wanted != b'd' {
-            place += 1;
-            if byte != wanted {
-                return None;
-            }
-        } else if byte.is_ascii_digit() {
-            let number = numbers.get_mut(place)?;
-            *number = *number * 10 + i16::from(byte - b'0');
-        } else {
-            return None;
-        }
-    }
-    Some(numbers)
 }
 
 fn parse_path(path: &[u8]) -> Result<OsString, SelectorError> {

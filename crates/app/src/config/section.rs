@@ -99,8 +99,8 @@ struct Header {
 impl Header {
     fn below(&self, key: &Key, name: &str) -> Self {
         let shown = match self.shown.as_str() {
-            "" => name.to_owned(),
-            shown => format!("{shown}.{name}"),
+            "" => name.escape_debug().to_string(),
+            shown => format!("{shown}.{}", name.escape_debug()),
         };
         Self {
             path: key.path,
@@ -165,8 +165,8 @@ fn unknown(
     name: &Placed<&str>,
     problems: &mut Problems<'_>,
 ) -> Option<&'static str> {
-    let known = || keys_in(header.path).map(Key::leaf);
-    let meant = nearest(name.value, known());
+    let with_meaning = || keys_in(header.path).filter(|key| key.form != Form::Later);
+    let meant = nearest(name.value, with_meaning().map(Key::leaf));
     let advice = if let Some(meant) = meant {
         format!("did you mean `{meant}`?")
     } else if let Some(key) = elsewhere(header.path, name.value) {
@@ -175,8 +175,7 @@ fn unknown(
             parent => format!("it belongs in [{parent}]"),
         }
     } else {
-        let with_meaning = keys_in(header.path).filter(|key| key.form != Form::Later);
-        let known: Vec<_> = with_meaning
+        let known: Vec<_> = with_meaning()
             .map(|key| format!("`{}`", key.leaf()))
             .collect();
         format!("known here: {}", known.join(", "))
@@ -209,21 +208,7 @@ fn check_value(
             return None;
         }
         (Form::Table, DeValue::Table(table)) => {
-            if key.leaf() == CHOSEN {
-                let is_app = key.parent() == "app";
-                let checked = if is_app {
-                    check_app_name(name.value)
-                } else {
-                    check_name(name.value)
-                };
-                if let Err(error) = checked {
-                    let shown = name.value.escape_debug();
-                    problems.add(
-                        name.offset,
-                        format!("`{shown}` cannot be a name {header}: {error}"),
-                    );
-                }
-            }
+            check_chosen(key, header, name, problems);
             Value::Table(check_table(
                 table,
                 &header.below(key, name.value),
@@ -253,6 +238,22 @@ fn check_value(
         value: checked,
         offset,
     })
+}
+
+/// Checks a name that people chose.
+fn check_chosen(key: &Key, header: &Header, name: Placed<&str>, problems: &mut Problems<'_>) {
+    let checked = match (key.leaf(), key.parent()) {
+        (CHOSEN, "app") => check_app_name(name.value),
+        (CHOSEN, _) => check_name(name.value),
+        _ => Ok(()),
+    };
+    if let Err(error) = checked {
+        let shown = name.value.escape_debug();
+        problems.add(
+            name.offset,
+            format!("`{shown}` cannot be a name {header}: {error}"),
+        );
+    }
 }
 
 fn check_texts(

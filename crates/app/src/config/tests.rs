@@ -165,6 +165,10 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
             "[app.shop.sqlite.s]",
             "1:18: [app.shop.sqlite.s] needs `path`; for example path = \"/srv/shop/sessions.db\"",
         ),
+        (
+            "[copy.x]\nlocation = \"/r\"\nafterr = 1",
+            "3:1: unknown key `afterr` in [copy.x]; known here: `location`",
+        ),
         // What is to come.
         (
             &format!("{media}[app.shop]\nkeep = {{ last = 3 }}"),

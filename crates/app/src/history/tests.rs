@@ -311,9 +311,11 @@ fn rows_beyond_the_most_go_but_the_newest_success_of_each_verb_and_app_stays() {
                  VALUES ('backup', 'often', '', '[]', '', 1, 0, 0, 0)",
             )
             .unwrap();
+        connection.execute_batch("BEGIN").unwrap();
         for _ in 0..ROWS_MAX {
             insert.execute([]).unwrap();
         }
+        connection.execute_batch("COMMIT").unwrap();
     }
     let last = run(&history, "backup", Some("often"), 0);
     let records = history.list(usize::MAX, None).unwrap();

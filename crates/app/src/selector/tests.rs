@@ -1,4 +1,5 @@
 use super::*;
+use jiff::Timestamp;
 
 fn summary(id: &str, app: &str, started: &str, tags: &[&str]) -> SnapshotSummary {
     let started: Timestamp = started.parse().unwrap();
