@@ -6,10 +6,14 @@ mod address;
 mod backup;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
+mod dump;
+mod find;
 mod init;
 mod key;
 mod key_file;
+mod ls;
 mod man;
 mod note;
 mod pin;
@@ -17,6 +21,7 @@ mod recovery_key;
 mod restore;
 mod restore_db;
 mod snapshots;
+mod stats;
 mod tag;
 mod unpin;
 mod version;
@@ -29,8 +34,13 @@ pub(crate) enum Command {
     Init(init::Args),
     Backup(backup::Args),
     Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Find(find::Args),
+    Diff(diff::Args),
+    Stats(stats::Args),
     Restore(restore::Args),
     RestoreDb(restore_db::Args),
+    Dump(dump::Args),
     Tag(tag::Args),
     Pin(pin::Args),
     Unpin(unpin::Args),
@@ -49,8 +59,13 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, context),
             Self::Backup(args) => backup::run(args, context),
+            Self::Ls(args) => ls::run(args, context),
+            Self::Find(args) => find::run(args, context),
+            Self::Diff(args) => diff::run(args, context),
+            Self::Stats(args) => stats::run(args, context),
             Self::Restore(args) => restore::run(args, context),
             Self::RestoreDb(args) => restore_db::run(args, context),
+            Self::Dump(args) => dump::run(args, context),
             Self::Snapshots(args) => snapshots::run(args, context),
             Self::Tag(args) => tag::run(args, context),
             Self::Pin(args) => pin::run(args, context),
@@ -67,6 +82,6 @@ impl Command {
 
     /// True when standard output carries content that a message would spoil.
     pub(crate) fn prints_content(&self) -> bool {
-        matches!(self, Self::Completions(_) | Self::Man(_))
+        matches!(self, Self::Completions(_) | Self::Man(_) | Self::Dump(_))
     }
 }

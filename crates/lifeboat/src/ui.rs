@@ -159,8 +159,11 @@ impl Ui {
         self.stdout(|out| out.write_all(line.as_bytes()))
     }
 
-    /// Writes the last message of a long command for programs.
+    /// Writes the last message of a long command, for programs; people get sentences.
     pub(crate) fn summary(&self, facts: &impl Serialize) -> Result<(), CommandError> {
+        if !self.is_json() {
+            return Ok(());
+        }
         self.answer(&Message {
             message_type: "summary",
             facts,

@@ -24,7 +24,7 @@ pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
 pub use reader::{Reader, StreamError, Wanted};
 pub use repository::{OpenError, ReadError, Repository, Unlock};
-pub use snapshots::{Snapshot, SnapshotList};
+pub use snapshots::{Snapshot, SnapshotList, Stored};
 pub use state::{Anchor, State, StateError};
 pub use surroundings::{Surroundings, SystemEntropy};
 pub use write_error::WriteError;

@@ -34,6 +34,19 @@ pub struct SnapshotList {
     pub damaged: Vec<String>,
 }
 
+/// What the store keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Objects of every kind.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packs among them.
+    pub packs: u64,
+    /// Chunks that the index knows.
+    pub chunks: u64,
+}
+
 impl Repository {
     /// Lists the snapshots.
     ///
@@ -69,13 +82,16 @@ impl Repository {
     /// # Errors
     /// When either cannot be read, or they do not fit each other, their name and their author.
     pub fn snapshot(&self, name: SnapshotName) -> Result<Snapshot, ReadError> {
-        let intent = name.intent();
-        let opened = self.sealed(&intent, "a snapshot")?;
-        let wrong = |source| ReadError::format(intent.as_str(), source);
+        let intent = self.sealed(&name.intent(), "a snapshot")?;
+        let confirm = self.sealed(&name.confirm(), "a confirm")?;
+        self.join(name, &intent, &confirm)
+    }
+
+    /// Holds an opened snapshot, its confirm, their name and their authors against each other.
+    pub(crate) fn join(&self, name: SnapshotName, opened: &Opened, confirm: &Opened) -> Result<Snapshot, ReadError> {
+        let wrong = |source| ReadError::format(name.intent(), source);
         let head = Head::decode(&opened.record).map_err(wrong)?;
-        let confirm_name = name.confirm();
-        let confirm = self.sealed(&confirm_name, "a confirm")?;
-        let says = Confirm::decode(&confirm.record).map_err(|source| ReadError::format(confirm_name.as_str(), source))?;
+        let says = Confirm::decode(&confirm.record).map_err(|source| ReadError::format(name.confirm(), source))?;
         let domain = self.authors.writer(name.writer).map(|writer| writer.domain);
         let may_write = |author| author == name.writer || author == self.authors.admin_id();
         if !may_write(opened.author) || !may_write(confirm.author) || domain != Some(head.domain) {
@@ -148,6 +164,20 @@ impl Repository {
                 format!("this machine wrote snapshot number {} of {app}, but the storage shows {shown}: it was rolled back, or hides snapshots", anchor.seq)
             })
             .collect())
+    }
+
+    /// What the store keeps.
+    ///
+    /// # Errors
+    /// When the store cannot be listed, or the index cannot be read.
+    pub fn stored(&self) -> Result<Stored, ReadError> {
+        let mut stored = Stored { chunks: self.lookup()?.chunk_count(), ..Stored::default() };
+        self.store.list("", &mut |listed| {
+            stored.objects += 1;
+            stored.bytes += listed.len;
+            stored.packs += u64::from(listed.name.as_str().starts_with("packs/"));
+        })?;
+        Ok(stored)
     }
 
     /// Sums of what all snapshots hold.

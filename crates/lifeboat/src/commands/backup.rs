@@ -85,22 +85,27 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let requests = requests(args, context)?;
     let mut repository = context.open_repository()?;
     let mut worst = ExitCode::Done;
-    let mut failed = None;
+    let mut failed: Option<CommandError> = None;
     for request in &requests {
-        if context.interrupt().is_set() {
-            break;
+        if let Some(stopped) = context.interrupt().as_error() {
+            return Err(stopped);
         }
         match one(args, context, &mut repository, request) {
             Ok(ExitCode::Done) => {}
             Ok(code) => worst = code,
             Err(error) if requests.len() == 1 => return Err(error),
             Err(error) => {
-                context.ui().failure(&error);
-                failed.get_or_insert(error.code());
+                // Said at once for people; the first one ends the run for programs.
+                context.ui().warning(&format!(
+                    "{} failed: {}",
+                    request.app,
+                    error.facts().message
+                ));
+                failed.get_or_insert(error);
             }
         }
     }
-    Ok(failed.unwrap_or(worst))
+    failed.map_or(Ok(worst), Err)
 }
 
 /// What one backup says at its end.
@@ -291,11 +296,16 @@ fn named_sources(args: &Args) -> Result<Vec<Source>, CommandError> {
         if args.stdin {
             return Ok(vec![Source::Stdin { filename }]);
         }
+        let text = |word: &std::ffi::OsString| word.to_str().map(str::to_owned);
         let run = args
             .command
             .iter()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
+            .map(text)
+            .collect::<Option<Vec<String>>>();
+        let run = run.ok_or_else(|| {
+            CommandError::usage("the command has words that are not UTF-8")
+                .hint("Put it into a script, and run that.")
+        })?;
         let name = "stdin".to_owned();
         return Ok(vec![Source::Command(CommandSource {
             name,

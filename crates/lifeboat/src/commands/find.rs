@@ -1,0 +1,179 @@
+//! `lifeboat find`: where a file is, in which snapshots.
+
+use std::os::unix::ffi::OsStrExt;
+
+use lifeboat_app::{Item, Step, clock_time, shown_path};
+use lifeboat_repository::Snapshot;
+use serde::Serialize;
+
+use super::ls::{Listed, listed};
+use crate::{context::Context, error::CommandError, exit_code::ExitCode};
+
+/// Find files by their names in all snapshots.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lifeboat find logo.png
+  lifeboat find '*.pdf' shop")]
+pub(crate) struct Args {
+    /// A name or pattern; with a slash it fits the path, without one the name.
+    #[arg(value_name = "PATTERN")]
+    pattern: std::ffi::OsString,
+
+    /// Look only into the snapshots of this app.
+    #[arg(value_name = "APP")]
+    app: Option<String>,
+}
+
+/// One hit in the answer.
+#[derive(Debug, Serialize)]
+struct Hit {
+    snapshot: String,
+    app: String,
+    started_ms: u64,
+    item: Listed,
+}
+
+/// Looks into every snapshot, newest first.
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let pattern = Pattern::new(args.pattern.as_bytes());
+    let repository = context.open_repository()?;
+    let list = repository.snapshots()?;
+    for sentence in &list.damaged {
+        context.ui().warning(sentence);
+    }
+    let zone = context.time_zone()?;
+    let mut hits = Vec::new();
+    let fits = |snapshot: &&Snapshot| {
+        args.app
+            .as_ref()
+            .is_none_or(|app| *app == snapshot.head.app)
+    };
+    for snapshot in list.snapshots.iter().rev().filter(fits) {
+        let reader = repository.reader(snapshot.head.domain)?;
+        let mut found: Vec<Item> = Vec::new();
+        lifeboat_app::walk_tree(&reader, &snapshot.head.root, b"", &mut |item| {
+            if pattern.fits(&item.path) {
+                found.push(item);
+            }
+            if context.interrupt().is_set() {
+                Step::End
+            } else {
+                Step::Into
+            }
+        })?;
+        if let Some(stopped) = context.interrupt().as_error() {
+            return Err(stopped);
+        }
+        if context.ui().is_json() {
+            hits.extend(found.iter().map(|item| Hit {
+                snapshot: snapshot.name.id.to_string(),
+                app: snapshot.head.app.clone(),
+                started_ms: snapshot.head.started_ms,
+                item: listed(item, &zone),
+            }));
+            continue;
+        }
+        context.ui().stdout(|out| {
+            for item in &found {
+                writeln!(
+                    out,
+                    "{}  {}  {}:{}",
+                    snapshot.name.id.short(),
+                    clock_time(snapshot.head.started_ms, &zone),
+                    snapshot.head.app,
+                    shown_path(&item.path)
+                )?;
+            }
+            Ok(())
+        })?;
+    }
+    if context.ui().is_json() {
+        context.ui().answer(&hits)?;
+    }
+    Ok(ExitCode::Done)
+}
+
+/// `*` and `?` fit within a name, `**` across names; without a slash the last name counts.
+struct Pattern<'a> {
+    text: &'a [u8],
+    whole_path: bool,
+}
+
+impl<'a> Pattern<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        let text = text.strip_prefix(b"/").unwrap_or(text);
+        Self {
+            text,
+            whole_path: text.contains(&b'/'),
+        }
+    }
+
+    fn fits(&self, path: &[u8]) -> bool {
+        let path = if self.whole_path {
+            path
+        } else {
+            path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+        };
+        // Positions of the pattern that the path so far can be at: linear, whatever the pattern.
+        let mut states = vec![false; self.text.len() + 1];
+        states[0] = true;
+        self.spread(&mut states);
+        for byte in path {
+            let mut next = vec![false; self.text.len() + 1];
+            for (place, _) in states.iter().enumerate().filter(|(_, reached)| **reached) {
+                match self.text.get(place) {
+                    Some(b'*')
+                        if *byte != b'/'
+                            || self.text.get(place + 1) == Some(&b'*')
+                            || (place > 0 && self.text[place - 1] == b'*') =>
+                    {
+                        next[place] = true
+                    }
+                    Some(b'?') if *byte != b'/' => next[place + 1] = true,
+                    Some(letter) if letter == byte && *letter != b'*' => next[place + 1] = true,
+                    _ => {}
+                }
+            }
+            self.spread(&mut next);
+            states = next;
+        }
+        states[self.text.len()]
+    }
+
+    /// A star may stand for nothing.
+    fn spread(&self, states: &mut [bool]) {
+        for place in 0..self.text.len() {
+            if states[place] && self.text[place] == b'*' {
+                states[place + 1] = true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_names_or_paths() {
+        for (pattern, path, fits) in [
+            ("*.jpg", "media/2026/a.jpg", true),
+            ("a.jpg", "media/a.jpg", true),
+            ("a.jpg", "media/ba.jpg", false),
+            ("media/*.jpg", "media/2026/a.jpg", false),
+            ("media/**.jpg", "media/2026/a.jpg", true),
+            ("**/a.?pg", "media/2026/a.jpg", true),
+            ("*", "x", true),
+            ("", "x", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "aXc", false),
+        ] {
+            assert_eq!(
+                Pattern::new(pattern.as_bytes()).fits(path.as_bytes()),
+                fits,
+                "{pattern} {path}"
+            );
+        }
+    }
+}

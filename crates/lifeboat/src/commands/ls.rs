@@ -1,0 +1,179 @@
+//! `lifeboat ls`: what a snapshot holds.
+
+use std::{ffi::OsString, os::unix::ffi::OsStrExt};
+
+use jiff::{Timestamp, tz::TimeZone};
+use lifeboat_app::{Bytes, Found, Item, Step, shown_path};
+use lifeboat_codec::{EntryKind, status};
+use serde::Serialize;
+
+use crate::{context::Context, error::CommandError, exit_code::ExitCode, selection::Selection};
+
+/// List what a snapshot holds.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lifeboat ls shop
+  lifeboat ls shop:uploads/2026 --long
+  lifeboat ls latest~1 --recursive")]
+pub(crate) struct Args {
+    /// The snapshot, and a folder in it behind a colon.
+    #[arg(value_name = "SNAP[:PATH]")]
+    snapshot: OsString,
+
+    /// Show mode, owner, size and time too.
+    #[arg(short, long)]
+    long: bool,
+
+    /// List folders inside folders too.
+    #[arg(long)]
+    recursive: bool,
+}
+
+/// One item in the answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Listed {
+    path: String,
+    kind: &'static str,
+    mode: String,
+    user: u32,
+    group: u32,
+    size: u64,
+    modified: String,
+    target: Option<String>,
+    remarks: Vec<&'static str>,
+}
+
+/// Lists.
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    let repository = context.open_repository()?;
+    let selection = Selection::of(&repository, context)?;
+    let selected = selection.select(&args.snapshot)?;
+    let path = selected.path.as_bytes();
+    let reader = repository.reader(selected.snapshot.head.domain)?;
+    let mut items = Vec::new();
+    match lifeboat_app::find_item(&reader, selected.snapshot, path)? {
+        Found::Other(item) => items.push(*item),
+        Found::Folder { tree, .. } => lifeboat_app::walk_tree(&reader, &tree, path, &mut |item| {
+            items.push(item);
+            if args.recursive {
+                Step::Into
+            } else {
+                Step::Past
+            }
+        })?,
+    }
+    let zone = context.time_zone()?;
+    if context.ui().is_json() {
+        let listed: Vec<Listed> = items.iter().map(|item| listed(item, &zone)).collect();
+        context.ui().answer(&listed)?;
+    } else {
+        context.ui().stdout(|out| {
+            for item in &items {
+                if args.long {
+                    writeln!(out, "{}", long_line(item, &zone))?;
+                } else {
+                    writeln!(out, "{}{}", shown_path(&item.path), suffix(item.kind))?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(ExitCode::Done)
+}
+
+/// An item for programs.
+pub(super) fn listed(item: &Item, zone: &TimeZone) -> Listed {
+    Listed {
+        path: shown_path(&item.path),
+        kind: kind(item.kind),
+        mode: format!("{:04o}", item.mode),
+        user: item.owner.0,
+        group: item.owner.1,
+        size: item.size,
+        modified: time(item, zone),
+        target: (item.kind == EntryKind::Symlink).then(|| shown_path(&item.target)),
+        remarks: remarks(item.status),
+    }
+}
+
+fn long_line(item: &Item, zone: &TimeZone) -> String {
+    let size = if item.kind == EntryKind::File {
+        Bytes(item.size).to_string()
+    } else {
+        "-".to_owned()
+    };
+    let target = if item.target.is_empty() {
+        String::new()
+    } else {
+        format!(" -> {}", shown_path(&item.target))
+    };
+    let remarks = remarks(item.status);
+    let remarks = if remarks.is_empty() {
+        String::new()
+    } else {
+        format!("  ({})", remarks.join(", "))
+    };
+    format!(
+        "{}{:04o} {:>6} {:>6} {size:>10}  {}  {}{}{target}{remarks}",
+        letter(item.kind),
+        item.mode,
+        item.owner.0,
+        item.owner.1,
+        time(item, zone),
+        shown_path(&item.path),
+        suffix(item.kind),
+    )
+}
+
+fn time(item: &Item, zone: &TimeZone) -> String {
+    Timestamp::from_second(item.mtime.seconds).map_or_else(
+        |_| format!("@{}", item.mtime.seconds),
+        |time| {
+            time.to_zoned(zone.clone())
+                .strftime("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        },
+    )
+}
+
+fn kind(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File => "file",
+        EntryKind::Folder => "folder",
+        EntryKind::Symlink => "symlink",
+        EntryKind::Fifo => "fifo",
+        EntryKind::Socket => "socket",
+        EntryKind::BlockDevice => "block-device",
+        EntryKind::CharDevice => "char-device",
+    }
+}
+
+fn letter(kind: EntryKind) -> char {
+    match kind {
+        EntryKind::File => '-',
+        EntryKind::Folder => 'd',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+        EntryKind::BlockDevice => 'b',
+        EntryKind::CharDevice => 'c',
+    }
+}
+
+fn suffix(kind: EntryKind) -> &'static str {
+    if kind == EntryKind::Folder { "/" } else { "" }
+}
+
+fn remarks(bits: u64) -> Vec<&'static str> {
+    [
+        (status::CHANGED, "changed while it was read"),
+        (status::UNREADABLE, "could not be read"),
+        (status::SECRET, "secret"),
+        (status::LIVE, "of a database in use"),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| bits & bit != 0)
+    .map(|(_, remark)| remark)
+    .collect()
+}
