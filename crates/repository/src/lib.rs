@@ -3,6 +3,8 @@
 //! Knows nothing of file systems or databases. Modules stand in the order in which they build on each other.
 
 mod progress;
+mod finding;
+mod parallel;
 mod surroundings;
 mod state;
 mod cache;
@@ -16,10 +18,16 @@ mod reachable;
 mod snapshots;
 mod commit;
 mod keys;
+mod verify;
+mod check;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use check::{CheckOptions, CheckReport, ReadData, check};
 pub use commit::{Committed, Contents, Draft};
+pub use finding::{Concerns, Finding, Severity};
 pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
 pub use reader::{Reader, StreamError, Wanted};
@@ -27,5 +35,6 @@ pub use repository::{OpenError, ReadError, Repository, Unlock};
 pub use snapshots::{Snapshot, SnapshotList, Stored};
 pub use state::{Anchor, State, StateError};
 pub use surroundings::{Surroundings, SystemEntropy};
+pub use verify::{Verification, verify_store};
 pub use write_error::WriteError;
 pub use writer::{Added, Lane, Tasks, Writer, work};

@@ -94,7 +94,8 @@ impl Lookup {
         Ok(lookup)
     }
 
-    fn add(&mut self, entry: PackEntry, envelopes: &[Option<Envelope>]) -> Result<(), FormatError> {
+    /// Adds a pack whose `envelopes` numbers are into `envelopes`.
+    pub(crate) fn add(&mut self, entry: PackEntry, envelopes: &[Option<Envelope>]) -> Result<(), FormatError> {
         // The same pack may stand in several index objects.
         if self.packs.iter().rev().take(64).any(|pack| pack.entry.id == entry.id) {
             return Ok(());

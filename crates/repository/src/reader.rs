@@ -82,8 +82,13 @@ impl Repository {
     /// # Errors
     /// When the index cannot be read, or the key may not read this domain.
     pub fn reader(&self, domain: u32) -> Result<Reader<'_>, ReadError> {
+        self.reader_over(self.lookup()?, domain)
+    }
+
+    /// Reads the chunks of `domain` where `lookup` says that they are.
+    pub(crate) fn reader_over(&self, lookup: Arc<Lookup>, domain: u32) -> Result<Reader<'_>, ReadError> {
         let keys = self.keyring.domain(domain).map_err(|source| ReadError::format("the snapshot", source))?;
-        Ok(Reader { repository: self, lookup: self.lookup()?, keys, cache: Mutex::default() })
+        Ok(Reader { repository: self, lookup, keys, cache: Mutex::default() })
     }
 }
 
@@ -122,8 +127,13 @@ impl Reader<'_> {
         Ok(items)
     }
 
+    /// Whose chunks.
+    pub(crate) fn domain(&self) -> u32 {
+        self.keys.domain
+    }
+
     /// One chunk, by way of the cache of opened segments.
-    fn chunk(&self, item: &ChunkItem) -> Result<Vec<u8>, ReadError> {
+    pub(crate) fn chunk(&self, item: &ChunkItem) -> Result<Vec<u8>, ReadError> {
         let mut failure = None;
         for segment in self.lookup.holders(self.keys.domain, item.id) {
             match self.segment(segment) {

@@ -1,90 +1,14 @@
 //! The repository over the memory store: what goes in comes back, and what is changed is noticed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
-use lifeboat_codec::{Content, Entry, EntryKind, Manifest, Profile, Role, StreamRef, put_entry};
-use lifeboat_store::{MemoryStore, Store};
+use lifeboat_codec::{Profile, Role};
+use lifeboat_store::Store;
 
 use super::*;
-
-struct World {
-    store: Arc<MemoryStore>,
-    folder: tempfile::TempDir,
-    key: lifeboat_codec::KeyFile,
-}
-
-impl World {
-    fn new() -> (Self, Repository) {
-        let store = Arc::new(MemoryStore::new());
-        let folder = tempfile::tempdir().unwrap();
-        let created = Repository::create(Arc::clone(&store) as Arc<dyn Store>, &[NewSecret::KeyFile], surroundings(&folder)).unwrap();
-        let world = Self { store, folder, key: created.key_file.unwrap() };
-        (world, created.repository)
-    }
-
-    fn open(&self) -> Result<Repository, OpenError> {
-        Repository::open(Arc::clone(&self.store) as Arc<dyn Store>, &Unlock::KeyFile(&self.key), surroundings(&self.folder))
-    }
-}
-
-fn surroundings(folder: &tempfile::TempDir) -> Surroundings {
-    Surroundings::system(Some(folder.path().join("cache")), folder.path().join("state"))
-}
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-fn backup(repository: &mut Repository, files: &BTreeMap<String, Vec<u8>>) -> Result<Committed, WriteError> {
-    let draft = Draft { app: "shop".into(), started_ms: repository.now_ms(), ..Draft::default() };
-    repository.backup(&draft, &Silent, &AtomicBool::new(false), |writer| {
-        let stored = Mutex::new(BTreeMap::new());
-        work(writer, 2, files.iter().collect(), |lane, (name, bytes), _| -> Result<(), WriteError> {
-            let stream = lane.put_stream(Profile::Files, &mut bytes.as_slice())?;
-            stored.lock().unwrap().insert(name.as_str(), stream);
-            Ok(())
-        })?;
-        let (mut tree, mut scratch) = (Vec::new(), Vec::new());
-        let stored = stored.into_inner().unwrap();
-        for (name, stream) in &stored {
-            let reference = stream.encode();
-            let content = if stream.length == 0 { Content::None } else { Content::Stream(&reference) };
-            put_entry(&mut tree, &Entry { size: stream.length, content, ..Entry::new(EntryKind::File, name.as_bytes()) }, &mut scratch);
-        }
-        let refs = Mutex::new((None, None));
-        work(writer, 1, vec![()], |lane, (), _| -> Result<(), WriteError> {
-            let manifest = Manifest::default().encode();
-            *refs.lock().unwrap() = (Some(lane.put_meta(&tree)?), Some(lane.put_meta(&manifest)?));
-            Ok(())
-        })?;
-        let (root, manifest) = refs.into_inner().unwrap();
-        let bytes = files.values().map(|bytes| bytes.len() as u64).sum();
-        Ok(Contents { root: root.unwrap(), manifest: manifest.unwrap(), files: files.len() as u64, bytes, unreadable: 0 })
-    })
-}
-
-fn restore(repository: &Repository, head: &lifeboat_codec::Head) -> Result<BTreeMap<String, Vec<u8>>, ReadError> {
-    let reader = repository.reader(head.domain)?;
-    let tree = reader.whole(&head.root)?;
-    let mut files = BTreeMap::new();
-    for entry in lifeboat_codec::Entries::new(&tree) {
-        let entry = entry.unwrap();
-        let mut bytes = Vec::new();
-        if let Content::Stream(reference) = entry.content {
-            match reader.copy_to(&StreamRef::decode(reference).unwrap(), &mut bytes) {
-                Ok(()) => {}
-                Err(StreamError::Read(error)) => return Err(error),
-                Err(StreamError::Write(error)) => panic!("{error}"),
-            }
-        }
-        files.insert(String::from_utf8(entry.name.to_vec()).unwrap(), bytes);
-    }
-    Ok(files)
-}
+use crate::testing::{World, backup, noise, restore, surroundings};
 
 fn files() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();

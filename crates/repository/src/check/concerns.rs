@@ -1,0 +1,236 @@
+//! Which snapshots and paths cannot come back because of lost chunks.
+//!
+//! Walked only when something is lost. Each distinct tree is visited once, from the newest snapshot on, so a path that
+//! thousands of snapshots share is named once; what lies below a tree is remembered as the set of findings it meets.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lifeboat_codec::{ChunkId, Content, Entries, EntryKind, StreamRef};
+
+use super::reach::{TreeKey, bytes_of, chunks_of_stream, tree_key};
+use crate::finding::Finding;
+use crate::lookup::Lookup;
+use crate::reader::Reader;
+use crate::repository::Repository;
+use crate::snapshots::Snapshot;
+
+/// Numbers of findings; `None` when there are none, which is almost always.
+type Met = Option<Rc<BTreeSet<usize>>>;
+
+/// The lost chunks of one domain, each with the findings that lost it.
+type Lost = HashMap<ChunkId, Vec<usize>>;
+
+/// Walks from snapshots down to lost chunks.
+pub(super) struct Tracer<'c> {
+    repository: &'c Repository,
+    lookup: Arc<Lookup>,
+    stop: &'c AtomicBool,
+    lost: HashMap<u32, Lost>,
+    met: HashMap<TreeKey, Met>,
+}
+
+/// A tree on the way down.
+struct Open {
+    key: TreeKey,
+    path: Vec<u8>,
+    folders: Vec<(Vec<u8>, StreamRef)>,
+    met: BTreeSet<usize>,
+}
+
+impl<'c> Tracer<'c> {
+    /// `lost[n]` are the chunks that finding n lost.
+    pub(super) fn new(
+        repository: &'c Repository,
+        lookup: Arc<Lookup>,
+        stop: &'c AtomicBool,
+        lost: &[Vec<(u32, ChunkId)>],
+    ) -> Self {
+        let mut by_domain: HashMap<u32, Lost> = HashMap::new();
+        for (finding, chunks) in lost.iter().enumerate() {
+            for (domain, id) in chunks {
+                by_domain
+                    .entry(*domain)
+                    .or_default()
+                    .entry(*id)
+                    .or_default()
+                    .push(finding);
+            }
+        }
+        Self {
+            repository,
+            lookup,
+            stop,
+            lost: by_domain,
+            met: HashMap::new(),
+        }
+    }
+
+    /// Fills in what each of `findings` concerns.
+    pub(super) fn trace(&mut self, snapshots: &[Snapshot], findings: &mut [Finding]) {
+        let mut domains: Vec<u32> = self.lost.keys().copied().collect();
+        domains.sort_unstable();
+        for domain in domains {
+            let lost = self.lost.remove(&domain).unwrap_or_default();
+            let Ok(reader) = self
+                .repository
+                .reader_over(Arc::clone(&self.lookup), domain)
+            else {
+                continue;
+            };
+            for snapshot in snapshots
+                .iter()
+                .filter(|snapshot| snapshot.head.domain == domain)
+            {
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut met = BTreeSet::new();
+                self.stream(
+                    &reader,
+                    &snapshot.head.manifest,
+                    b"",
+                    &lost,
+                    findings,
+                    &mut met,
+                );
+                self.tree(&reader, &snapshot.head.root, &lost, findings, &mut met);
+                for finding in met {
+                    findings[finding].concerns.snapshots.push(snapshot.name.id);
+                }
+            }
+        }
+    }
+
+    /// Walks a tree and all below it, children before their parents, without recursion: trees may be deep.
+    fn tree(
+        &mut self,
+        reader: &Reader<'_>,
+        root: &StreamRef,
+        lost: &Lost,
+        findings: &mut [Finding],
+        met: &mut BTreeSet<usize>,
+    ) {
+        let domain = reader.domain();
+        if let Some(known) = self.met.get(&tree_key(domain, root)) {
+            met.extend(known.iter().flat_map(|known| known.iter()));
+            return;
+        }
+        let mut stack = vec![self.open(reader, root, Vec::new(), lost, findings)];
+        while let Some(top) = stack.last_mut() {
+            if let Some((path, tree)) = top.folders.pop() {
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                match self.met.get(&tree_key(domain, &tree)) {
+                    Some(known) => top.met.extend(known.iter().flat_map(|known| known.iter())),
+                    None => {
+                        let open = self.open(reader, &tree, path, lost, findings);
+                        stack.push(open);
+                    }
+                }
+                continue;
+            }
+            let done = stack.pop().expect("the loop goes on while there is one");
+            let above = stack.last_mut().map_or(&mut *met, |above| &mut above.met);
+            above.extend(&done.met);
+            self.met
+                .insert(done.key, (!done.met.is_empty()).then(|| Rc::new(done.met)));
+        }
+    }
+
+    /// Looks at the entries of one tree.
+    fn open(
+        &self,
+        reader: &Reader<'_>,
+        tree: &StreamRef,
+        path: Vec<u8>,
+        lost: &Lost,
+        findings: &mut [Finding],
+    ) -> Open {
+        let mut open = Open {
+            key: tree_key(reader.domain(), tree),
+            path,
+            folders: Vec::new(),
+            met: BTreeSet::new(),
+        };
+        let own = open.path.clone();
+        let Some(bytes) = self.stream(reader, tree, &own, lost, findings, &mut open.met) else {
+            return open;
+        };
+        for entry in Entries::new(&bytes).map_while(Result::ok) {
+            let mut path = open.path.clone();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(entry.name);
+            match (entry.kind, entry.content) {
+                (_, Content::None) => {}
+                (_, Content::Chunk(id)) => note(
+                    lost.get(&id).into_iter().flatten(),
+                    &path,
+                    findings,
+                    &mut open.met,
+                ),
+                (kind, Content::Stream(reference)) => {
+                    let Ok(reference) = StreamRef::decode(reference) else {
+                        continue;
+                    };
+                    if kind == EntryKind::Folder {
+                        open.folders.push((path, reference));
+                    } else {
+                        file(reader, &reference, &path, lost, findings, &mut open.met);
+                    }
+                }
+            }
+        }
+        // They are taken from the end.
+        open.folders.reverse();
+        open
+    }
+
+    /// Reads a stream of metadata; when that is not possible, `path` and all below it are lost.
+    fn stream(
+        &self,
+        reader: &Reader<'_>,
+        stream: &StreamRef,
+        path: &[u8],
+        lost: &Lost,
+        findings: &mut [Finding],
+        met: &mut BTreeSet<usize>,
+    ) -> Option<Vec<u8>> {
+        let items = file(reader, stream, path, lost, findings, met)?;
+        bytes_of(reader, &items).ok()
+    }
+}
+
+/// Notes the findings that a stream meets, and returns its chunks where its lists can be read.
+fn file(
+    reader: &Reader<'_>,
+    stream: &StreamRef,
+    path: &[u8],
+    lost: &Lost,
+    findings: &mut [Finding],
+    met: &mut BTreeSet<usize>,
+) -> Option<Vec<lifeboat_codec::ChunkItem>> {
+    let mut meets = BTreeSet::new();
+    let items = chunks_of_stream(reader, stream, &mut |item| {
+        meets.extend(lost.get(&item.id).into_iter().flatten());
+    });
+    note(meets.iter(), path, findings, met);
+    items.ok()
+}
+
+fn note<'n>(
+    numbers: impl Iterator<Item = &'n usize>,
+    path: &[u8],
+    findings: &mut [Finding],
+    met: &mut BTreeSet<usize>,
+) {
+    for number in numbers {
+        findings[*number].concerns.add_path(path);
+        met.insert(*number);
+    }
+}

@@ -1,0 +1,265 @@
+//! What the snapshots need: every chunk of every manifest, tree, list and file, each distinct tree read once.
+//!
+//! Unlike a restore it goes on behind what it cannot read, so that one damaged segment does not hide another.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lifeboat_codec::{
+    ChunkId, ChunkItem, Content, Entries, EntryKind, FormatError, Manifest, StreamRef, list_chunks,
+};
+
+use crate::lookup::{IdMap, Lookup};
+use crate::reader::Reader;
+use crate::repository::{ReadError, Repository};
+use crate::snapshots::{Snapshot, sentence};
+
+/// A tree of one domain; the hash of its reference.
+pub(super) type TreeKey = [u8; 16];
+
+pub(super) fn tree_key(domain: u32, tree: &StreamRef) -> TreeKey {
+    let hash = blake3::Hasher::new()
+        .update(&domain.to_le_bytes())
+        .update(&tree.encode())
+        .finalize();
+    let (key, _) = hash
+        .as_bytes()
+        .split_first_chunk()
+        .expect("a hash is longer than a key");
+    *key
+}
+
+/// What was seen on the way through the snapshots.
+pub(super) struct Reach<'c> {
+    repository: &'c Repository,
+    lookup: Arc<Lookup>,
+    stop: &'c AtomicBool,
+    seen: HashSet<TreeKey>,
+    /// Every chunk that a snapshot needs, with its length, by domain.
+    pub(super) needed: HashMap<u32, IdMap<u32>>,
+    /// Needed chunks that no pack holds.
+    pub(super) missing: HashSet<(u32, ChunkId)>,
+    /// Segments of metadata that could not be read, by number in the lookup.
+    pub(super) broken: BTreeMap<u32, String>,
+    /// What was read well and makes no sense, by snapshot.
+    pub(super) malformed: Vec<(usize, String)>,
+}
+
+impl<'c> Reach<'c> {
+    pub(super) fn new(
+        repository: &'c Repository,
+        lookup: Arc<Lookup>,
+        stop: &'c AtomicBool,
+    ) -> Self {
+        Self {
+            repository,
+            lookup,
+            stop,
+            seen: HashSet::new(),
+            needed: HashMap::new(),
+            missing: HashSet::new(),
+            broken: BTreeMap::new(),
+            malformed: Vec::new(),
+        }
+    }
+
+    /// Walks through all `snapshots`.
+    pub(super) fn walk(&mut self, snapshots: &[Snapshot]) {
+        let mut domains: Vec<u32> = snapshots
+            .iter()
+            .map(|snapshot| snapshot.head.domain)
+            .collect();
+        domains.sort_unstable();
+        domains.dedup();
+        // One domain after the other, because each reader keeps what it opened.
+        for domain in domains {
+            let Ok(reader) = self
+                .repository
+                .reader_over(Arc::clone(&self.lookup), domain)
+            else {
+                continue;
+            };
+            for (number, snapshot) in snapshots
+                .iter()
+                .enumerate()
+                .filter(|(_, snapshot)| snapshot.head.domain == domain)
+            {
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                self.snapshot(&reader, number, snapshot);
+            }
+        }
+    }
+
+    fn snapshot(&mut self, reader: &Reader<'_>, number: usize, snapshot: &Snapshot) {
+        let domain = snapshot.head.domain;
+        if let Some(bytes) = self.whole(reader, number, domain, &snapshot.head.manifest)
+            && let Err(error) = Manifest::decode(&bytes)
+        {
+            self.malformed.push((
+                number,
+                format!("has a manifest that makes no sense: {error}"),
+            ));
+        }
+        let mut trees = vec![snapshot.head.root.clone()];
+        while let Some(tree) = trees.pop() {
+            // Equal folders are one tree: visited once, or a small repository could name 2^64 paths.
+            if self.stop.load(Ordering::Relaxed) || !self.seen.insert(tree_key(domain, &tree)) {
+                continue;
+            }
+            let Some(bytes) = self.whole(reader, number, domain, &tree) else {
+                continue;
+            };
+            if let Err(error) = self.entries(reader, number, domain, &bytes, &mut trees) {
+                self.malformed
+                    .push((number, format!("has a tree that makes no sense: {error}")));
+            }
+        }
+    }
+
+    fn entries(
+        &mut self,
+        reader: &Reader<'_>,
+        number: usize,
+        domain: u32,
+        tree: &[u8],
+        trees: &mut Vec<StreamRef>,
+    ) -> Result<(), FormatError> {
+        for entry in Entries::new(tree) {
+            let entry = entry?;
+            match (entry.kind, entry.content) {
+                (_, Content::None) => {}
+                (EntryKind::Folder, Content::Stream(reference)) => {
+                    trees.push(StreamRef::decode(reference)?);
+                }
+                (_, Content::Chunk(id)) => {
+                    let length = u32::try_from(entry.size)
+                        .map_err(|_| FormatError::Invalid("a chunk's length is not allowed"))?;
+                    self.need(number, domain, ChunkItem { id, length });
+                }
+                (_, Content::Stream(reference)) => {
+                    drop(self.items(reader, number, domain, &StreamRef::decode(reference)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn need(&mut self, number: usize, domain: u32, item: ChunkItem) {
+        let known = *self
+            .needed
+            .entry(domain)
+            .or_default()
+            .entry(item.id)
+            .or_insert(item.length);
+        if known != item.length {
+            self.malformed.push((
+                number,
+                format!(
+                    "names chunk {} with {} bytes and with {known}",
+                    item.id, item.length
+                ),
+            ));
+        }
+        if self.lookup.find(domain, item.id).is_none() {
+            self.missing.insert((domain, item.id));
+        }
+    }
+
+    /// Notes every chunk of a stream, those of its lists too; `None` when a list could not be read.
+    fn items(
+        &mut self,
+        reader: &Reader<'_>,
+        number: usize,
+        domain: u32,
+        stream: &StreamRef,
+    ) -> Option<Vec<ChunkItem>> {
+        let read = chunks_of_stream(reader, stream, &mut |item| self.need(number, domain, item));
+        self.judge(domain, number, read)
+    }
+
+    /// A stream of metadata, whole; `None` when a part of it could not be read.
+    fn whole(
+        &mut self,
+        reader: &Reader<'_>,
+        number: usize,
+        domain: u32,
+        stream: &StreamRef,
+    ) -> Option<Vec<u8>> {
+        let items = self.items(reader, number, domain, stream)?;
+        self.judge(domain, number, bytes_of(reader, &items))
+    }
+
+    /// Keeps what failed.
+    fn judge<T>(&mut self, domain: u32, number: usize, read: Result<T, Failed>) -> Option<T> {
+        match read {
+            Ok(value) => return Some(value),
+            Err(Failed::Chunks(chunks)) => {
+                for (item, error) in chunks
+                    .into_iter()
+                    .filter(|(_, error)| !matches!(error, ReadError::MissingChunk(_)))
+                {
+                    let holders: Vec<u32> = self.lookup.holders(domain, item.id).collect();
+                    for segment in holders {
+                        self.broken
+                            .entry(segment)
+                            .or_insert_with(|| sentence(&error));
+                    }
+                }
+            }
+            Err(Failed::List(error)) => self.malformed.push((
+                number,
+                format!("has a chunk list that makes no sense: {error}"),
+            )),
+        }
+        None
+    }
+}
+
+/// Why a stream's chunks are not known.
+pub(super) enum Failed {
+    /// These could not be read.
+    Chunks(Vec<(ChunkItem, ReadError)>),
+    /// They were read, and make no sense.
+    List(FormatError),
+}
+
+/// Names every chunk of a stream to `found`, first those of its lists, and returns its own.
+pub(super) fn chunks_of_stream(
+    reader: &Reader<'_>,
+    stream: &StreamRef,
+    found: &mut dyn FnMut(ChunkItem),
+) -> Result<Vec<ChunkItem>, Failed> {
+    let mut items = list_chunks(&stream.items).map_err(Failed::List)?;
+    for _ in 0..stream.depth {
+        items.iter().for_each(|item| found(*item));
+        items = list_chunks(&bytes_of(reader, &items)?).map_err(Failed::List)?;
+    }
+    items.iter().for_each(|item| found(*item));
+    let total: u64 = items.iter().map(|item| u64::from(item.length)).sum();
+    if total == stream.length {
+        Ok(items)
+    } else {
+        Err(Failed::List(FormatError::Invalid(
+            "a stream's length is not the sum of its chunks",
+        )))
+    }
+}
+
+/// The bytes of chunks of metadata, or all of them that could not be read.
+pub(super) fn bytes_of(reader: &Reader<'_>, items: &[ChunkItem]) -> Result<Vec<u8>, Failed> {
+    let (mut bytes, mut failed) = (Vec::new(), Vec::new());
+    for item in items {
+        match reader.chunk(item) {
+            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Err(error) => failed.push((*item, error)),
+        }
+    }
+    if failed.is_empty() {
+        Ok(bytes)
+    } else {
+        Err(Failed::Chunks(failed))
+    }
+}
