@@ -58,7 +58,7 @@ pub enum BackupError {
         name: String,
         /// Why.
         #[source]
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// Two sources would have the same folder in the snapshot.
     #[error("two sources are called {0}")]
@@ -238,7 +238,7 @@ impl Run<'_, '_> {
                     }
                     source_error => BackupError::Source {
                         name: source.name().to_owned(),
-                        source: source_error,
+                        source: Box::new(source_error),
                     },
                 })?;
             for problem in &read.problems {

@@ -166,6 +166,12 @@ pub fn find_item(
     Ok(found)
 }
 
+/// Looks at one entry and its path, and says where the walk goes.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &Entry<'_>) -> Result<Step, ReadError> + 'a;
+
+/// Takes a path that differs, how, and its sizes before and after.
+pub type Differs<'a> = dyn FnMut(&[u8], Change, u64, u64) + 'a;
+
 /// Whether a walk goes into a folder.
 pub enum Step {
     /// Go on, into the folder.
@@ -184,7 +190,7 @@ pub(crate) fn walk_entries(
     reader: &Reader<'_>,
     tree: &StreamRef,
     path: &[u8],
-    each: &mut dyn FnMut(&[u8], &Entry<'_>) -> Result<Step, ReadError>,
+    each: &mut Visit<'_>,
 ) -> Result<(), ReadError> {
     struct Level {
         bytes: Vec<u8>,
@@ -268,7 +274,7 @@ pub enum Change {
 pub fn diff(
     first: (&Reader<'_>, &Snapshot),
     second: (&Reader<'_>, &Snapshot),
-    each: &mut dyn FnMut(&[u8], Change, u64, u64),
+    each: &mut Differs<'_>,
 ) -> Result<(), ReadError> {
     // Chunks of different domains have different names for the same content: then only sizes and times can be compared.
     let same_domain = first.1.head.domain == second.1.head.domain;

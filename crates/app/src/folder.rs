@@ -4,18 +4,18 @@
 //! part is done, by the worker that did it, and then counts as a part of the folder above.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lifeboat_codec::{Content, Entry, EntryKind, Problem, Profile, StreamRef, put_entry, status};
+use lifeboat_codec::{Content, Entry, EntryKind, Problem, StreamRef, put_entry, status};
 use lifeboat_files::{
     Attributes, ClusterState, ErrorKind, Excludes, Folder, Identity, Kind, Listing, Metadata,
-    Special, SqliteUse, recognise, recognise_sqlite,
+    Special, recognise,
 };
 use lifeboat_repository::{Counter, Lane, Tasks, WriteError, Writer, work};
 
 use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
+use crate::file::{FileError, Stored, read_file};
 use crate::memory::{Gathered, Memory, Past};
 
 /// Bytes of files that a worker reads before it offers the rest of a folder to others.
@@ -59,7 +59,7 @@ pub enum FolderError {
 
 /// One folder on its way into the repository.
 struct Node {
-    parent: Option<(Arc<Node>, usize)>,
+    parent: Option<(Arc<Self>, usize)>,
     path: Vec<u8>,
     depth: usize,
     metadata: Metadata,
@@ -95,24 +95,6 @@ struct Walk<'a> {
     unreadable: AtomicU64,
     gathered: Gathered,
     done: Mutex<Option<Vec<u8>>>,
-}
-
-/// A file's content in the repository.
-#[derive(Clone)]
-enum Stored {
-    Empty,
-    Chunk(lifeboat_codec::ChunkId),
-    Stream(Vec<u8>),
-}
-
-impl Stored {
-    fn content(&self) -> Content<'_> {
-        match self {
-            Self::Empty => Content::None,
-            Self::Chunk(id) => Content::Chunk(*id),
-            Self::Stream(reference) => Content::Stream(reference),
-        }
-    }
 }
 
 /// Reads the folder at `path` as the source `name`.
@@ -364,11 +346,9 @@ impl Walk<'_> {
                 && self.may_take_over(lane.writer(), entry)
             {
                 part.entries.extend_from_slice(raw);
-                part.count(if metadata.kind == Kind::File {
-                    metadata.size
-                } else {
-                    0
-                });
+                if metadata.kind == Kind::File {
+                    part.count(metadata.size);
+                }
                 continue;
             }
             if metadata.kind == Kind::File {
@@ -555,8 +535,7 @@ impl Walk<'_> {
         let mut path = Vec::new();
         let mut seen = *metadata;
         for attempt in 1..=TRIES {
-            let read = self.read_file(lane, folder, listing, name, &seen, node);
-            let (read, change) = match read {
+            let read = match read_file(lane, folder, listing, name, &seen) {
                 Ok(read) => read,
                 Err(FileError::Write(error)) => return Err(error),
                 Err(FileError::Files(error)) => {
@@ -565,6 +544,7 @@ impl Walk<'_> {
                     return Ok(());
                 }
             };
+            let change = read.changed;
             if change && attempt < TRIES {
                 match folder.metadata(name) {
                     Ok(now) if now.kind == Kind::File => {
@@ -574,7 +554,21 @@ impl Walk<'_> {
                     _ => {}
                 }
             }
-            let mut bits = read.status;
+            let mut bits = 0;
+            if read.in_use {
+                bits |= status::LIVE;
+                join(&mut path, &node.path, name);
+                self.push(Problem {
+                    source: self.source.to_owned(),
+                    path: path.clone(),
+                    what: "it is an SQLite database in use: a copy of it may not be whole; add it as a source of its own".to_owned(),
+                    class: "live-database".to_owned(),
+                });
+            }
+            for error in &read.unread {
+                join(&mut path, &node.path, name);
+                self.problem(&path, error, "unreadable");
+            }
             if change {
                 bits |= status::CHANGED;
                 join(&mut path, &node.path, name);
@@ -607,99 +601,6 @@ impl Walk<'_> {
             return Ok(());
         }
         Ok(())
-    }
-
-    fn read_file(
-        &self,
-        lane: &mut Lane<'_, '_>,
-        folder: &Folder,
-        listing: &Listing,
-        name: &[u8],
-        seen: &Metadata,
-        node: &Node,
-    ) -> Result<(FileRead, bool), FileError> {
-        let mut file = folder.open_file(name, seen)?;
-        let read = file.attributes();
-        let size = file.metadata().size;
-        let mut start = [0; 16];
-        let mut bytes = 0;
-        let small = Profile::Files.min_bytes() as u64;
-        let stored = if size <= small {
-            let mut grew = false;
-            let item = lane.put_small(
-                Profile::Files,
-                size as usize + 1,
-                |room| -> Result<usize, FileError> {
-                    let mut filled = 0;
-                    while filled < room.len() {
-                        match file.read(&mut room[filled..])? {
-                            0 => break,
-                            count => filled += count,
-                        }
-                    }
-                    // One byte more than there should be means that the file grew; its end is not stored.
-                    grew = filled > size as usize;
-                    bytes = filled.min(size as usize) as u64;
-                    let head = bytes.min(16) as usize;
-                    start[..head].copy_from_slice(&room[..head]);
-                    Ok(bytes as usize)
-                },
-            )?;
-            debug_assert!(
-                !grew || bytes == size,
-                "a grown file is stored up to its listed size"
-            );
-            item.map_or(Stored::Empty, |item| Stored::Chunk(item.id))
-        } else {
-            let mut reader = FileReader {
-                file: &mut file,
-                start: &mut start,
-                bytes: &mut bytes,
-                error: None,
-            };
-            match lane.put_stream(Profile::Files, &mut reader) {
-                Ok(stream) if stream.length == 0 => Stored::Empty,
-                Ok(stream) => single_chunk(&stream),
-                Err(WriteError::Source(source)) => {
-                    return Err(reader.error.take().map_or(
-                        FileError::Write(WriteError::Source(source)),
-                        FileError::Files,
-                    ));
-                }
-                Err(error) => return Err(FileError::Write(error)),
-            }
-        };
-        let mut bits = 0;
-        if let Some(usage) = recognise_sqlite(folder, listing, name, &file, &start)
-            && usage != SqliteUse::Idle
-        {
-            bits |= status::LIVE;
-            let mut path = Vec::new();
-            join(&mut path, &node.path, name);
-            self.push(Problem {
-                source: self.source.to_owned(),
-                path,
-                what: "it is an SQLite database in use: a copy of it may not be whole; add it as a source of its own".to_owned(),
-                class: "live-database".to_owned(),
-            });
-        }
-        let finished = file.finish()?;
-        for error in &read.unread {
-            let mut path = Vec::new();
-            join(&mut path, &node.path, name);
-            self.problem(&path, error, "unreadable");
-        }
-        let change = finished.change.is_some() || bytes != finished.metadata.size;
-        Ok((
-            FileRead {
-                stored,
-                bytes,
-                metadata: finished.metadata,
-                attributes: read.attributes,
-                status: bits,
-            },
-            change,
-        ))
     }
 
     /// An entry that has no content of its own to read.
@@ -832,67 +733,6 @@ impl Part {
                 .insert(self.first, entries);
         }
     }
-}
-
-struct FileRead {
-    stored: Stored,
-    bytes: u64,
-    metadata: Metadata,
-    attributes: Attributes,
-    status: u64,
-}
-
-enum FileError {
-    Files(lifeboat_files::Error),
-    Write(WriteError),
-}
-
-impl From<lifeboat_files::Error> for FileError {
-    fn from(error: lifeboat_files::Error) -> Self {
-        Self::Files(error)
-    }
-}
-
-impl From<WriteError> for FileError {
-    fn from(error: WriteError) -> Self {
-        Self::Write(error)
-    }
-}
-
-/// Lends an open file to the repository and keeps what must be known of it.
-struct FileReader<'f, 'a> {
-    file: &'f mut lifeboat_files::OpenFile<'a>,
-    start: &'f mut [u8; 16],
-    bytes: &'f mut u64,
-    error: Option<lifeboat_files::Error>,
-}
-
-impl Read for FileReader<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self.file.read(buffer) {
-            Ok(count) => {
-                if *self.bytes == 0 {
-                    let head = count.min(16);
-                    self.start[..head].copy_from_slice(&buffer[..head]);
-                }
-                *self.bytes += count as u64;
-                Ok(count)
-            }
-            Err(error) => {
-                self.error = Some(error);
-                Err(std::io::Error::other("the file cannot be read"))
-            }
-        }
-    }
-}
-
-fn single_chunk(stream: &StreamRef) -> Stored {
-    if stream.depth == 0
-        && let Ok([only]) = lifeboat_codec::list_chunks(&stream.items).as_deref()
-    {
-        return Stored::Chunk(only.id);
-    }
-    Stored::Stream(stream.encode())
 }
 
 fn join(path: &mut Vec<u8>, folder: &[u8], name: &[u8]) {

@@ -10,6 +10,7 @@ mod history;
 mod text;
 mod entry;
 mod memory;
+mod file;
 mod folder;
 mod facts;
 mod source;
@@ -22,7 +23,9 @@ mod database;
 pub use backup::{
     BackupError, BackupOutcome, BackupRequest, backup, host_name, number_of, user_name,
 };
-pub use browse::{Change as TreeChange, Found, Item, PathError, Step, diff, find_item, walk_tree};
+pub use browse::{
+    Change as TreeChange, Differs, Found, Item, PathError, Step, diff, find_item, walk_tree,
+};
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
     EditError, FILE_NAME, FolderSource, InvalidName, OpenedBy, Place, PostgresSource,

@@ -3,21 +3,23 @@
 //! Every byte was authenticated before it is written. Nothing is created outside the target, and what could not be
 //! restored as it was is a problem that is reported, never silence.
 
+mod select;
+
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lifeboat_codec::{ChunkId, Content, Entry, EntryKind, Manifest, StreamRef, status};
+use lifeboat_codec::{ChunkId, Content, Entry, EntryKind, StreamRef, status};
 use lifeboat_files::{
-    Attributes, ErrorKind, FileSlot, FolderId, IdMap, Metadata, NewFile, Original, Overwrite,
-    Owner, RestoreOptions, Restored, Target, TargetFolder,
+    Attributes, ErrorKind, FileSlot, FolderId, Metadata, NewFile, Original, Overwrite, Owner,
+    RestoreOptions, Restored, Target, TargetFolder,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Reader, Repository, Snapshot, Wanted};
 use thiserror::Error;
 
-use crate::backup::names_in;
-use crate::browse::{Found, PathError, Step, content_of, find_item, walk_entries};
+use self::select::{Selected, dry_run, owner, select};
+use crate::browse::{PathError, Step, content_of, walk_entries};
 use crate::entry::{attributes_of, metadata_of};
 use crate::text::{sentence, shown_path};
 
@@ -192,120 +194,6 @@ fn finish(
         }
         progress.problem(&text);
         outcome.problems.push(text);
-    }
-    Ok(outcome)
-}
-
-/// One selected part of the snapshot: all entries of a tree, or one of them.
-struct Selected {
-    /// Folders to make above it.
-    above: Vec<Vec<u8>>,
-    tree: StreamRef,
-    /// The one entry that is wanted.
-    only: Option<Vec<u8>>,
-    /// That entry is a folder whose own entries go right into the target.
-    open: bool,
-}
-
-fn select(
-    reader: &Reader<'_>,
-    snapshot: &Snapshot,
-    request: &RestoreRequest,
-) -> Result<Vec<Selected>, RestoreError> {
-    let everything = [Vec::new()];
-    let paths = if request.paths.is_empty() {
-        everything.as_slice()
-    } else {
-        &request.paths
-    };
-    let mut names: Vec<&[u8]> = Vec::new();
-    let mut selected = Vec::new();
-    for path in paths {
-        let parts: Vec<&[u8]> = path
-            .split(|byte| *byte == b'/')
-            .filter(|part| !part.is_empty())
-            .collect();
-        let Some((name, above)) = parts.split_last() else {
-            selected.push(Selected {
-                above: Vec::new(),
-                tree: snapshot.head.root.clone(),
-                only: None,
-                open: false,
-            });
-            continue;
-        };
-        if !request.tree && names.contains(name) {
-            return Err(RestoreError::SameName(shown_path(name)));
-        }
-        names.push(name);
-        let found = find_item(reader, snapshot, path)?;
-        let Found::Folder { tree, .. } = find_item(reader, snapshot, &above.join(&b'/'))? else {
-            unreachable!("what is above something that was found is a folder");
-        };
-        selected.push(Selected {
-            above: if request.tree {
-                above.iter().map(|part| part.to_vec()).collect()
-            } else {
-                Vec::new()
-            },
-            tree,
-            only: Some(name.to_vec()),
-            open: paths.len() == 1 && !request.tree && matches!(found, Found::Folder { .. }),
-        });
-    }
-    Ok(selected)
-}
-
-/// Names before numbers: the same user may have another number here.
-fn owner(request: &RestoreRequest, manifest: &Manifest) -> Owner {
-    if let Some(owner) = &request.owner {
-        return owner.clone();
-    }
-    if request.numeric_ids {
-        return Owner::Keep;
-    }
-    let map = |there: &[(u32, String)], here: &[(u32, String)]| {
-        let pairs = there.iter().filter_map(|(number, name)| {
-            let local = here.iter().find(|(_, local)| local == name)?.0;
-            (local != *number).then_some((*number, local))
-        });
-        pairs.collect::<HashMap<u32, u32>>()
-    };
-    let ids = IdMap {
-        users: map(&manifest.users, &names_in("/etc/passwd")),
-        groups: map(&manifest.groups, &names_in("/etc/group")),
-    };
-    if ids.users.is_empty() && ids.groups.is_empty() {
-        Owner::Keep
-    } else {
-        Owner::Map(ids)
-    }
-}
-
-fn dry_run(
-    reader: &Reader<'_>,
-    selected: &[Selected],
-    request: &RestoreRequest,
-) -> Result<RestoreOutcome, RestoreError> {
-    let mut outcome = RestoreOutcome::default();
-    let mut count = |kind: EntryKind, size: u64, bits: u64| match kind {
-        _ if bits & status::SECRET != 0 && !request.with_secrets => outcome.secrets_left_out += 1,
-        EntryKind::Folder => outcome.folders += 1,
-        EntryKind::File => {
-            outcome.files += 1;
-            outcome.bytes += size;
-        }
-        _ => {}
-    };
-    for part in selected {
-        walk_entries(reader, &part.tree, b"", &mut |path, entry| {
-            let depth = path.iter().filter(|byte| **byte == b'/').count();
-            if depth == 0 && part.only.as_deref().is_some_and(|only| only != entry.name) {
-                return Ok(Step::Past);
-            }
-            count(entry.kind, entry.size, entry.status);
-            Ok(Step::Into)
-        })?;
     }
     Ok(outcome)
 }
@@ -554,7 +442,7 @@ impl<'a> Work<'a> {
                 ));
             }
             EntryKind::File if entry.content != Content::None => {
-                self.wait_for(entry, folder, metadata, attributes, path, plan)?
+                self.wait_for(entry, folder, metadata, attributes, path, plan)?;
             }
             kind => {
                 let restored = match kind {

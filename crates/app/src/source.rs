@@ -576,12 +576,7 @@ pub(crate) fn read_postgres(
                 .filter(|file| file.name == "globals.sql")
                 .for_each(|file| file.status = lifeboat_codec::status::SECRET);
         }
-        let mut record = record(
-            &source.name,
-            "postgres",
-            &settings.display().to_string(),
-            &files,
-        );
+        let mut record = record(&source.name, "postgres", &settings.display(), &files);
         record.facts = record_facts;
         Ok(SourceRead {
             entry: put_folder(lane, &source.name, entry_time(now_ms), files)?,

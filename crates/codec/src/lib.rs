@@ -16,6 +16,7 @@ mod sign;
 mod object;
 mod superblock;
 mod slot;
+mod secret_text;
 mod name;
 mod chunker;
 mod compress;
@@ -54,15 +55,13 @@ pub use pack::{
 };
 pub use record::{Field, Fields, Input, RecordWriter, Unknown, Value, padding_class, put_varint};
 pub use seal::Nonce;
+pub use secret_text::{KeyFile, decode_recovery, encode_recovery};
 pub use segment::{
     CONTENT_MAX, Codec, SEGMENT_BYTES, SegmentOpener, SegmentPlan, SegmentSealer, content_tail,
     split_content,
 };
 pub use sign::{Author, Authors, Enrolled, SignerKey, signer_id};
-pub use slot::{
-    KeyFile, NewSlot, OpenedSlot, Slot, SlotInfo, SlotType, Stretch, create_slot, decode_recovery,
-    encode_recovery, slot_name,
-};
+pub use slot::{NewSlot, OpenedSlot, Slot, SlotInfo, SlotType, Stretch, create_slot, slot_name};
 pub use snapshot::{Confirm, HEAD_BYTES_MAX, Head, Manifest, Problem, SourceRecord, Totals};
 pub use stream::{
     ChunkItem, DEPTH_MAX, ListItem, ListItems, StreamRef, list_chunks, put_chunk, put_mark,

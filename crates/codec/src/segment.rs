@@ -50,7 +50,9 @@ impl Codec {
 pub fn content_tail(lengths: &[u32]) -> Vec<u8> {
     let mut tail = Vec::new();
     if lengths.len() > 1 {
-        lengths.iter().for_each(|length| put_varint(&mut tail, u64::from(*length)));
+        lengths
+            .iter()
+            .for_each(|length| put_varint(&mut tail, u64::from(*length)));
         let bytes = u32::try_from(tail.len()).expect("a segment has at most 65,535 chunks");
         tail.extend_from_slice(&bytes.to_le_bytes());
     }

@@ -96,13 +96,17 @@ impl From<BackupError> for CommandError {
                 ExitCode::Database,
                 "`lifeboat app test` says what is in the way, and how to mend it.",
             ),
-            BackupError::Source {
-                source: SourceError::Command { .. } | SourceError::Start(..),
-                ..
-            } => (
-                ExitCode::Failed,
-                "Run the command by hand as the same user; what a failed command printed is never kept.",
-            ),
+            BackupError::Source { source, .. }
+                if matches!(
+                    **source,
+                    SourceError::Command { .. } | SourceError::Start(..)
+                ) =>
+            {
+                (
+                    ExitCode::Failed,
+                    "Run the command by hand as the same user; what a failed command printed is never kept.",
+                )
+            }
             BackupError::Source { .. } => (
                 ExitCode::Failed,
                 "Mend the cause and run the backup again; no snapshot was made.",

@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 
 use lifeboat_codec::{
-    Author, Confirm, Envelope, Frame, HEAD_BYTES_MAX, Head, Header, Index, Kind, Lease, Marker, ObjectHash, Opened, Origin, Recipient, Role, RunId,
-    RunKey, Secret, SnapshotId, SnapshotName, StreamRef, Totals, WriterRecord, clear_object, index_name, lease_name, open_clear, pack_name,
+    Author, Confirm, Envelope, Frame, HEAD_BYTES_MAX, Head, Header, Index, Kind, Lease, Marker,
+    ObjectHash, Opened, Origin, Recipient, Role, RunId, RunKey, Secret, SnapshotId, SnapshotName,
+    StreamRef, Totals, WriterRecord, clear_object, index_name, lease_name, open_clear, pack_name,
     parse_pack_name, seal_object, writer_name,
 };
 use lifeboat_codec::{Enrolled, PackId};
@@ -94,12 +95,24 @@ impl Repository {
         stop: &AtomicBool,
         work: impl FnOnce(&Writer<'_>) -> Result<Contents, E>,
     ) -> Result<Committed, E> {
+        self.backup_as(draft, &|_| {}, progress, stop, work)
+    }
+
+    /// The same; `adjust` has the last word about the head.
+    pub(crate) fn backup_as<E: From<WriteError>>(
+        &mut self,
+        draft: &Draft,
+        adjust: &dyn Fn(&mut Head),
+        progress: &dyn Progress,
+        stop: &AtomicBool,
+        work: impl FnOnce(&Writer<'_>) -> Result<Contents, E>,
+    ) -> Result<Committed, E> {
         self.may_write()?;
         let author = self.author()?;
         let origin = self.origin(&author)?;
         let run = RunId(self.random());
         let lease = self.put_lease(run, &author)?;
-        let result = self.run(draft, progress, stop, &author, origin, run, work);
+        let result = self.run(draft, adjust, progress, stop, &author, origin, run, work);
         // A lease only saves work: one that stays behind ends by itself.
         let _ = self.store.delete(&object_name(&lease));
         result
@@ -109,6 +122,7 @@ impl Repository {
     fn run<E: From<WriteError>>(
         &mut self,
         draft: &Draft,
+        adjust: &dyn Fn(&mut Head),
         progress: &dyn Progress,
         stop: &AtomicBool,
         author: &Author,
@@ -122,24 +136,50 @@ impl Repository {
         let present = self.present().map_err(WriteError::from)?;
         self.refresh();
         let all = Lookup::load(self).map_err(WriteError::from)?;
-        let gone = |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
-        let suspicious = all.packs.iter().any(|pack| gone(&pack.entry.id, pack.entry.object_bytes));
+        let gone =
+            |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
+        let suspicious = all
+            .packs
+            .iter()
+            .any(|pack| gone(&pack.entry.id, pack.entry.object_bytes));
         let lookup = Arc::new(all.without(|entry| gone(&entry.id, entry.object_bytes)));
 
         let (uploads, received) = mpsc::sync_channel(UPLOADS_WAITING);
         let received = Mutex::new(received);
         let index = Mutex::new(Index::default());
-        let keys = self.keyring.domain(origin.domain).map_err(WriteError::from)?;
+        let keys = self
+            .keyring
+            .domain(origin.domain)
+            .map_err(WriteError::from)?;
         let (data, meta) = self.surroundings.with_entropy(|entropy| {
-            let mut create = |recipient| Envelope::create(recipient, &self.keyring, self.family(), entropy);
+            let mut create =
+                |recipient| Envelope::create(recipient, &self.keyring, self.family(), entropy);
             (create(Recipient::Data), create(Recipient::Meta))
         });
-        let maker = PackMaker { repository: self, run, started_ms: draft.started_ms, author, origin, data, meta, uploads };
-        let writer = Writer::new(maker, Known::new(Arc::clone(&lookup), origin.domain), keys, progress, stop, suspicious);
+        let maker = PackMaker {
+            repository: self,
+            run,
+            started_ms: draft.started_ms,
+            author,
+            origin,
+            data,
+            meta,
+            uploads,
+        };
+        let writer = Writer::new(
+            maker,
+            Known::new(Arc::clone(&lookup), origin.domain),
+            keys,
+            progress,
+            stop,
+            suspicious,
+        );
 
         let uploaders = self.store.connections().clamp(1, UPLOADERS_MAX);
         let (worked, uploaded, added) = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..uploaders).map(|_| scope.spawn(|| upload(self.store.as_ref(), &received, &index))).collect();
+            let threads: Vec<_> = (0..uploaders)
+                .map(|_| scope.spawn(|| upload(self.store.as_ref(), &received, &index)))
+                .collect();
             let worked = work(&writer);
             let flushed = writer.flush();
             let added = writer.added();
@@ -167,14 +207,24 @@ impl Repository {
                 if uploaded.is_ok() {
                     let _ = self.put_index(&index, run, author, &meta);
                 }
-                return Err(uploaded.err().filter(|first| !matches!(first, WriteError::Stopped)).map_or(error, E::from));
+                return Err(uploaded
+                    .err()
+                    .filter(|first| !matches!(first, WriteError::Stopped))
+                    .map_or(error, E::from));
             }
         };
         let stored: u64 = index.packs.iter().map(|pack| pack.object_bytes).sum();
         let index_bytes = self.put_index(&index, run, author, &meta)?;
 
         let id = SnapshotId(self.random());
-        let mut head = Head::new(id, draft.app.clone(), chain_seq, contents.root, contents.manifest, origin.domain);
+        let mut head = Head::new(
+            id,
+            draft.app.clone(),
+            chain_seq,
+            contents.root,
+            contents.manifest,
+            origin.domain,
+        );
         head.previous = previous;
         head.host.clone_from(&draft.host);
         head.user.clone_from(&draft.user);
@@ -191,52 +241,131 @@ impl Repository {
             new_bytes: added.new_bytes,
             stored_bytes: stored + index_bytes,
         };
+        adjust(&mut head);
         progress.phase("Confirming the snapshot");
         Ok(self.confirm(head, run, author, &meta)?)
     }
 
     /// Puts intent and confirm with the looks between them.
-    fn confirm(&mut self, head: Head, run: RunId, author: &Author, meta: &(Envelope, RunKey)) -> Result<Committed, WriteError> {
-        let name = SnapshotName { writer: author.id(), seq: head.seq, id: head.id };
-        let header = Header::named(Kind::Snapshot, self.family(), run, head.finished_ms, &name.intent());
+    fn confirm(
+        &mut self,
+        head: Head,
+        run: RunId,
+        author: &Author,
+        meta: &(Envelope, RunKey),
+    ) -> Result<Committed, WriteError> {
+        let name = SnapshotName {
+            writer: author.id(),
+            seq: head.seq,
+            id: head.id,
+        };
+        let header = Header::named(
+            Kind::Snapshot,
+            self.family(),
+            run,
+            head.finished_ms,
+            &name.intent(),
+        );
         let record = head.encode();
         let (object, hash) = self.seal_with(&header, &name.intent(), &record, author, meta);
         if object.len() > HEAD_BYTES_MAX {
             return Err(WriteError::HeadTooLong);
         }
-        self.store.put_new(&object_name(&name.intent()), Body::Bytes(&object))?;
+        self.store
+            .put_new(&object_name(&name.intent()), Body::Bytes(&object))?;
 
-        // From here on the snapshot is a root. A pruner either saw it, or wrote its marker before: then it is seen now.
+        let (packs, chunks) = self.look(&[&head])?;
+        let confirm = Confirm {
+            snapshot: hash,
+            confirmed_ms: self.now_ms(),
+            packs,
+            chunks,
+        };
+        let confirm_header = Header::named(
+            Kind::Confirm,
+            self.family(),
+            run,
+            confirm.confirmed_ms,
+            &name.confirm(),
+        );
+        let confirm_record = confirm.encode();
+        let (object, confirm_hash) = self.seal_with(
+            &confirm_header,
+            &name.confirm(),
+            &confirm_record,
+            author,
+            meta,
+        );
+        self.store
+            .put_new(&object_name(&name.confirm()), Body::Bytes(&object))?;
+
+        self.cache.keep_object(
+            &name.intent(),
+            &Opened {
+                record,
+                author: author.id(),
+                header,
+                hash,
+            },
+        );
+        self.cache.keep_object(
+            &name.confirm(),
+            &Opened {
+                record: confirm_record,
+                author: author.id(),
+                header: confirm_header,
+                hash: confirm_hash,
+            },
+        );
+        self.state.keep_anchor(
+            &head.app,
+            Anchor {
+                seq: head.seq,
+                hash,
+            },
+        )?;
+        Ok(Committed { name, head })
+    }
+
+    /// The look between intents and confirms: every pack that `heads` rely on is there and condemned by nobody.
+    /// Returns how many packs the store lists and how many chunks the index knows.
+    pub(crate) fn look(&mut self, heads: &[&Head]) -> Result<(u64, u64), WriteError> {
+        // From here on the snapshots are roots. A pruner either saw them, or wrote its marker before: then it is seen now.
         let condemned = self.condemned()?;
         let present = self.present()?;
         self.refresh();
         let all = Lookup::load(self)?;
-        let gone = |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
-        let missing = all.packs.iter().filter(|pack| gone(&pack.entry.id, pack.entry.object_bytes)).count();
+        let gone =
+            |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
+        let missing = all
+            .packs
+            .iter()
+            .filter(|pack| gone(&pack.entry.id, pack.entry.object_bytes))
+            .count();
         let chunks = all.chunk_count();
         if missing > 0 {
-            self.lookup = std::sync::OnceLock::from(Arc::new(all.without(|entry| gone(&entry.id, entry.object_bytes))));
-            let whole = chunks_of(self, &head, &mut |_, _| {}).is_ok();
+            self.lookup = std::sync::OnceLock::from(Arc::new(
+                all.without(|entry| gone(&entry.id, entry.object_bytes)),
+            ));
+            let whole = heads
+                .iter()
+                .all(|head| chunks_of(self, head, &mut |_, _| {}).is_ok());
             self.refresh();
             if !whole {
                 return Err(WriteError::Overtaken { packs: missing });
             }
         }
-
-        let confirm = Confirm { snapshot: hash, confirmed_ms: self.now_ms(), packs: present.len() as u64, chunks };
-        let confirm_header = Header::named(Kind::Confirm, self.family(), run, confirm.confirmed_ms, &name.confirm());
-        let confirm_record = confirm.encode();
-        let (object, confirm_hash) = self.seal_with(&confirm_header, &name.confirm(), &confirm_record, author, meta);
-        self.store.put_new(&object_name(&name.confirm()), Body::Bytes(&object))?;
-
-        self.cache.keep_object(&name.intent(), &Opened { record, author: author.id(), header, hash });
-        self.cache.keep_object(&name.confirm(), &Opened { record: confirm_record, author: author.id(), header: confirm_header, hash: confirm_hash });
-        self.state.keep_anchor(&head.app, Anchor { seq: head.seq, hash })?;
-        Ok(Committed { name, head })
+        Ok((present.len() as u64, chunks))
     }
 
     /// Writes the index of new packs; returns its length. Nothing when there are none.
-    pub(crate) fn put_index(&self, index: &Index, run: RunId, author: &Author, meta: &(Envelope, RunKey)) -> Result<u64, WriteError> {
+    pub(crate) fn put_index(
+        &self,
+        index: &Index,
+        run: RunId,
+        author: &Author,
+        meta: &(Envelope, RunKey),
+    ) -> Result<u64, WriteError> {
         if index.packs.is_empty() {
             return Ok(0);
         }
@@ -244,8 +373,17 @@ impl Repository {
         let record = index.encode();
         let (object, hash) = self.seal_with(&header, "", &record, author, meta);
         let name = index_name(hash);
-        self.store.put_new(&object_name(&name), Body::Bytes(&object))?;
-        self.cache.keep_object(&name, &Opened { record, author: author.id(), header, hash });
+        self.store
+            .put_new(&object_name(&name), Body::Bytes(&object))?;
+        self.cache.keep_object(
+            &name,
+            &Opened {
+                record,
+                author: author.id(),
+                header,
+                hash,
+            },
+        );
         Ok(object.len() as u64)
     }
 
@@ -262,9 +400,16 @@ impl Repository {
             let wrong = |source| ReadError::format(name.as_str(), source);
             let frame = read_frame(name.as_str(), &bytes, Some(self.family()))?;
             debug_assert!(Frame::decode(&bytes).is_ok(), "the frame was just verified");
-            let opened = open_clear(&frame, name.as_str(), &self.authors, "a marker").map_err(wrong)?;
+            let opened =
+                open_clear(&frame, name.as_str(), &self.authors, "a marker").map_err(wrong)?;
             let marker = Marker::decode(&opened.record).map_err(wrong)?;
-            condemned.extend(marker.packs.iter().filter_map(|pack| parse_pack_name(pack)).map(|(_, id, _)| id));
+            condemned.extend(
+                marker
+                    .packs
+                    .iter()
+                    .filter_map(|pack| parse_pack_name(pack))
+                    .map(|(_, id, _)| id),
+            );
         }
         Ok(condemned)
     }
@@ -274,7 +419,11 @@ impl Repository {
         let mut present = Present::new();
         self.store.list("packs/", &mut |listed| {
             if let Some((kind, id, run)) = parse_pack_name(listed.name.as_str()) {
-                debug_assert_eq!(pack_name(kind, id, run), listed.name.as_str(), "a pack's name is made of its parts");
+                debug_assert_eq!(
+                    pack_name(kind, id, run),
+                    listed.name.as_str(),
+                    "a pack's name is made of its parts"
+                );
                 present.insert(id, listed.len);
             }
         })?;
@@ -287,28 +436,50 @@ impl Repository {
             None
         } else {
             let list = self.snapshots()?;
-            let own = list.snapshots.iter().filter(|snapshot| snapshot.name.writer == author.id() && snapshot.head.app == app);
-            own.max_by_key(|snapshot| snapshot.name.seq).map(|snapshot| Anchor { seq: snapshot.name.seq, hash: snapshot.hash })
+            let own = list
+                .snapshots
+                .iter()
+                .filter(|snapshot| snapshot.name.writer == author.id() && snapshot.head.app == app);
+            own.max_by_key(|snapshot| snapshot.name.seq)
+                .map(|snapshot| Anchor {
+                    seq: snapshot.name.seq,
+                    hash: snapshot.hash,
+                })
         };
         let anchor = self.state.anchors()?.remove(app);
         // Our own memory counts even when the store shows less: a number is never used twice.
-        let last = newest.into_iter().chain(anchor).max_by_key(|anchor| anchor.seq);
-        Ok(last.map_or((1, None), |last| (last.seq.saturating_add(1), Some(last.hash))))
+        let last = newest
+            .into_iter()
+            .chain(anchor)
+            .max_by_key(|anchor| anchor.seq);
+        Ok(last.map_or((1, None), |last| {
+            (last.seq.saturating_add(1), Some(last.hash))
+        }))
     }
 
     fn put_lease(&self, run: RunId, author: &Author) -> Result<String, WriteError> {
         let name = lease_name(run, 0);
         let now = self.now_ms();
-        let lease = Lease { run, number: 0, renewed_ms: now, valid_seconds: LEASE_SECONDS };
+        let lease = Lease {
+            run,
+            number: 0,
+            renewed_ms: now,
+            valid_seconds: LEASE_SECONDS,
+        };
         let header = Header::named(Kind::Lease, self.family(), run, now, &name);
         let (object, _) = clear_object(&header, &name, &lease.encode(), author);
-        self.store.put_new(&object_name(&name), Body::Bytes(&object))?;
+        self.store
+            .put_new(&object_name(&name), Body::Bytes(&object))?;
         Ok(name)
     }
 
     /// Refuses when feature bits forbid writing.
     pub(crate) fn may_write(&self) -> Result<(), WriteError> {
-        if self.superblock.allowed().write { Ok(()) } else { Err(WriteError::Feature("written to")) }
+        if self.superblock.allowed().write {
+            Ok(())
+        } else {
+            Err(WriteError::Feature("written to"))
+        }
     }
 
     pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
@@ -320,22 +491,48 @@ impl Repository {
     }
 
     /// Seals an object with a run key of its own.
-    pub(crate) fn seal(&self, header: &Header, name: &str, record: &[u8], author: &Author) -> (Vec<u8>, ObjectHash) {
-        let meta = self.surroundings.with_entropy(|entropy| Envelope::create(Recipient::Meta, &self.keyring, self.family(), entropy));
+    pub(crate) fn seal(
+        &self,
+        header: &Header,
+        name: &str,
+        record: &[u8],
+        author: &Author,
+    ) -> (Vec<u8>, ObjectHash) {
+        let meta = self.surroundings.with_entropy(|entropy| {
+            Envelope::create(Recipient::Meta, &self.keyring, self.family(), entropy)
+        });
         self.seal_with(header, name, record, author, &meta)
     }
 
-    fn seal_with(&self, header: &Header, name: &str, record: &[u8], author: &Author, meta: &(Envelope, RunKey)) -> (Vec<u8>, ObjectHash) {
-        self.surroundings.with_entropy(|entropy| seal_object(header, name, record, author, (&meta.0, &meta.1), entropy))
+    fn seal_with(
+        &self,
+        header: &Header,
+        name: &str,
+        record: &[u8],
+        author: &Author,
+        meta: &(Envelope, RunKey),
+    ) -> (Vec<u8>, ObjectHash) {
+        self.surroundings.with_entropy(|entropy| {
+            seal_object(header, name, record, author, (&meta.0, &meta.1), entropy)
+        })
     }
 
     /// This machine's writer, enrolled when it is new.
     pub(crate) fn author(&mut self) -> Result<Author, WriteError> {
         if let Some(seed) = &self.keyring.own_writer {
             let author = Author::new(seed);
-            return if self.authors.knows(author.id()) { Ok(author) } else { Err(WriteError::Role("write: it was revoked")) };
+            return if self.authors.knows(author.id()) {
+                Ok(author)
+            } else {
+                Err(WriteError::Role("write: it was revoked"))
+            };
         }
-        if let Some(author) = self.state.writer()?.map(|seed| Author::new(&seed)).filter(|author| self.authors.knows(author.id())) {
+        if let Some(author) = self
+            .state
+            .writer()?
+            .map(|seed| Author::new(&seed))
+            .filter(|author| self.authors.knows(author.id()))
+        {
             return Ok(author);
         }
         let admin = self.admin().ok_or(WriteError::Role("enrol a writer"))?;
@@ -347,20 +544,50 @@ impl Repository {
         Ok(author)
     }
 
-    pub(crate) fn enrol(&mut self, author: &Author, domain: u32, role: Role, admin: &Author) -> Result<(), WriteError> {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let record = WriterRecord { enrolled: Enrolled { public: author.public(), domain, role }, host, created_ms: self.now_ms() };
+    pub(crate) fn enrol(
+        &mut self,
+        author: &Author,
+        domain: u32,
+        role: Role,
+        admin: &Author,
+    ) -> Result<(), WriteError> {
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        let record = WriterRecord {
+            enrolled: Enrolled {
+                public: author.public(),
+                domain,
+                role,
+            },
+            host,
+            created_ms: self.now_ms(),
+        };
         let name = writer_name(author.id());
-        let header = Header::named(Kind::Writer, self.family(), RunId([0; 16]), record.created_ms, &name);
+        let header = Header::named(
+            Kind::Writer,
+            self.family(),
+            RunId([0; 16]),
+            record.created_ms,
+            &name,
+        );
         let (object, _) = clear_object(&header, &name, &record.encode(), admin);
-        self.store.put_new(&object_name(&name), Body::Bytes(&object))?;
+        self.store
+            .put_new(&object_name(&name), Body::Bytes(&object))?;
         self.authors.enrol(record.enrolled);
         Ok(())
     }
 
     fn origin(&self, author: &Author) -> Result<Origin, WriteError> {
-        let writer = self.authors.writer(author.id()).ok_or(WriteError::Role("write"))?;
-        Ok(Origin { domain: writer.domain, writer: author.id() })
+        let writer = self
+            .authors
+            .writer(author.id())
+            .ok_or(WriteError::Role("write"))?;
+        Ok(Origin {
+            domain: writer.domain,
+            writer: author.id(),
+        })
     }
 
     /// The domain that this machine writes to.

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use lifeboat_codec::{
-    Author, Authors, FamilyId, Generation, Header, KeyFile, Keyring, Kind, NewSlot, ReplicaId, Revocation, Role, RunId, SUPERBLOCK, Secret, SlotId,
-    SlotInfo, SlotType, Stretch, Superblock, WriterId, clear_object, create_slot, parse_slot_name, revocation_name,
+    Author, Authors, FamilyId, Generation, Header, KeyFile, Keyring, Kind, NewSlot, ReplicaId,
+    Revocation, Role, RunId, SUPERBLOCK, Secret, SlotId, SlotInfo, SlotType, Stretch, Superblock,
+    WriterId, clear_object, create_slot, parse_slot_name, revocation_name,
 };
 use lifeboat_store::{Body, ErrorKind, Store};
 use thiserror::Error;
@@ -64,7 +65,11 @@ impl Repository {
     ///
     /// # Errors
     /// When there is one already, or something cannot be written.
-    pub fn create(store: Arc<dyn Store>, secrets: &[NewSecret<'_>], surroundings: Surroundings) -> Result<Created, CreateError> {
+    pub fn create(
+        store: Arc<dyn Store>,
+        secrets: &[NewSecret<'_>],
+        surroundings: Surroundings,
+    ) -> Result<Created, CreateError> {
         let keyring = surroundings.with_entropy(Keyring::create);
         let random = || {
             surroundings.with_entropy(|entropy| {
@@ -81,12 +86,27 @@ impl Repository {
     ///
     /// # Errors
     /// When there is a repository already, or this key may not make one.
-    pub fn create_replica(&self, store: Arc<dyn Store>, secrets: &[NewSecret<'_>], surroundings: Surroundings) -> Result<Created, CreateError> {
+    pub fn create_replica(
+        &self,
+        store: Arc<dyn Store>,
+        secrets: &[NewSecret<'_>],
+        surroundings: Surroundings,
+    ) -> Result<Created, CreateError> {
         if self.role() != Role::Full {
             return Err(WriteError::Role("make a replica").into());
         }
-        let keyring = self.keyring.reduced(Role::Full, None).map_err(WriteError::from)?;
-        let created = Self::create_with(store, secrets, keyring, self.family(), ReplicaId(self.random()), surroundings)?;
+        let keyring = self
+            .keyring
+            .reduced(Role::Full, None)
+            .map_err(WriteError::from)?;
+        let created = Self::create_with(
+            store,
+            secrets,
+            keyring,
+            self.family(),
+            ReplicaId(self.random()),
+            surroundings,
+        )?;
         Ok(created)
     }
 
@@ -107,12 +127,29 @@ impl Repository {
         let now = (surroundings.now_ms)();
         let superblock = Superblock::create(family, replica, admin.public(), now);
         let record = superblock.encode();
-        let maker = SlotMaker { keyring: &keyring, family, superblock: &record, admin: &admin, now, surroundings: &surroundings };
-        let recovery = keyring.recovery.as_ref().expect("a new keyring has a recovery secret").duplicate();
-        maker.put(store.as_ref(), SlotType::Recovery, recovery.bytes(), "recovery key")?;
+        let maker = SlotMaker {
+            keyring: &keyring,
+            family,
+            superblock: &record,
+            admin: &admin,
+            now,
+            surroundings: &surroundings,
+        };
+        let recovery = keyring
+            .recovery
+            .as_ref()
+            .expect("a new keyring has a recovery secret")
+            .duplicate();
+        maker.put(
+            store.as_ref(),
+            SlotType::Recovery,
+            recovery.bytes(),
+            "recovery key",
+        )?;
         let (mut key_file, mut slot) = (None, None);
         for secret in secrets {
-            let (id, file) = maker.put_secret(store.as_ref(), secret, "made with the repository")?;
+            let (id, file) =
+                maker.put_secret(store.as_ref(), secret, "made with the repository")?;
             slot = slot.or(Some(id));
             key_file = key_file.or(file);
         }
@@ -120,12 +157,25 @@ impl Repository {
         let (object, _) = clear_object(&header, SUPERBLOCK, &record, &admin);
         match store.put_new(&object_name(SUPERBLOCK), Body::Bytes(&object)) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(CreateError::Exists),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(CreateError::Exists);
+            }
             Err(error) => return Err(WriteError::from(error).into()),
         }
         let authors = Authors::new(admin.public());
-        let repository = Self::assemble(store, superblock, keyring, authors, slot.unwrap_or(SlotId([0; 16])), surroundings)?;
-        Ok(Created { repository, recovery, key_file })
+        let repository = Self::assemble(
+            store,
+            superblock,
+            keyring,
+            authors,
+            slot.unwrap_or(SlotId([0; 16])),
+            surroundings,
+        )?;
+        Ok(Created {
+            repository,
+            recovery,
+            key_file,
+        })
     }
 
     /// The key slots, oldest first; sentences for those that are damaged.
@@ -137,7 +187,10 @@ impl Repository {
         for (_, slot) in read_slots(self.store.as_ref())? {
             match slot {
                 Ok(slot) if slots.iter().all(|known| known.info.id != slot.info.id) => {
-                    slots.push(ListedSlot { current: slot.info.id == self.slot, info: slot.info });
+                    slots.push(ListedSlot {
+                        current: slot.info.id == self.slot,
+                        info: slot.info,
+                    });
                 }
                 Ok(_) => {}
                 Err(error) => damaged.push(crate::snapshots::sentence(&error)),
@@ -151,7 +204,12 @@ impl Repository {
     ///
     /// # Errors
     /// When this key may not give that role, or the slot cannot be written.
-    pub fn add_slot(&mut self, secret: &NewSecret<'_>, role: Role, label: &str) -> Result<(SlotId, Option<KeyFile>), WriteError> {
+    pub fn add_slot(
+        &mut self,
+        secret: &NewSecret<'_>,
+        role: Role,
+        label: &str,
+    ) -> Result<(SlotId, Option<KeyFile>), WriteError> {
         self.may_write()?;
         let admin = self.admin().ok_or(WriteError::Role("add a key"))?;
         if role == Role::Full && self.role() != Role::Full {
@@ -194,7 +252,10 @@ impl Repository {
         if id == self.slot {
             return Err(KeyError::InUse);
         }
-        if !slots.iter().any(|slot| slot.info.id != id && slot.info.role == Role::Full) {
+        if !slots
+            .iter()
+            .any(|slot| slot.info.id != id && slot.info.role == Role::Full)
+        {
             return Err(KeyError::Last);
         }
         for (name, _) in self.list("keys/")? {
@@ -213,9 +274,19 @@ impl Repository {
     /// again completes it.
     pub fn rotate(&mut self) -> Result<u16, KeyError> {
         self.may_write()?;
-        let admin = self.admin().filter(|_| self.role() == Role::Full).ok_or(WriteError::Role("rotate the keys"))?;
-        let number = self.keyring.newest().number.checked_add(1).ok_or(WriteError::Role("rotate more than 65,535 times"))?;
-        let generation = self.surroundings.with_entropy(|entropy| Generation::random(number, entropy));
+        let admin = self
+            .admin()
+            .filter(|_| self.role() == Role::Full)
+            .ok_or(WriteError::Role("rotate the keys"))?;
+        let number = self
+            .keyring
+            .newest()
+            .number
+            .checked_add(1)
+            .ok_or(WriteError::Role("rotate more than 65,535 times"))?;
+        let generation = self
+            .surroundings
+            .with_entropy(|entropy| Generation::random(number, entropy));
         self.keyring.generations.push(generation);
         let slots = read_slots(self.store.as_ref())?;
         let mut done: Vec<SlotId> = Vec::new();
@@ -225,16 +296,28 @@ impl Repository {
                 continue;
             }
             done.push(slot.info.id);
-            let version = parse_slot_name(name).map_or(0, |(_, version)| version).checked_add(1).ok_or(WriteError::Role("rotate more than 65,535 times"))?;
-            let keyring = self.keyring.reduced(slot.info.role, None).map_err(WriteError::from)?;
+            let version = parse_slot_name(name)
+                .map_or(0, |(_, version)| version)
+                .checked_add(1)
+                .ok_or(WriteError::Role("rotate more than 65,535 times"))?;
+            let keyring = self
+                .keyring
+                .reduced(slot.info.role, None)
+                .map_err(WriteError::from)?;
             let now = self.now_ms();
-            let (new_name, object) = self.surroundings.with_entropy(|entropy| slot.renew(version, &keyring, &admin, now, entropy));
-            self.store.put_new(&object_name(&new_name), Body::Bytes(&object)).map_err(WriteError::from)?;
+            let (new_name, object) = self
+                .surroundings
+                .with_entropy(|entropy| slot.renew(version, &keyring, &admin, now, entropy));
+            self.store
+                .put_new(&object_name(&new_name), Body::Bytes(&object))
+                .map_err(WriteError::from)?;
         }
         // Old versions go last: until then every slot has one that opens.
         for (name, slot) in &slots {
             if slot.as_ref().is_ok_and(|slot| done.contains(&slot.info.id)) {
-                self.store.delete(&object_name(name)).map_err(WriteError::from)?;
+                self.store
+                    .delete(&object_name(name))
+                    .map_err(WriteError::from)?;
             }
         }
         Ok(number)
@@ -248,10 +331,21 @@ impl Repository {
         self.may_write()?;
         let admin = self.admin().ok_or(WriteError::Role("revoke a writer"))?;
         let name = revocation_name(writer);
-        let record = Revocation { writer, revoked_ms: self.now_ms(), reason: reason.to_owned() };
-        let header = Header::named(Kind::Revocation, self.family(), RunId([0; 16]), record.revoked_ms, &name);
+        let record = Revocation {
+            writer,
+            revoked_ms: self.now_ms(),
+            reason: reason.to_owned(),
+        };
+        let header = Header::named(
+            Kind::Revocation,
+            self.family(),
+            RunId([0; 16]),
+            record.revoked_ms,
+            &name,
+        );
         let (object, _) = clear_object(&header, &name, &record.encode(), &admin);
-        self.store.put_new(&object_name(&name), Body::Bytes(&object))?;
+        self.store
+            .put_new(&object_name(&name), Body::Bytes(&object))?;
         self.authors.revoke(writer);
         Ok(())
     }
@@ -293,19 +387,42 @@ struct SlotMaker<'a> {
 }
 
 impl SlotMaker<'_> {
-    fn put_secret(&self, store: &dyn Store, secret: &NewSecret<'_>, label: &str) -> Result<(SlotId, Option<KeyFile>), WriteError> {
+    fn put_secret(
+        &self,
+        store: &dyn Store,
+        secret: &NewSecret<'_>,
+        label: &str,
+    ) -> Result<(SlotId, Option<KeyFile>), WriteError> {
         match secret {
-            NewSecret::Passphrase(words) => Ok((self.put(store, SlotType::Passphrase, words, label)?, None)),
-            NewSecret::Command(words) => Ok((self.put(store, SlotType::Command, words, label)?, None)),
+            NewSecret::Passphrase(words) => {
+                Ok((self.put(store, SlotType::Passphrase, words, label)?, None))
+            }
+            NewSecret::Command(words) => {
+                Ok((self.put(store, SlotType::Command, words, label)?, None))
+            }
             NewSecret::KeyFile => {
                 let secret = self.surroundings.with_entropy(Secret::random);
                 let slot = self.put(store, SlotType::KeyFile, secret.bytes(), label)?;
-                Ok((slot, Some(KeyFile { family: self.family, slot, admin: self.admin.public(), secret })))
+                Ok((
+                    slot,
+                    Some(KeyFile {
+                        family: self.family,
+                        slot,
+                        admin: self.admin.public(),
+                        secret,
+                    }),
+                ))
             }
         }
     }
 
-    fn put(&self, store: &dyn Store, slot_type: SlotType, secret: &[u8], label: &str) -> Result<SlotId, WriteError> {
+    fn put(
+        &self,
+        store: &dyn Store,
+        slot_type: SlotType,
+        secret: &[u8],
+        label: &str,
+    ) -> Result<SlotId, WriteError> {
         let new = NewSlot {
             slot_type,
             secret,
@@ -316,7 +433,9 @@ impl SlotMaker<'_> {
             superblock: self.superblock,
             created_ms: self.now,
         };
-        let (id, name, object) = self.surroundings.with_entropy(|entropy| create_slot(&new, self.admin, entropy))?;
+        let (id, name, object) = self
+            .surroundings
+            .with_entropy(|entropy| create_slot(&new, self.admin, entropy))?;
         store.put_new(&object_name(&name), Body::Bytes(&object))?;
         Ok(id)
     }

@@ -1,4 +1,3 @@
-//! One repository: open, keys, write and read streams, the index, commit, check, copy.
 //!
 //! Knows nothing of file systems or databases. Modules stand in the order in which they build on each other.
 
@@ -30,7 +29,7 @@ pub use commit::{Committed, Contents, Draft};
 pub use finding::{Concerns, Finding, Severity};
 pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
-pub use reader::{Reader, StreamError, Wanted};
+pub use reader::{Deliver, Reader, StreamError, Wanted};
 pub use repository::{OpenError, ReadError, Repository, Unlock};
 pub use snapshots::{Snapshot, SnapshotList, Stored};
 pub use state::{Anchor, State, StateError};

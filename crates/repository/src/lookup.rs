@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use lifeboat_codec::{ChunkId, Codec, Envelope, FormatError, Index, PackEntry, Row, Rows, envelope_number, pack_name};
+use lifeboat_codec::{
+    ChunkId, Codec, Envelope, FormatError, Index, PackEntry, Row, Rows, envelope_number, pack_name,
+};
 
 use crate::repository::{ReadError, Repository};
 
@@ -44,9 +46,16 @@ impl PackPlace {
 
     /// The envelope that opens `row`.
     pub(crate) fn envelope_of(&self, row: &Row<'_>) -> Result<&Envelope, FormatError> {
-        let recipients = self.envelopes.iter().map(|envelope| envelope.map(|envelope| envelope.recipient));
-        let number = envelope_number(row, self.entry.kind, recipients).ok_or(FormatError::NoKey("a segment"))?;
-        self.envelopes.get(usize::from(number)).and_then(Option::as_ref).ok_or(FormatError::Unsupported("an envelope"))
+        let recipients = self
+            .envelopes
+            .iter()
+            .map(|envelope| envelope.map(|envelope| envelope.recipient));
+        let number = envelope_number(row, self.entry.kind, recipients)
+            .ok_or(FormatError::NoKey("a segment"))?;
+        self.envelopes
+            .get(usize::from(number))
+            .and_then(Option::as_ref)
+            .ok_or(FormatError::Unsupported("an envelope"))
     }
 }
 
@@ -86,21 +95,39 @@ impl Lookup {
                 // Another machine may have replaced it since the list was made: what it said stands in its successor.
                 Err(error) if error.is_missing() => continue,
                 // A write-only key opens no index but what it wrote itself and remembers.
-                Err(ReadError::Format { source: FormatError::NoKey(_), .. }) => continue,
+                Err(ReadError::Format {
+                    source: FormatError::NoKey(_),
+                    ..
+                }) => continue,
                 Err(error) => return Err(error),
             };
-            index.packs.into_iter().try_for_each(|entry| lookup.add(entry, &index.envelopes)).map_err(|source| ReadError::format(name, source))?;
+            index
+                .packs
+                .into_iter()
+                .try_for_each(|entry| lookup.add(entry, &index.envelopes))
+                .map_err(|source| ReadError::format(name, source))?;
         }
         Ok(lookup)
     }
 
     /// Adds a pack whose `envelopes` numbers are into `envelopes`.
-    pub(crate) fn add(&mut self, entry: PackEntry, envelopes: &[Option<Envelope>]) -> Result<(), FormatError> {
+    pub(crate) fn add(
+        &mut self,
+        entry: PackEntry,
+        envelopes: &[Option<Envelope>],
+    ) -> Result<(), FormatError> {
         // The same pack may stand in several index objects.
-        if self.packs.iter().rev().take(64).any(|pack| pack.entry.id == entry.id) {
+        if self
+            .packs
+            .iter()
+            .rev()
+            .take(64)
+            .any(|pack| pack.entry.id == entry.id)
+        {
             return Ok(());
         }
-        let pack = u32::try_from(self.packs.len()).map_err(|_| FormatError::Invalid("there are more than 2^32 packs"))?;
+        let pack = u32::try_from(self.packs.len())
+            .map_err(|_| FormatError::Invalid("there are more than 2^32 packs"))?;
         let mut consumed = 0_usize;
         for row in Rows::new(&entry.rows) {
             let row = row?;
@@ -114,7 +141,9 @@ impl Lookup {
             // The row ends where its ids end.
             consumed = row.ids.as_ptr() as usize - entry.rows.as_ptr() as usize + row.ids.len();
             let Some(origin) = entry.origins.get(usize::from(row.origin())) else {
-                return Err(FormatError::Invalid("a row names an origin that is not there"));
+                return Err(FormatError::Invalid(
+                    "a row names an origin that is not there",
+                ));
             };
             let map = self.domains.entry(origin.domain).or_default();
             for id in row.chunk_ids() {
@@ -122,11 +151,17 @@ impl Lookup {
                     std::collections::hash_map::Entry::Vacant(vacant) => {
                         vacant.insert(segment);
                     }
-                    std::collections::hash_map::Entry::Occupied(_) => self.others.entry(id).or_default().push(segment),
+                    std::collections::hash_map::Entry::Occupied(_) => {
+                        self.others.entry(id).or_default().push(segment);
+                    }
                 }
             }
         }
-        let envelopes = entry.envelopes.iter().map(|number| envelopes.get(*number as usize).copied().flatten()).collect();
+        let envelopes = entry
+            .envelopes
+            .iter()
+            .map(|number| envelopes.get(*number as usize).copied().flatten())
+            .collect();
         self.packs.push(PackPlace { entry, envelopes });
         Ok(())
     }
@@ -138,14 +173,19 @@ impl Lookup {
 
     /// All segments that hold a chunk of `domain`, the first one first.
     pub(crate) fn holders(&self, domain: u32, id: ChunkId) -> impl Iterator<Item = u32> {
-        self.find(domain, id).into_iter().chain(self.others.get(&id).into_iter().flatten().copied())
+        self.find(domain, id)
+            .into_iter()
+            .chain(self.others.get(&id).into_iter().flatten().copied())
     }
 
     /// The row of a segment.
     pub(crate) fn row(&self, segment: u32) -> (SegmentPlace, &PackPlace, Row<'_>) {
         let place = self.segments[segment as usize];
         let pack = &self.packs[place.pack as usize];
-        let row = Rows::new(&pack.entry.rows[place.row_at as usize..]).next().expect("the row was read before").expect("the row was valid before");
+        let row = Rows::new(&pack.entry.rows[place.row_at as usize..])
+            .next()
+            .expect("the row was read before")
+            .expect("the row was valid before");
         (place, pack, row)
     }
 
@@ -159,7 +199,8 @@ impl Lookup {
             if !gone(&pack.entry) {
                 let mut entry = pack.entry;
                 entry.envelopes = (0..pack.envelopes.len() as u32).collect();
-                rest.add(entry, &pack.envelopes).expect("what was added once can be added again");
+                rest.add(entry, &pack.envelopes)
+                    .expect("what was added once can be added again");
             }
         }
         rest
@@ -173,7 +214,8 @@ impl Lookup {
 
 pub(crate) fn read_index(repository: &Repository, name: &str) -> Result<Index, ReadError> {
     let opened = repository.sealed(name, "an index object")?;
-    Index::decode(&opened.record, opened.author, &repository.authors).map_err(|source| ReadError::format(name, source))
+    Index::decode(&opened.record, opened.author, &repository.authors)
+        .map_err(|source| ReadError::format(name, source))
 }
 
 impl Repository {
@@ -194,5 +236,9 @@ impl Repository {
 
 /// What a segment's row says about opening it.
 pub(crate) fn supported(row: &Row<'_>) -> Result<(), FormatError> {
-    if row.codec == Codec::ZstdBase { Err(FormatError::Unsupported("a segment with a base")) } else { Ok(()) }
+    if row.codec == Codec::ZstdBase {
+        Err(FormatError::Unsupported("a segment with a base"))
+    } else {
+        Ok(())
+    }
 }

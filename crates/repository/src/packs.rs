@@ -8,7 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Mutex, MutexGuard};
 
-use lifeboat_codec::{Author, Codec, Envelope, FinishedPack, Index, Kind, Origin, PackBuilder, Row, Rows, RunId, RunKey, pack_name};
+use lifeboat_codec::{
+    Author, Codec, Envelope, FinishedPack, Index, Kind, Origin, PackBuilder, Row, Rows, RunId,
+    RunKey, pack_name,
+};
 use lifeboat_store::{Body, Store, spool};
 
 use crate::repository::{Repository, object_name};
@@ -52,8 +55,18 @@ pub(crate) struct PackMaker<'r> {
 
 impl PackMaker<'_> {
     fn begin(&self, kind: Kind) -> Result<OpenPack, WriteError> {
-        let envelopes = if kind == Kind::DataPack { vec![self.data.0, self.meta.0] } else { vec![self.meta.0] };
-        let (builder, first) = PackBuilder::begin(kind, self.repository.family(), self.run, self.started_ms, &envelopes);
+        let envelopes = if kind == Kind::DataPack {
+            vec![self.data.0, self.meta.0]
+        } else {
+            vec![self.meta.0]
+        };
+        let (builder, first) = PackBuilder::begin(
+            kind,
+            self.repository.family(),
+            self.run,
+            self.started_ms,
+            &envelopes,
+        );
         let file = spool(self.repository.store.as_ref())?;
         file.write_all_at(&first, 0).map_err(WriteError::Spool)?;
         Ok(OpenPack { builder, file })
@@ -61,21 +74,35 @@ impl PackMaker<'_> {
 
     fn finish(&self, pack: OpenPack) -> Result<(), WriteError> {
         let start = pack.builder.length();
-        let finished = self
-            .repository
-            .surroundings
-            .with_entropy(|entropy| pack.builder.finish(&[self.origin], self.author, &self.meta.1, entropy));
-        pack.file.write_all_at(&finished.tail, start).map_err(WriteError::Spool)?;
+        let finished = self.repository.surroundings.with_entropy(|entropy| {
+            pack.builder
+                .finish(&[self.origin], self.author, &self.meta.1, entropy)
+        });
+        pack.file
+            .write_all_at(&finished.tail, start)
+            .map_err(WriteError::Spool)?;
         // The receiver ends early only when an upload failed, and that error is the one to report.
-        self.uploads.send(Upload { file: pack.file, finished }).map_err(|_| WriteError::Stopped)
+        self.uploads
+            .send(Upload {
+                file: pack.file,
+                finished,
+            })
+            .map_err(|_| WriteError::Stopped)
     }
 }
 
 impl OpenPacks {
     pub(crate) fn new(kind: Kind) -> Self {
         // Metadata is little and is read together: one pack.
-        let slots = if kind == Kind::DataPack { OPEN_PACKS } else { 1 };
-        Self { kind, slots: (0..slots).map(|_| Mutex::new(None)).collect() }
+        let slots = if kind == Kind::DataPack {
+            OPEN_PACKS
+        } else {
+            1
+        };
+        Self {
+            kind,
+            slots: (0..slots).map(|_| Mutex::new(None)).collect(),
+        }
     }
 
     /// How many packs may be open at once.
@@ -84,13 +111,22 @@ impl OpenPacks {
     }
 
     /// Appends a sealed segment to the pack in `slot`.
-    pub(crate) fn append(&self, maker: &PackMaker<'_>, slot: usize, sealed: &[u8], codec: Codec, ids: &[u8]) -> Result<(), WriteError> {
+    pub(crate) fn append(
+        &self,
+        maker: &PackMaker<'_>,
+        slot: usize,
+        sealed: &[u8],
+        codec: Codec,
+        ids: &[u8],
+    ) -> Result<(), WriteError> {
         let mut open = self.lock(slot);
         let pack = match open.as_mut() {
             Some(pack) => pack,
             None => open.insert(maker.begin(self.kind)?),
         };
-        pack.file.write_all_at(sealed, pack.builder.length()).map_err(WriteError::Spool)?;
+        pack.file
+            .write_all_at(sealed, pack.builder.length())
+            .map_err(WriteError::Spool)?;
         pack.builder.append(sealed, codec, None, ids);
         if pack.builder.length() < PACK_BYTES {
             return Ok(());
@@ -101,15 +137,21 @@ impl OpenPacks {
     }
 
     fn lock(&self, slot: usize) -> MutexGuard<'_, Option<OpenPack>> {
-        self.slots[slot % self.slots.len()].lock().expect("no thread panics while it appends to a pack")
+        self.slots[slot % self.slots.len()]
+            .lock()
+            .expect("no thread panics while it appends to a pack")
     }
 
     /// Closes what is open; small remainders become one pack, so that a small run leaves one object and its parts cannot be told apart.
     pub(crate) fn flush(&self, maker: &PackMaker<'_>) -> Result<(), WriteError> {
-        let mut open: Vec<OpenPack> = (0..self.slots.len()).filter_map(|slot| self.lock(slot).take()).collect();
+        let mut open: Vec<OpenPack> = (0..self.slots.len())
+            .filter_map(|slot| self.lock(slot).take())
+            .collect();
         open.sort_by_key(|pack| pack.builder.length());
         let mut rest = open.into_iter();
-        let Some(mut into) = rest.next() else { return Ok(()) };
+        let Some(mut into) = rest.next() else {
+            return Ok(());
+        };
         for pack in rest {
             if into.builder.length() + pack.builder.length() <= PACK_BYTES * 3 / 2 {
                 into = merge(pack, &into)?;
@@ -126,25 +168,55 @@ impl OpenPacks {
 fn merge(mut larger: OpenPack, smaller: &OpenPack) -> Result<OpenPack, WriteError> {
     let mut sealed = Vec::new();
     for row in Rows::new(smaller.builder.rows()) {
-        let Row { offset, sealed_bytes, codec, ids, .. } = row.expect("the rows were just written");
+        let Row {
+            offset,
+            sealed_bytes,
+            codec,
+            ids,
+            ..
+        } = row.expect("the rows were just written");
         sealed.resize(sealed_bytes as usize, 0);
-        smaller.file.read_exact_at(&mut sealed, smaller.builder.segments_at() + offset).map_err(WriteError::Spool)?;
-        larger.file.write_all_at(&sealed, larger.builder.length()).map_err(WriteError::Spool)?;
+        smaller
+            .file
+            .read_exact_at(&mut sealed, smaller.builder.segments_at() + offset)
+            .map_err(WriteError::Spool)?;
+        larger
+            .file
+            .write_all_at(&sealed, larger.builder.length())
+            .map_err(WriteError::Spool)?;
         larger.builder.append(&sealed, codec, None, ids);
     }
     Ok(larger)
 }
 
 /// Puts finished packs into the store until no more come, and notes each in `index` once it is durable.
-pub(crate) fn upload(store: &dyn Store, uploads: &Mutex<Receiver<Upload>>, index: &Mutex<Index>) -> Result<u64, WriteError> {
+pub(crate) fn upload(
+    store: &dyn Store,
+    uploads: &Mutex<Receiver<Upload>>,
+    index: &Mutex<Index>,
+) -> Result<u64, WriteError> {
     let mut stored = 0;
     loop {
-        let received = uploads.lock().expect("no thread panics while it receives").recv();
-        let Ok(Upload { file, finished }) = received else { return Ok(stored) };
+        let received = uploads
+            .lock()
+            .expect("no thread panics while it receives")
+            .recv();
+        let Ok(Upload { file, finished }) = received else {
+            return Ok(stored);
+        };
         let entry = finished.entry;
         let name = object_name(&pack_name(entry.kind, entry.id, entry.run));
-        store.put_new(&name, Body::File { file: &file, len: entry.object_bytes })?;
+        store.put_new(
+            &name,
+            Body::File {
+                file: &file,
+                len: entry.object_bytes,
+            },
+        )?;
         stored += entry.object_bytes;
-        index.lock().expect("no thread panics while it adds a pack").add(entry, &finished.envelopes);
+        index
+            .lock()
+            .expect("no thread panics while it adds a pack")
+            .add(entry, &finished.envelopes);
     }
 }

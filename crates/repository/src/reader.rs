@@ -8,7 +8,10 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lifeboat_codec::{ChunkId, ChunkItem, DomainKeys, FormatError, SegmentOpener, SegmentPlan, StreamRef, list_chunks, recipient_of};
+use lifeboat_codec::{
+    ChunkId, ChunkItem, DomainKeys, FormatError, SegmentOpener, SegmentPlan, StreamRef,
+    list_chunks, recipient_of,
+};
 use rayon::prelude::*;
 
 use crate::lookup::{Lookup, supported};
@@ -52,7 +55,11 @@ impl SegmentCache {
             self.order.push_back(segment);
         }
         while self.bytes > CACHE_BYTES && self.order.len() > 1 {
-            if let Some(old) = self.order.pop_front().and_then(|oldest| self.segments.remove(&oldest)) {
+            if let Some(old) = self
+                .order
+                .pop_front()
+                .and_then(|oldest| self.segments.remove(&oldest))
+            {
                 self.bytes -= old.content.len();
             }
         }
@@ -66,6 +73,9 @@ pub struct Reader<'r> {
     keys: DomainKeys,
     cache: Mutex<SegmentCache>,
 }
+
+/// Takes what was wanted: its tag, and the chunk or why there is none.
+pub type Deliver<'a> = dyn Fn(u64, Result<&[u8], &ReadError>) + Sync + 'a;
 
 /// A chunk that someone waits for.
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +96,21 @@ impl Repository {
     }
 
     /// Reads the chunks of `domain` where `lookup` says that they are.
-    pub(crate) fn reader_over(&self, lookup: Arc<Lookup>, domain: u32) -> Result<Reader<'_>, ReadError> {
-        let keys = self.keyring.domain(domain).map_err(|source| ReadError::format("the snapshot", source))?;
-        Ok(Reader { repository: self, lookup, keys, cache: Mutex::default() })
+    pub(crate) fn reader_over(
+        &self,
+        lookup: Arc<Lookup>,
+        domain: u32,
+    ) -> Result<Reader<'_>, ReadError> {
+        let keys = self
+            .keyring
+            .domain(domain)
+            .map_err(|source| ReadError::format("the snapshot", source))?;
+        Ok(Reader {
+            repository: self,
+            lookup,
+            keys,
+            cache: Mutex::default(),
+        })
     }
 }
 
@@ -122,7 +144,9 @@ impl Reader<'_> {
         }
         let total: u64 = items.iter().map(|item| u64::from(item.length)).sum();
         if total != stream.length {
-            return Err(wrong(FormatError::Invalid("a stream's length is not the sum of its chunks")));
+            return Err(wrong(FormatError::Invalid(
+                "a stream's length is not the sum of its chunks",
+            )));
         }
         Ok(items)
     }
@@ -138,10 +162,16 @@ impl Reader<'_> {
         for segment in self.lookup.holders(self.keys.domain, item.id) {
             match self.segment(segment) {
                 Ok(decoded) => {
-                    if let Some(chunk) = decoded.chunk(item.id).filter(|chunk| chunk.len() == item.length as usize) {
+                    if let Some(chunk) = decoded
+                        .chunk(item.id)
+                        .filter(|chunk| chunk.len() == item.length as usize)
+                    {
                         return Ok(chunk.to_vec());
                     }
-                    failure.get_or_insert(ReadError::format("a chunk list", FormatError::Invalid("a chunk has another length")));
+                    failure.get_or_insert(ReadError::format(
+                        "a chunk list",
+                        FormatError::Invalid("a chunk has another length"),
+                    ));
                 }
                 Err(error) => {
                     failure.get_or_insert(error);
@@ -152,38 +182,78 @@ impl Reader<'_> {
     }
 
     fn segment(&self, segment: u32) -> Result<Arc<Decoded>, ReadError> {
-        if let Some(decoded) = self.cache.lock().expect("no thread panics in the cache").segments.get(&segment) {
+        if let Some(decoded) = self
+            .cache
+            .lock()
+            .expect("no thread panics in the cache")
+            .segments
+            .get(&segment)
+        {
             return Ok(Arc::clone(decoded));
         }
         let place = self.lookup.row(segment).0;
         let mut sealed = vec![0; place.sealed_bytes as usize];
         self.fetch(segment, &mut sealed)?;
-        let mut decoded = Decoded { content: Vec::new(), chunks: HashMap::new() };
-        self.open(&mut SegmentOpener::default(), segment, &mut sealed, &mut |id, chunk| {
-            let start = decoded.content.len();
-            decoded.content.extend_from_slice(chunk);
-            decoded.chunks.insert(id, (start, decoded.content.len()));
-        })?;
+        let mut decoded = Decoded {
+            content: Vec::new(),
+            chunks: HashMap::new(),
+        };
+        self.open(
+            &mut SegmentOpener::default(),
+            segment,
+            &mut sealed,
+            &mut |id, chunk| {
+                let start = decoded.content.len();
+                decoded.content.extend_from_slice(chunk);
+                decoded.chunks.insert(id, (start, decoded.content.len()));
+            },
+        )?;
         let decoded = Arc::new(decoded);
-        self.cache.lock().expect("no thread panics in the cache").put(segment, Arc::clone(&decoded));
+        self.cache
+            .lock()
+            .expect("no thread panics in the cache")
+            .put(segment, Arc::clone(&decoded));
         Ok(decoded)
     }
 
     fn fetch(&self, segment: u32, into: &mut [u8]) -> Result<(), ReadError> {
         let (place, pack, _) = self.lookup.row(segment);
-        Ok(self.repository.store.get_range(&object_name(&pack.name()), place.offset, into)?)
+        Ok(self
+            .repository
+            .store
+            .get_range(&object_name(&pack.name()), place.offset, into)?)
     }
 
     /// Opens a fetched segment and hands out its chunks.
-    fn open(&self, opener: &mut SegmentOpener, segment: u32, sealed: &mut [u8], each: &mut dyn FnMut(ChunkId, &[u8])) -> Result<(), ReadError> {
+    fn open(
+        &self,
+        opener: &mut SegmentOpener,
+        segment: u32,
+        sealed: &mut [u8],
+        each: &mut dyn FnMut(ChunkId, &[u8]),
+    ) -> Result<(), ReadError> {
         let (_, pack, row) = self.lookup.row(segment);
         let wrong = |source| ReadError::format(pack.name(), source);
         supported(&row).map_err(wrong)?;
-        let key = self.repository.run_key(pack.envelope_of(&row).map_err(wrong)?).map_err(wrong)?;
-        let id_key = self.keys.key(recipient_of(pack.entry.kind)).map_err(wrong)?;
-        let plan = SegmentPlan { family: self.repository.family(), kind: pack.entry.kind, codec: row.codec, ids: row.ids, base: &[] };
+        let key = self
+            .repository
+            .run_key(pack.envelope_of(&row).map_err(wrong)?)
+            .map_err(wrong)?;
+        let id_key = self
+            .keys
+            .key(recipient_of(pack.entry.kind))
+            .map_err(wrong)?;
+        let plan = SegmentPlan {
+            family: self.repository.family(),
+            kind: pack.entry.kind,
+            codec: row.codec,
+            ids: row.ids,
+            base: &[],
+        };
         let chunks = opener.open(&key, id_key, &plan, sealed).map_err(wrong)?;
-        row.chunk_ids().zip(chunks).for_each(|(id, chunk)| each(id, chunk));
+        row.chunk_ids()
+            .zip(chunks)
+            .for_each(|(id, chunk)| each(id, chunk));
         Ok(())
     }
 
@@ -193,7 +263,10 @@ impl Reader<'_> {
     /// When a chunk cannot be read, or the stream is larger than any tree.
     pub fn whole(&self, stream: &StreamRef) -> Result<Vec<u8>, ReadError> {
         if stream.length > WHOLE_MAX {
-            return Err(ReadError::format("a tree or manifest", FormatError::Invalid("it is larger than any can be")));
+            return Err(ReadError::format(
+                "a tree or manifest",
+                FormatError::Invalid("it is larger than any can be"),
+            ));
         }
         let mut out = Vec::new();
         for item in self.chunks(stream)? {
@@ -207,7 +280,7 @@ impl Reader<'_> {
     /// A chunk that is wanted several times is delivered several times. `deliver` is called from several threads.
     /// When a chunk cannot be read, `deliver` gets the error instead, once for each wanted item. Stops early when
     /// `stop` is set.
-    pub fn deliver(&self, wanted: &[Wanted], stop: &AtomicBool, deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync)) {
+    pub fn deliver(&self, wanted: &[Wanted], stop: &AtomicBool, deliver: &Deliver<'_>) {
         let mut by_segment: HashMap<u32, Vec<Wanted>> = HashMap::new();
         for item in wanted {
             match self.lookup.find(self.keys.domain, item.id) {
@@ -222,7 +295,9 @@ impl Reader<'_> {
         });
         let batches = self.batches(&segments);
         let next = AtomicUsize::new(0);
-        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(batches.len());
+        let threads = std::thread::available_parallelism()
+            .map_or(2, std::num::NonZero::get)
+            .min(batches.len());
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
@@ -246,9 +321,16 @@ impl Reader<'_> {
             if let Some(last) = batches.last_mut() {
                 let first = &self.lookup.segments[segments[last.start].0 as usize];
                 let before = &self.lookup.segments[segments[number - 1].0 as usize];
-                let gap = place.offset.saturating_sub(before.offset + u64::from(before.sealed_bytes));
-                let bytes = (place.offset + u64::from(place.sealed_bytes)).saturating_sub(first.offset);
-                if first.pack == place.pack && last.len() < BATCH_SEGMENTS && bytes <= BATCH_BYTES && gap <= 64 << 10 {
+                let gap = place
+                    .offset
+                    .saturating_sub(before.offset + u64::from(before.sealed_bytes));
+                let bytes =
+                    (place.offset + u64::from(place.sealed_bytes)).saturating_sub(first.offset);
+                if first.pack == place.pack
+                    && last.len() < BATCH_SEGMENTS
+                    && bytes <= BATCH_BYTES
+                    && gap <= 64 << 10
+                {
                     last.end = number + 1;
                     continue;
                 }
@@ -263,7 +345,7 @@ impl Reader<'_> {
         segments: &[(u32, Vec<Wanted>)],
         opener: &mut SegmentOpener,
         buffer: &mut Vec<u8>,
-        deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync),
+        deliver: &Deliver<'_>,
     ) {
         let place = |number: usize| self.lookup.segments[segments[number].0 as usize];
         let (first, last) = (place(0), place(segments.len() - 1));
@@ -272,11 +354,18 @@ impl Reader<'_> {
             buffer.resize(length, 0);
         }
         let name = object_name(&self.lookup.packs[first.pack as usize].name());
-        let fetched = self.repository.store.get_range(&name, first.offset, &mut buffer[..length]);
+        let fetched = self
+            .repository
+            .store
+            .get_range(&name, first.offset, &mut buffer[..length]);
         for (number, (segment, wanted)) in segments.iter().enumerate() {
             let at = (place(number).offset - first.offset) as usize;
             let sealed = &mut buffer[at..at + place(number).sealed_bytes as usize];
-            if fetched.is_err() || self.open_wanted(opener, *segment, sealed, wanted, deliver).is_err() {
+            if fetched.is_err()
+                || self
+                    .open_wanted(opener, *segment, sealed, wanted, deliver)
+                    .is_err()
+            {
                 self.one_by_one(wanted, deliver);
             }
         }
@@ -289,7 +378,7 @@ impl Reader<'_> {
         segment: u32,
         sealed: &mut [u8],
         wanted: &[Wanted],
-        deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync),
+        deliver: &Deliver<'_>,
     ) -> Result<(), ReadError> {
         if let [only] = wanted {
             return self.open(opener, segment, sealed, &mut |id, chunk| {
@@ -299,7 +388,9 @@ impl Reader<'_> {
             });
         }
         let mut tags: HashMap<ChunkId, Vec<u64>> = HashMap::with_capacity(wanted.len());
-        wanted.iter().for_each(|item| tags.entry(item.id).or_default().push(item.tag));
+        wanted
+            .iter()
+            .for_each(|item| tags.entry(item.id).or_default().push(item.tag));
         self.open(opener, segment, sealed, &mut |id, chunk| {
             for tag in tags.remove(&id).into_iter().flatten() {
                 deliver(tag, Ok(chunk));
@@ -308,7 +399,7 @@ impl Reader<'_> {
     }
 
     /// The slow way: each chunk from whichever holder is whole.
-    fn one_by_one(&self, wanted: &[Wanted], deliver: &(dyn Fn(u64, Result<&[u8], &ReadError>) + Sync)) {
+    fn one_by_one(&self, wanted: &[Wanted], deliver: &Deliver<'_>) {
         for item in wanted {
             let mut failure = None;
             for segment in self.lookup.holders(self.keys.domain, item.id) {
@@ -340,12 +431,28 @@ impl Reader<'_> {
         let mut rest = items.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;
-            let count = rest.iter().take_while(|item| { let before = bytes; bytes += u64::from(item.length); before < WINDOW_BYTES }).count();
+            let count = rest
+                .iter()
+                .take_while(|item| {
+                    let before = bytes;
+                    bytes += u64::from(item.length);
+                    before < WINDOW_BYTES
+                })
+                .count();
             let (window, later) = rest.split_at(count);
-            let slots: Vec<Mutex<Option<Vec<u8>>>> = window.iter().map(|_| Mutex::new(None)).collect();
-            let wanted: Vec<Wanted> = window.iter().enumerate().map(|(tag, item)| Wanted { id: item.id, tag: tag as u64 }).collect();
+            let slots: Vec<Mutex<Option<Vec<u8>>>> =
+                window.iter().map(|_| Mutex::new(None)).collect();
+            let wanted: Vec<Wanted> = window
+                .iter()
+                .enumerate()
+                .map(|(tag, item)| Wanted {
+                    id: item.id,
+                    tag: tag as u64,
+                })
+                .collect();
             self.deliver(&wanted, &AtomicBool::new(false), &|tag, chunk| {
-                *slots[tag as usize].lock().expect("no thread panics here") = chunk.ok().map(<[u8]>::to_vec);
+                *slots[tag as usize].lock().expect("no thread panics here") =
+                    chunk.ok().map(<[u8]>::to_vec);
             });
             for (slot, item) in slots.into_iter().zip(window) {
                 match slot.into_inner().expect("no thread panics here") {

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use lifeboat_codec::{
-    Author, Authors, EnvelopeId, Envelope, FamilyId, FormatError, Frame, Keyring, Kind, Opened, RunKey, SUPERBLOCK, Secret, SignerKey, Slot,
-    Superblock, WriterRecord, Revocation, envelope_id, open_clear, open_object, parse_name, parse_slot_name, signer_id,
+    Author, Authors, Envelope, EnvelopeId, FamilyId, FormatError, Frame, Keyring, Kind, Opened,
+    Revocation, RunKey, SUPERBLOCK, Secret, SignerKey, Slot, Superblock, WriterRecord, envelope_id,
+    open_clear, open_object, parse_name, parse_slot_name, signer_id,
 };
 use lifeboat_store::{ErrorKind, ObjectName, Store};
 use thiserror::Error;
@@ -43,13 +44,17 @@ pub enum ReadError {
 
 impl ReadError {
     pub(crate) fn format(object: impl Into<String>, source: FormatError) -> Self {
-        Self::Format { object: object.into(), source }
+        Self::Format {
+            object: object.into(),
+            source,
+        }
     }
 
     /// True when an object or chunk is not there at all.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::MissingChunk(_)) || matches!(self, Self::Store(error) if error.kind() == ErrorKind::NotFound)
+        matches!(self, Self::MissingChunk(_))
+            || matches!(self, Self::Store(error) if error.kind() == ErrorKind::NotFound)
     }
 }
 
@@ -108,24 +113,40 @@ impl Repository {
     ///
     /// # Errors
     /// When there is none, no slot opens, or something was changed.
-    pub fn open(store: Arc<dyn Store>, unlock: &Unlock<'_>, surroundings: Surroundings) -> Result<Self, OpenError> {
+    pub fn open(
+        store: Arc<dyn Store>,
+        unlock: &Unlock<'_>,
+        surroundings: Surroundings,
+    ) -> Result<Self, OpenError> {
         let bytes = match store.get(&object_name(SUPERBLOCK), SMALL_OBJECT_MAX) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(OpenError::NoRepository),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(OpenError::NoRepository);
+            }
             Err(error) => return Err(error.into()),
         };
         let frame = read_frame(SUPERBLOCK, &bytes, None)?;
         let wrong = |source| ReadError::format(SUPERBLOCK, source);
         // Feature bits come first: a newer repository must say so, not fail somewhere later.
-        let claimed = Superblock::decode(&unsigned_record(&frame).map_err(wrong)?).map_err(wrong)?;
+        let claimed =
+            Superblock::decode(&unsigned_record(&frame).map_err(wrong)?).map_err(wrong)?;
         let (slot, opened) = open_slot(store.as_ref(), unlock, claimed.family)?;
         let authors = Authors::new(opened.admin);
-        let record = open_clear(&frame, SUPERBLOCK, &authors, "the superblock").map_err(wrong)?.record;
+        let record = open_clear(&frame, SUPERBLOCK, &authors, "the superblock")
+            .map_err(wrong)?
+            .record;
         let superblock = Superblock::decode(&record).map_err(wrong)?;
         if opened.family != superblock.family {
             return Err(OpenError::OtherRepository);
         }
-        Self::assemble(store, superblock, opened.keyring, authors, slot, surroundings)
+        Self::assemble(
+            store,
+            superblock,
+            opened.keyring,
+            authors,
+            slot,
+            surroundings,
+        )
     }
 
     pub(crate) fn assemble(
@@ -138,7 +159,12 @@ impl Repository {
     ) -> Result<Self, OpenError> {
         let state = State::open(&surroundings.state, superblock.family)?;
         let sum_key = blake3::derive_key("lifeboat 1 cache sum", keyring.chunker.bytes());
-        let cache = Cache::open(surroundings.cache.as_deref(), superblock.family, superblock.replica, sum_key);
+        let cache = Cache::open(
+            surroundings.cache.as_deref(),
+            superblock.family,
+            superblock.replica,
+            sum_key,
+        );
         let mut repository = Self {
             store,
             superblock,
@@ -194,16 +220,24 @@ impl Repository {
         self.keyring.admin.as_ref().map(Author::new)
     }
 
-    fn read_writers(&mut self) -> Result<(), ReadError> {
+    /// Reads whom the admin enrolled and revoked.
+    pub(crate) fn read_writers(&mut self) -> Result<(), ReadError> {
         let names = self.list("writers/")?;
         let mut revoked = Vec::new();
         for (name, _) in &names {
             match parse_name(name.as_str()).map(|parsed| parsed.kind) {
                 Some(Kind::Writer) => {
                     let opened = self.clear(name.as_str(), "a writer's enrolment")?;
-                    let writer = WriterRecord::decode(&opened.record).map_err(|source| ReadError::format(name.as_str(), source))?;
-                    if opened.author != self.authors.admin_id() || lifeboat_codec::writer_name(signer_id(&writer.enrolled.public)) != name.as_str() {
-                        return Err(ReadError::format(name.as_str(), FormatError::Signature("a writer's enrolment")));
+                    let writer = WriterRecord::decode(&opened.record)
+                        .map_err(|source| ReadError::format(name.as_str(), source))?;
+                    if opened.author != self.authors.admin_id()
+                        || lifeboat_codec::writer_name(signer_id(&writer.enrolled.public))
+                            != name.as_str()
+                    {
+                        return Err(ReadError::format(
+                            name.as_str(),
+                            FormatError::Signature("a writer's enrolment"),
+                        ));
                     }
                     self.authors.enrol(writer.enrolled);
                 }
@@ -213,9 +247,13 @@ impl Repository {
         }
         for name in revoked {
             let opened = self.clear(name.as_str(), "a revocation")?;
-            let revocation = Revocation::decode(&opened.record).map_err(|source| ReadError::format(name.as_str(), source))?;
+            let revocation = Revocation::decode(&opened.record)
+                .map_err(|source| ReadError::format(name.as_str(), source))?;
             if opened.author != self.authors.admin_id() {
-                return Err(ReadError::format(name.as_str(), FormatError::Signature("a revocation")));
+                return Err(ReadError::format(
+                    name.as_str(),
+                    FormatError::Signature("a revocation"),
+                ));
             }
             self.authors.revoke(revocation.writer);
         }
@@ -225,7 +263,8 @@ impl Repository {
     /// Names and lengths of all objects below `prefix`, sorted.
     pub(crate) fn list(&self, prefix: &str) -> Result<Vec<(ObjectName, u64)>, ReadError> {
         let mut names = Vec::new();
-        self.store.list(prefix, &mut |listed| names.push((listed.name, listed.len)))?;
+        self.store
+            .list(prefix, &mut |listed| names.push((listed.name, listed.len)))?;
         names.sort();
         Ok(names)
     }
@@ -241,13 +280,18 @@ impl Repository {
     pub(crate) fn clear(&self, name: &str, what: &'static str) -> Result<Opened, ReadError> {
         let bytes = self.object(name)?;
         let frame = Frame::decode(&bytes).map_err(|source| ReadError::format(name, source))?;
-        open_clear(&frame, name, &self.authors, what).map_err(|source| ReadError::format(name, source))
+        open_clear(&frame, name, &self.authors, what)
+            .map_err(|source| ReadError::format(name, source))
     }
 
     /// Opens a sealed object, from the cache where it was opened before.
     pub(crate) fn sealed(&self, name: &str, what: &'static str) -> Result<Opened, ReadError> {
         // A revoked author's word must not live on in the cache.
-        if let Some(opened) = self.cache.object(name).filter(|opened| self.authors.knows(opened.author)) {
+        if let Some(opened) = self
+            .cache
+            .object(name)
+            .filter(|opened| self.authors.knows(opened.author))
+        {
             return Ok(opened);
         }
         let bytes = self.object(name)?;
@@ -257,18 +301,43 @@ impl Repository {
     }
 
     /// Opens a sealed object's bytes.
-    pub(crate) fn open_sealed(&self, name: &str, bytes: &[u8], what: &'static str) -> Result<Opened, ReadError> {
+    pub(crate) fn open_sealed(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        what: &'static str,
+    ) -> Result<Opened, ReadError> {
         let wrong = |source| ReadError::format(name, source);
         let frame = Frame::decode(bytes).map_err(wrong)?;
-        let bound_name = if frame.header.kind.named_by_content() { "" } else { name };
-        debug_assert!(envelope_id(&frame).is_some() || frame.body.len() < 2, "sealed objects start with an envelope");
-        open_object(&frame, bound_name, &self.authors, |envelope| self.run_key(envelope), what).map_err(wrong)
+        let bound_name = if frame.header.kind.named_by_content() {
+            ""
+        } else {
+            name
+        };
+        debug_assert!(
+            envelope_id(&frame).is_some() || frame.body.len() < 2,
+            "sealed objects start with an envelope"
+        );
+        open_object(
+            &frame,
+            bound_name,
+            &self.authors,
+            |envelope| self.run_key(envelope),
+            what,
+        )
+        .map_err(wrong)
     }
 
     /// The key inside an envelope.
     pub(crate) fn run_key(&self, envelope: &Envelope) -> Result<Arc<RunKey>, FormatError> {
-        let mut keys = self.run_keys.lock().expect("no thread panics while it opens an envelope");
-        if let Some(key) = keys.get(&envelope.id).filter(|key| key.recipient == envelope.recipient) {
+        let mut keys = self
+            .run_keys
+            .lock()
+            .expect("no thread panics while it opens an envelope");
+        if let Some(key) = keys
+            .get(&envelope.id)
+            .filter(|key| key.recipient == envelope.recipient)
+        {
             return Ok(Arc::clone(key));
         }
         let key = Arc::new(envelope.open(&self.keyring, self.family())?);
@@ -279,20 +348,31 @@ impl Repository {
 
 /// A name that this program makes itself.
 pub(crate) fn object_name(name: &str) -> ObjectName {
-    name.parse().expect("names of the format are names of a store")
+    name.parse()
+        .expect("names of the format are names of a store")
 }
 
 /// Verifies an object's frame and holds kind, family and hash against its name.
-pub(crate) fn read_frame<'a>(name: &str, bytes: &'a [u8], family: Option<FamilyId>) -> Result<Frame<'a>, ReadError> {
+pub(crate) fn read_frame<'a>(
+    name: &str,
+    bytes: &'a [u8],
+    family: Option<FamilyId>,
+) -> Result<Frame<'a>, ReadError> {
     let wrong = |source| ReadError::format(name, source);
     let frame = Frame::decode(bytes).map_err(wrong)?;
-    let parsed = parse_name(name).ok_or_else(|| wrong(FormatError::Invalid("no object has this name")))?;
+    let parsed =
+        parse_name(name).ok_or_else(|| wrong(FormatError::Invalid("no object has this name")))?;
     let named = match parsed.hash {
         Some(hash) => hash == frame.hash,
         None => frame.header.key_tag == lifeboat_codec::key_tag(name),
     };
-    if parsed.kind != frame.header.kind || !named || family.is_some_and(|family| family != frame.header.family) {
-        return Err(wrong(FormatError::Invalid("another object stands under this name")));
+    if parsed.kind != frame.header.kind
+        || !named
+        || family.is_some_and(|family| family != frame.header.family)
+    {
+        return Err(wrong(FormatError::Invalid(
+            "another object stands under this name",
+        )));
     }
     Ok(frame)
 }
@@ -302,12 +382,18 @@ fn unsigned_record(frame: &Frame<'_>) -> Result<Vec<u8>, FormatError> {
     let mut input = lifeboat_codec::Input::new(frame.body, "the superblock");
     let length = input.u32()? as usize;
     let signed = input.take(length)?;
-    let record = length.checked_sub(80).and_then(|length| signed.get(..length)).ok_or(FormatError::Truncated("the superblock"))?;
+    let record = length
+        .checked_sub(80)
+        .and_then(|length| signed.get(..length))
+        .ok_or(FormatError::Truncated("the superblock"))?;
     Ok(record.to_vec())
 }
 
+/// A slot's name, and the slot or what is wrong with it.
+pub(crate) type NamedSlot = (String, Result<Slot, ReadError>);
+
 /// All versions of all slots, newest version first within a slot.
-pub(crate) fn read_slots(store: &dyn Store) -> Result<Vec<(String, Result<Slot, ReadError>)>, ReadError> {
+pub(crate) fn read_slots(store: &dyn Store) -> Result<Vec<NamedSlot>, ReadError> {
     let mut names = Vec::new();
     store.list("keys/", &mut |listed| names.push(listed.name))?;
     names.sort();
@@ -315,14 +401,23 @@ pub(crate) fn read_slots(store: &dyn Store) -> Result<Vec<(String, Result<Slot, 
     let read = |name: &ObjectName| -> Result<Slot, ReadError> {
         let bytes = store.get(name, SMALL_OBJECT_MAX)?;
         let frame = read_frame(name.as_str(), &bytes, None)?;
-        Slot::decode(&frame, name.as_str()).map_err(|source| ReadError::format(name.as_str(), source))
+        Slot::decode(&frame, name.as_str())
+            .map_err(|source| ReadError::format(name.as_str(), source))
     };
-    Ok(names.iter().filter(|name| parse_slot_name(name.as_str()).is_some()).map(|name| (name.as_str().to_owned(), read(name))).collect())
+    Ok(names
+        .iter()
+        .filter(|name| parse_slot_name(name.as_str()).is_some())
+        .map(|name| (name.as_str().to_owned(), read(name)))
+        .collect())
 }
 
 type OpenedSlot = (lifeboat_codec::SlotId, lifeboat_codec::OpenedSlot);
 
-fn open_slot(store: &dyn Store, unlock: &Unlock<'_>, family: FamilyId) -> Result<OpenedSlot, OpenError> {
+fn open_slot(
+    store: &dyn Store,
+    unlock: &Unlock<'_>,
+    family: FamilyId,
+) -> Result<OpenedSlot, OpenError> {
     use lifeboat_codec::SlotType::{Command, KeyFile, Passphrase, Recovery};
     let (what, secret, pinned): (_, &[u8], Option<&SignerKey>) = match unlock {
         Unlock::Passphrase(words) => ("passphrase", words, None),
@@ -353,7 +448,9 @@ fn open_slot(store: &dyn Store, unlock: &Unlock<'_>, family: FamilyId) -> Result
             continue;
         }
         match slot.open(secret) {
-            Ok(Some(opened)) if pinned.is_none_or(|pinned| *pinned == opened.admin) => return Ok((slot.info.id, opened)),
+            Ok(Some(opened)) if pinned.is_none_or(|pinned| *pinned == opened.admin) => {
+                return Ok((slot.info.id, opened));
+            }
             Ok(Some(_)) => return Err(OpenError::OtherRepository),
             Ok(None) => {}
             Err(source) => {

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat_codec::{
-    Confirm, FormatError, Head, Header, Kind, Manifest, Note, Notes, ObjectHash, Opened, RunId, SnapshotId, SnapshotName, Totals, note_name,
+    Confirm, FormatError, Head, Header, Kind, Manifest, Note, Notes, ObjectHash, Opened, RunId,
+    SnapshotId, SnapshotName, Totals, note_name,
 };
 
 use crate::repository::{ReadError, Repository, object_name};
@@ -56,10 +57,19 @@ impl Repository {
         let names = self.list("snap/")?;
         let listed: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
         self.cache.retain_objects("snap/", &listed);
-        let confirms: BTreeSet<SnapshotName> =
-            listed.iter().filter_map(|name| SnapshotName::parse(name)).filter(|(_, confirm)| *confirm).map(|(name, _)| name).collect();
+        let confirms: BTreeSet<SnapshotName> = listed
+            .iter()
+            .filter_map(|name| SnapshotName::parse(name))
+            .filter(|(_, confirm)| *confirm)
+            .map(|(name, _)| name)
+            .collect();
         let mut list = SnapshotList::default();
-        for name in listed.iter().filter_map(|name| SnapshotName::parse(name)).filter(|(_, confirm)| !*confirm).map(|(name, _)| name) {
+        for name in listed
+            .iter()
+            .filter_map(|name| SnapshotName::parse(name))
+            .filter(|(_, confirm)| !*confirm)
+            .map(|(name, _)| name)
+        {
             if !confirms.contains(&name) {
                 list.unconfirmed.push(name);
                 continue;
@@ -70,10 +80,17 @@ impl Repository {
                 Err(error) => list.damaged.push(sentence(&error)),
             }
         }
-        for name in confirms.iter().filter(|name| listed.binary_search(&name.intent().as_str()).is_err()) {
-            list.damaged.push(format!("snapshot {} has a confirm but its object is gone", name.id.short()));
+        for name in confirms
+            .iter()
+            .filter(|name| listed.binary_search(&name.intent().as_str()).is_err())
+        {
+            list.damaged.push(format!(
+                "snapshot {} has a confirm but its object is gone",
+                name.id.short()
+            ));
         }
-        list.snapshots.sort_by_key(|snapshot| (snapshot.head.started_ms, snapshot.name));
+        list.snapshots
+            .sort_by_key(|snapshot| (snapshot.head.started_ms, snapshot.name));
         Ok(list)
     }
 
@@ -88,19 +105,31 @@ impl Repository {
     }
 
     /// Holds an opened snapshot, its confirm, their name and their authors against each other.
-    pub(crate) fn join(&self, name: SnapshotName, opened: &Opened, confirm: &Opened) -> Result<Snapshot, ReadError> {
+    pub(crate) fn join(
+        &self,
+        name: SnapshotName,
+        opened: &Opened,
+        confirm: &Opened,
+    ) -> Result<Snapshot, ReadError> {
         let wrong = |source| ReadError::format(name.intent(), source);
         let head = Head::decode(&opened.record).map_err(wrong)?;
-        let says = Confirm::decode(&confirm.record).map_err(|source| ReadError::format(name.confirm(), source))?;
+        let says = Confirm::decode(&confirm.record)
+            .map_err(|source| ReadError::format(name.confirm(), source))?;
         let domain = self.authors.writer(name.writer).map(|writer| writer.domain);
         let may_write = |author| author == name.writer || author == self.authors.admin_id();
         if !may_write(opened.author) || !may_write(confirm.author) || domain != Some(head.domain) {
             return Err(wrong(FormatError::Signature("a snapshot")));
         }
         if head.id != name.id || head.seq != name.seq || says.snapshot != opened.hash {
-            return Err(wrong(FormatError::Invalid("the snapshot, its name and its confirm do not fit each other")));
+            return Err(wrong(FormatError::Invalid(
+                "the snapshot, its name and its confirm do not fit each other",
+            )));
         }
-        Ok(Snapshot { name, head, hash: opened.hash })
+        Ok(Snapshot {
+            name,
+            head,
+            hash: opened.hash,
+        })
     }
 
     /// Reads a snapshot's details.
@@ -108,7 +137,9 @@ impl Repository {
     /// # Errors
     /// When they cannot be read.
     pub fn manifest(&self, snapshot: &Snapshot) -> Result<Manifest, ReadError> {
-        let bytes = self.reader(snapshot.head.domain)?.whole(&snapshot.head.manifest)?;
+        let bytes = self
+            .reader(snapshot.head.domain)?
+            .whole(&snapshot.head.manifest)?;
         Manifest::decode(&bytes).map_err(|source| ReadError::format("a manifest", source))
     }
 
@@ -121,7 +152,8 @@ impl Repository {
         let mut notes = Vec::with_capacity(names.len());
         for (name, _) in &names {
             let opened = self.sealed(name.as_str(), "a note")?;
-            let note = Note::decode(&opened.record).map_err(|source| ReadError::format(name.as_str(), source))?;
+            let note = Note::decode(&opened.record)
+                .map_err(|source| ReadError::format(name.as_str(), source))?;
             notes.push((opened.hash, note));
         }
         Ok(Notes::merge(notes))
@@ -139,8 +171,17 @@ impl Repository {
         let record = note.encode();
         let (object, hash) = self.seal(&header, "", &record, &author);
         let name = note_name(hash);
-        self.store.put_new(&object_name(&name), lifeboat_store::Body::Bytes(&object))?;
-        self.cache.keep_object(&name, &Opened { record, author: author.id(), header, hash });
+        self.store
+            .put_new(&object_name(&name), lifeboat_store::Body::Bytes(&object))?;
+        self.cache.keep_object(
+            &name,
+            &Opened {
+                record,
+                author: author.id(),
+                header,
+                hash,
+            },
+        );
         Ok(())
     }
 
@@ -148,16 +189,27 @@ impl Repository {
     ///
     /// # Errors
     /// When local state cannot be read.
-    pub fn missing_anchors(&self, list: &SnapshotList) -> Result<Vec<String>, crate::state::StateError> {
-        let Some(seed) = self.state.writer()? else { return Ok(Vec::new()) };
+    pub fn missing_anchors(
+        &self,
+        list: &SnapshotList,
+    ) -> Result<Vec<String>, crate::state::StateError> {
+        let Some(seed) = self.state.writer()? else {
+            return Ok(Vec::new());
+        };
         let own = lifeboat_codec::Author::new(&seed).id();
         let mut newest: BTreeMap<&str, u32> = BTreeMap::new();
-        for snapshot in list.snapshots.iter().filter(|snapshot| snapshot.name.writer == own) {
+        for snapshot in list
+            .snapshots
+            .iter()
+            .filter(|snapshot| snapshot.name.writer == own)
+        {
             let seq = newest.entry(&snapshot.head.app).or_default();
             *seq = (*seq).max(snapshot.name.seq);
         }
         let anchors = self.state.anchors()?;
-        let hidden = anchors.iter().filter(|(app, anchor)| newest.get(app.as_str()).copied().unwrap_or(0) < anchor.seq);
+        let hidden = anchors
+            .iter()
+            .filter(|(app, anchor)| newest.get(app.as_str()).copied().unwrap_or(0) < anchor.seq);
         Ok(hidden
             .map(|(app, anchor)| {
                 let shown = newest.get(app.as_str()).map_or_else(|| "none".to_owned(), |seq| format!("number {seq} as the newest"));
@@ -171,7 +223,10 @@ impl Repository {
     /// # Errors
     /// When the store cannot be listed, or the index cannot be read.
     pub fn stored(&self) -> Result<Stored, ReadError> {
-        let mut stored = Stored { chunks: self.lookup()?.chunk_count(), ..Stored::default() };
+        let mut stored = Stored {
+            chunks: self.lookup()?.chunk_count(),
+            ..Stored::default()
+        };
         self.store.list("", &mut |listed| {
             stored.objects += 1;
             stored.bytes += listed.len;
@@ -183,24 +238,37 @@ impl Repository {
     /// Sums of what all snapshots hold.
     #[must_use]
     pub fn totals(list: &SnapshotList) -> Totals {
-        list.snapshots.iter().fold(Totals::default(), |sum, snapshot| Totals {
-            files: sum.files + snapshot.head.totals.files,
-            bytes: sum.bytes + snapshot.head.totals.bytes,
-            unreadable: sum.unreadable + snapshot.head.totals.unreadable,
-            new_bytes: sum.new_bytes + snapshot.head.totals.new_bytes,
-            stored_bytes: sum.stored_bytes + snapshot.head.totals.stored_bytes,
-        })
+        list.snapshots
+            .iter()
+            .fold(Totals::default(), |sum, snapshot| Totals {
+                files: sum.files + snapshot.head.totals.files,
+                bytes: sum.bytes + snapshot.head.totals.bytes,
+                unreadable: sum.unreadable + snapshot.head.totals.unreadable,
+                new_bytes: sum.new_bytes + snapshot.head.totals.new_bytes,
+                stored_bytes: sum.stored_bytes + snapshot.head.totals.stored_bytes,
+            })
     }
 
     /// The newest snapshot of an app that a run of this machine can start from.
     ///
     /// # Errors
     /// When the snapshots cannot be listed.
-    pub fn parent_of(&self, app: &str, host: &str, domain: u32) -> Result<Option<Snapshot>, ReadError> {
+    pub fn parent_of(
+        &self,
+        app: &str,
+        host: &str,
+        domain: u32,
+    ) -> Result<Option<Snapshot>, ReadError> {
         let list = self.snapshots()?;
-        let fits = |snapshot: &&Snapshot| snapshot.head.app == app && snapshot.head.domain == domain;
+        let fits =
+            |snapshot: &&Snapshot| snapshot.head.app == app && snapshot.head.domain == domain;
         let newest = |same_host: bool| {
-            list.snapshots.iter().rev().filter(fits).find(|snapshot| !same_host || snapshot.head.host == host).cloned()
+            list.snapshots
+                .iter()
+                .rev()
+                .filter(fits)
+                .find(|snapshot| !same_host || snapshot.head.host == host)
+                .cloned()
         };
         Ok(newest(true).or_else(|| newest(false)))
     }
@@ -208,7 +276,9 @@ impl Repository {
     /// The snapshot with this id.
     #[must_use]
     pub fn find(list: &SnapshotList, id: SnapshotId) -> Option<&Snapshot> {
-        list.snapshots.iter().find(|snapshot| snapshot.name.id == id)
+        list.snapshots
+            .iter()
+            .find(|snapshot| snapshot.name.id == id)
     }
 }
 

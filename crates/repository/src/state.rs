@@ -45,7 +45,11 @@ impl State {
     /// When the folder cannot be made.
     pub fn open(root: &Path, family: FamilyId) -> Result<Self, StateError> {
         let folder = root.join(family.to_string());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| failed("make", &folder, source))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|source| failed("make", &folder, source))?;
         Ok(Self { folder })
     }
 
@@ -57,11 +61,15 @@ impl State {
         let path = self.folder.join("writer");
         let mut text = Zeroizing::new(String::new());
         match File::open(&path) {
-            Ok(file) => file.take(1024).read_to_string(&mut text).map_err(|source| failed("read", &path, source))?,
+            Ok(file) => file
+                .take(1024)
+                .read_to_string(&mut text)
+                .map_err(|source| failed("read", &path, source))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(failed("read", &path, source)),
         };
-        let seed = ObjectHash::from_hex(text.trim()).ok_or_else(|| failed("read", &path, io::Error::other("it holds no writer's key")))?;
+        let seed = ObjectHash::from_hex(text.trim())
+            .ok_or_else(|| failed("read", &path, io::Error::other("it holds no writer's key")))?;
         Ok(Some(Secret::new(seed.0)))
     }
 
@@ -101,16 +109,26 @@ impl State {
     pub fn keep_anchor(&self, app: &str, anchor: Anchor) -> Result<(), StateError> {
         let mut anchors = self.anchors()?;
         anchors.insert(app.to_owned(), anchor);
-        let text: String = anchors.iter().map(|(app, anchor)| format!("{} {} {app}\n", anchor.seq, anchor.hash)).collect();
+        let text: String = anchors
+            .iter()
+            .map(|(app, anchor)| format!("{} {} {app}\n", anchor.seq, anchor.hash))
+            .collect();
         self.replace("anchors", text.as_bytes())
     }
 
     /// Writes a file beside, makes it durable, renames it over the old one.
     fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         let path = self.folder.join(name);
-        let beside = self.folder.join(format!("{name}.{}.new", std::process::id()));
+        let beside = self
+            .folder
+            .join(format!("{name}.{}.new", std::process::id()));
         let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&beside)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&beside, &path)?;
@@ -121,7 +139,11 @@ impl State {
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> StateError {
-    StateError { action, path: path.display().to_string(), source }
+    StateError {
+        action,
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -136,12 +158,27 @@ mod tests {
         assert!(state.writer().unwrap().is_none());
         state.keep_writer(&Secret::new([7; 32])).unwrap();
         assert_eq!(state.writer().unwrap().unwrap().bytes(), &[7; 32]);
-        let anchor = Anchor { seq: 3, hash: ObjectHash([9; 32]) };
+        let anchor = Anchor {
+            seq: 3,
+            hash: ObjectHash([9; 32]),
+        };
         state.keep_anchor("shop with spaces", anchor).unwrap();
-        state.keep_anchor("other", Anchor { seq: 1, ..anchor }).unwrap();
-        assert_eq!(state.anchors().unwrap().get("shop with spaces"), Some(&anchor));
+        state
+            .keep_anchor("other", Anchor { seq: 1, ..anchor })
+            .unwrap();
+        assert_eq!(
+            state.anchors().unwrap().get("shop with spaces"),
+            Some(&anchor)
+        );
         for name in ["writer", "anchors"] {
-            assert_eq!(fs::metadata(state.folder.join(name)).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::metadata(state.folder.join(name))
+                    .unwrap()
+                    .permissions()
+                    .mode()
+                    & 0o777,
+                0o600
+            );
         }
         fs::write(state.folder.join("writer"), "nonsense").unwrap();
         assert!(state.writer().is_err());

@@ -15,7 +15,10 @@ pub struct SystemEntropy {
 
 impl Default for SystemEntropy {
     fn default() -> Self {
-        Self { buffer: [0; 256], used: 256 }
+        Self {
+            buffer: [0; 256],
+            used: 256,
+        }
     }
 }
 
@@ -53,13 +56,25 @@ impl Surroundings {
     /// The real clock and randomness, with these local folders.
     #[must_use]
     pub fn system(cache: Option<PathBuf>, state: PathBuf) -> Self {
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        Self { now_ms: Box::new(now), entropy: Mutex::new(Box::<SystemEntropy>::default()), cache, state }
+        let now = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64)
+        };
+        Self {
+            now_ms: Box::new(now),
+            entropy: Mutex::new(Box::<SystemEntropy>::default()),
+            cache,
+            state,
+        }
     }
 
     /// Uses the randomness for a moment.
     pub fn with_entropy<T>(&self, work: impl FnOnce(&mut dyn Entropy) -> T) -> T {
-        let mut entropy = self.entropy.lock().expect("no thread panics while it draws randomness");
+        let mut entropy = self
+            .entropy
+            .lock()
+            .expect("no thread panics while it draws randomness");
         work(entropy.as_mut())
     }
 }

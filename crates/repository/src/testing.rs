@@ -222,8 +222,19 @@ pub(crate) fn backup(repository: &mut Repository, files: &Files) -> Result<Commi
 
 /// Reads a snapshot's files back, without the name of their source.
 pub(crate) fn restore(repository: &Repository, head: &Head) -> Result<Files, ReadError> {
+    restore_each(repository, head)?
+        .into_iter()
+        .map(|(path, content)| Ok((path, content?)))
+        .collect()
+}
+
+/// The same, with each file's own result.
+pub(crate) fn restore_each(
+    repository: &Repository,
+    head: &Head,
+) -> Result<BTreeMap<String, Result<Vec<u8>, ReadError>>, ReadError> {
     let reader = repository.reader(head.domain)?;
-    let (mut files, mut folders) = (Files::new(), vec![(String::new(), head.root.clone())]);
+    let (mut files, mut folders) = (BTreeMap::new(), vec![(String::new(), head.root.clone())]);
     while let Some((folder, tree)) = folders.pop() {
         let tree = reader.whole(&tree)?;
         for entry in Entries::new(&tree) {
@@ -236,7 +247,7 @@ pub(crate) fn restore(repository: &Repository, head: &Head) -> Result<Files, Rea
                 (EntryKind::Folder, _) => {}
                 _ => {
                     let path = path.strip_prefix("media/").unwrap().to_owned();
-                    files.insert(path, content(&reader, &entry)?);
+                    files.insert(path, content(&reader, &entry));
                 }
             }
         }

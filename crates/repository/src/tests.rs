@@ -16,7 +16,10 @@ fn files() -> BTreeMap<String, Vec<u8>> {
     files.insert("large".into(), noise(1, 9_000_000));
     files.insert("text".into(), b"all work and no play ".repeat(200_000));
     for number in 0..300 {
-        files.insert(format!("small-{number}"), noise(number, 1000 + number as usize * 7));
+        files.insert(
+            format!("small-{number}"),
+            noise(number, 1000 + number as usize * 7),
+        );
     }
     files
 }
@@ -31,12 +34,21 @@ fn what_goes_in_comes_back_and_a_second_time_costs_almost_nothing() {
 
     files.insert("new".into(), noise(77, 50_000));
     let second = backup(&mut repository, &files).unwrap();
-    assert!(second.head.totals.new_bytes < 200_000, "{:?}", second.head.totals);
+    assert!(
+        second.head.totals.new_bytes < 200_000,
+        "{:?}",
+        second.head.totals
+    );
     assert_eq!((second.head.seq, second.head.previous.is_some()), (2, true));
 
     // Another machine, with nothing but the key.
     let elsewhere = tempfile::tempdir().unwrap();
-    let other = Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(&world.key), surroundings(&elsewhere)).unwrap();
+    let other = Repository::open(
+        Arc::clone(&world.store) as Arc<dyn Store>,
+        &Unlock::KeyFile(&world.key),
+        surroundings(&elsewhere),
+    )
+    .unwrap();
     let list = other.snapshots().unwrap();
     assert_eq!(list.snapshots.len(), 2);
     assert!(list.damaged.is_empty() && list.unconfirmed.is_empty());
@@ -47,15 +59,27 @@ fn what_goes_in_comes_back_and_a_second_time_costs_almost_nothing() {
 fn a_run_that_fails_or_is_stopped_leaves_no_snapshot_but_its_packs_are_used() {
     let (_world, mut repository) = World::new();
     let files = files();
-    let draft = Draft { app: "shop".into(), ..Draft::default() };
+    let draft = Draft {
+        app: "shop".into(),
+        ..Draft::default()
+    };
     let result = repository.backup(&draft, &Silent, &AtomicBool::new(false), |writer| {
-        work(writer, 2, files.values().collect(), |lane, bytes, _| lane.put_stream(Profile::Files, &mut bytes.as_slice()).map(drop))?;
-        Err::<Contents, _>(WriteError::Source(std::io::Error::other("the disk fell out")))
+        work(writer, 2, files.values().collect(), |lane, bytes, _| {
+            lane.put_stream(Profile::Files, &mut bytes.as_slice())
+                .map(drop)
+        })?;
+        Err::<Contents, _>(WriteError::Source(std::io::Error::other(
+            "the disk fell out",
+        )))
     });
     assert!(matches!(result, Err(WriteError::Source(_))));
     assert!(repository.snapshots().unwrap().snapshots.is_empty());
     let next = backup(&mut repository, &files).unwrap();
-    assert!(next.head.totals.new_bytes < 100_000, "{:?}", next.head.totals);
+    assert!(
+        next.head.totals.new_bytes < 100_000,
+        "{:?}",
+        next.head.totals
+    );
 
     let stop = AtomicBool::new(true);
     let stopped = repository.backup(&draft, &Silent, &stop, |writer| {
@@ -71,13 +95,23 @@ fn packs_that_vanish_are_noticed_and_their_chunks_written_again() {
     let files = files();
     backup(&mut repository, &files).unwrap();
     let mut packs = Vec::new();
-    world.store.list("packs/d/", &mut |listed| packs.push(listed.name)).unwrap();
+    world
+        .store
+        .list("packs/d/", &mut |listed| packs.push(listed.name))
+        .unwrap();
     for pack in packs {
         world.store.delete(&pack).unwrap();
     }
     let second = backup(&mut repository, &files).unwrap();
-    assert!(second.head.totals.new_bytes > 9_000_000, "{:?}", second.head.totals);
-    assert_eq!(restore(&world.open().unwrap(), &second.head).unwrap(), files);
+    assert!(
+        second.head.totals.new_bytes > 9_000_000,
+        "{:?}",
+        second.head.totals
+    );
+    assert_eq!(
+        restore(&world.open().unwrap(), &second.head).unwrap(),
+        files
+    );
 }
 
 #[test]
@@ -86,26 +120,51 @@ fn each_role_reads_and_writes_what_it_may() {
     let files = files();
     let first = backup(&mut repository, &files).unwrap();
     let open = |key: &lifeboat_codec::KeyFile, folder: &tempfile::TempDir| {
-        Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(key), surroundings(folder)).unwrap()
+        Repository::open(
+            Arc::clone(&world.store) as Arc<dyn Store>,
+            &Unlock::KeyFile(key),
+            surroundings(folder),
+        )
+        .unwrap()
     };
 
-    let (_, prune) = repository.add_slot(&NewSecret::KeyFile, Role::Prune, "pruner").unwrap();
+    let (_, prune) = repository
+        .add_slot(&NewSecret::KeyFile, Role::Prune, "pruner")
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let prune = open(&prune.unwrap(), &folder);
     let list = prune.snapshots().unwrap();
     assert_eq!(list.snapshots[0].head, first.head);
     assert!(prune.manifest(&list.snapshots[0]).is_ok(), "all metadata");
-    assert!(matches!(restore(&prune, &first.head), Err(ReadError::Format { source: lifeboat_codec::FormatError::NoKey(_), .. })), "no content");
+    assert!(
+        matches!(
+            restore(&prune, &first.head),
+            Err(ReadError::Format {
+                source: lifeboat_codec::FormatError::NoKey(_),
+                ..
+            })
+        ),
+        "no content"
+    );
 
-    let (_, write) = repository.add_slot(&NewSecret::KeyFile, Role::WriteOnly, "web host").unwrap();
+    let (_, write) = repository
+        .add_slot(&NewSecret::KeyFile, Role::WriteOnly, "web host")
+        .unwrap();
     let write = write.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut host = open(&write, &folder);
-    assert!(host.snapshots().unwrap().snapshots.is_empty(), "it reads nothing of others");
+    assert!(
+        host.snapshots().unwrap().snapshots.is_empty(),
+        "it reads nothing of others"
+    );
     let own = backup(&mut host, &files).unwrap();
     assert_ne!(own.head.domain, 0);
     let again = backup(&mut open(&write, &folder), &files).unwrap();
-    assert!(again.head.totals.new_bytes < 100_000, "its own memory lets it deduplicate: {:?}", again.head.totals);
+    assert!(
+        again.head.totals.new_bytes < 100_000,
+        "its own memory lets it deduplicate: {:?}",
+        again.head.totals
+    );
     assert_eq!(again.head.seq, 2);
 
     let full = world.open().unwrap();
@@ -119,28 +178,56 @@ fn keys_are_added_rotated_and_removed_without_touching_packs() {
     let (world, mut repository) = World::new();
     let files = files();
     let first = backup(&mut repository, &files).unwrap();
-    let (slot, second_key) = repository.add_slot(&NewSecret::KeyFile, Role::Full, "second").unwrap();
+    let (slot, second_key) = repository
+        .add_slot(&NewSecret::KeyFile, Role::Full, "second")
+        .unwrap();
     let second_key = second_key.unwrap();
     let mut packs = Vec::new();
-    world.store.list("packs/", &mut |listed| packs.push(listed.name)).unwrap();
+    world
+        .store
+        .list("packs/", &mut |listed| packs.push(listed.name))
+        .unwrap();
     packs.sort();
     assert_eq!(repository.rotate().unwrap(), 2);
-    let newer = backup(&mut repository, &BTreeMap::from([("x".to_owned(), noise(5, 100_000))])).unwrap();
+    let newer = backup(
+        &mut repository,
+        &BTreeMap::from([("x".to_owned(), noise(5, 100_000))]),
+    )
+    .unwrap();
     for key in [&world.key, &second_key] {
         let folder = tempfile::tempdir().unwrap();
-        let opened = Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(key), surroundings(&folder)).unwrap();
+        let opened = Repository::open(
+            Arc::clone(&world.store) as Arc<dyn Store>,
+            &Unlock::KeyFile(key),
+            surroundings(&folder),
+        )
+        .unwrap();
         assert_eq!(restore(&opened, &first.head).unwrap(), files);
         assert_eq!(restore(&opened, &newer.head).unwrap().len(), 1);
     }
     let mut after = Vec::new();
-    world.store.list("packs/", &mut |listed| after.push(listed.name)).unwrap();
+    world
+        .store
+        .list("packs/", &mut |listed| after.push(listed.name))
+        .unwrap();
     assert!(packs.iter().all(|pack| after.contains(pack)));
     repository.remove_slot(slot).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let refused = Repository::open(Arc::clone(&world.store) as Arc<dyn Store>, &Unlock::KeyFile(&second_key), surroundings(&folder));
+    let refused = Repository::open(
+        Arc::clone(&world.store) as Arc<dyn Store>,
+        &Unlock::KeyFile(&second_key),
+        surroundings(&folder),
+    );
     assert!(matches!(refused, Err(OpenError::WrongKey(_))));
-    assert!(matches!(repository.remove_slot(world.key.slot), Err(KeyError::InUse)));
-    assert_eq!(repository.slots().unwrap().0.len(), 2, "the key file's and the recovery key's");
+    assert!(matches!(
+        repository.remove_slot(world.key.slot),
+        Err(KeyError::InUse)
+    ));
+    assert_eq!(
+        repository.slots().unwrap().0.len(),
+        2,
+        "the key file's and the recovery key's"
+    );
 }
 
 #[test]
@@ -156,5 +243,8 @@ fn losing_the_cache_or_the_state_costs_time_only() {
     let third = backup(&mut reopened, &files).unwrap();
     assert!(third.head.totals.new_bytes < 100_000);
     assert_eq!(third.head.seq, 1, "a new writer's first");
-    assert_eq!(world.open().unwrap().snapshots().unwrap().snapshots.len(), 3);
+    assert_eq!(
+        world.open().unwrap().snapshots().unwrap().snapshots.len(),
+        3
+    );
 }

@@ -36,7 +36,9 @@ pub enum WriteError {
     #[error("this repository may only be {0} by a newer version of lifeboat")]
     Feature(&'static str),
     /// Data that the snapshot relies on vanished or was condemned while it was made.
-    #[error("{packs} packs that this snapshot relies on vanished or were condemned while it was made")]
+    #[error(
+        "{packs} packs that this snapshot relies on vanished or were condemned while it was made"
+    )]
     Overtaken {
         /// How many packs.
         packs: usize,

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use lifeboat_codec::{
-    ChunkId, ChunkItem, Chunker, DomainKeys, Kind, Nonce, Profile, Recipient, SEGMENT_BYTES, SegmentSealer, StreamRef, chunk_id, content_tail,
-    put_chunk,
+    ChunkId, ChunkItem, Chunker, DomainKeys, Kind, Nonce, Profile, Recipient, SEGMENT_BYTES,
+    SegmentSealer, StreamRef, chunk_id, content_tail, put_chunk,
 };
 
 use crate::lookup::{IdMap, Lookup};
@@ -40,7 +40,11 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn new(lookup: Arc<Lookup>, domain: u32) -> Self {
-        Self { lookup, domain, shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self {
+            lookup,
+            domain,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
     }
 
     fn stored(&self, id: ChunkId) -> bool {
@@ -54,12 +58,23 @@ impl Known {
 
     /// True for the first one who asks for a chunk that the repository does not have: it must store it.
     fn take_on(&self, id: ChunkId) -> bool {
-        !self.stored(id) && self.shard(id).lock().expect("no thread panics in a shard").insert(id, ()).is_none()
+        !self.stored(id)
+            && self
+                .shard(id)
+                .lock()
+                .expect("no thread panics in a shard")
+                .insert(id, ())
+                .is_none()
     }
 
     /// True when the chunk is stored, or will be when this run ends well.
     fn has(&self, id: ChunkId) -> bool {
-        self.stored(id) || self.shard(id).lock().expect("no thread panics in a shard").contains_key(&id)
+        self.stored(id)
+            || self
+                .shard(id)
+                .lock()
+                .expect("no thread panics in a shard")
+                .contains_key(&id)
     }
 }
 
@@ -107,7 +122,14 @@ pub struct Writer<'r> {
 }
 
 impl<'r> Writer<'r> {
-    pub(crate) fn new(maker: PackMaker<'r>, known: Known, keys: DomainKeys, progress: &'r dyn Progress, stop: &'r AtomicBool, suspicious: bool) -> Self {
+    pub(crate) fn new(
+        maker: PackMaker<'r>,
+        known: Known,
+        keys: DomainKeys,
+        progress: &'r dyn Progress,
+        stop: &'r AtomicBool,
+        suspicious: bool,
+    ) -> Self {
         let chunker = Chunker::new(&maker.repository.keyring.chunker);
         Self {
             maker,
@@ -162,11 +184,18 @@ impl<'r> Writer<'r> {
     /// What was added so far.
     #[must_use]
     pub fn added(&self) -> Added {
-        Added { chunks: self.chunks.load(Ordering::Relaxed), new_bytes: self.new_bytes.load(Ordering::Relaxed) }
+        Added {
+            chunks: self.chunks.load(Ordering::Relaxed),
+            new_bytes: self.new_bytes.load(Ordering::Relaxed),
+        }
     }
 
     fn packs(&self, kind: Kind) -> &OpenPacks {
-        if kind == Kind::DataPack { &self.data } else { &self.meta }
+        if kind == Kind::DataPack {
+            &self.data
+        } else {
+            &self.meta
+        }
     }
 
     pub(crate) fn flush(&self) -> Result<(), WriteError> {
@@ -204,7 +233,13 @@ struct Gathering {
 
 impl Gathering {
     fn new() -> Self {
-        Self { profile: None, ids: Vec::new(), lengths: Vec::new(), content: Vec::new(), used: 0 }
+        Self {
+            profile: None,
+            ids: Vec::new(),
+            lengths: Vec::new(),
+            content: Vec::new(),
+            used: 0,
+        }
     }
 
     fn room(&mut self, bytes: usize) -> &mut [u8] {
@@ -258,18 +293,31 @@ impl<'w, 'r> Lane<'w, 'r> {
         if length == 0 {
             return Ok(None);
         }
-        let id = chunk_id(self.writer.keys.key(Recipient::Data).map_err(WriteError::from)?, &self.data.content[self.data.used..self.data.used + length]);
+        let id = chunk_id(
+            self.writer
+                .keys
+                .key(Recipient::Data)
+                .map_err(WriteError::from)?,
+            &self.data.content[self.data.used..self.data.used + length],
+        );
         if self.writer.known.take_on(id) {
             self.gather(Kind::DataPack, id, length)?;
         }
-        Ok(Some(ChunkItem { id, length: length as u32 }))
+        Ok(Some(ChunkItem {
+            id,
+            length: length as u32,
+        }))
     }
 
     /// Stores a stream of any length in data packs.
     ///
     /// # Errors
     /// When the source cannot be read ([`WriteError::Source`]), or a segment cannot be stored.
-    pub fn put_stream(&mut self, profile: Profile, source: &mut dyn Read) -> Result<StreamRef, WriteError> {
+    pub fn put_stream(
+        &mut self,
+        profile: Profile,
+        source: &mut dyn Read,
+    ) -> Result<StreamRef, WriteError> {
         self.switch(profile)?;
         let mut list = ListWriter::default();
         self.cut(Kind::DataPack, profile, source, &mut list)?;
@@ -307,7 +355,13 @@ impl<'w, 'r> Lane<'w, 'r> {
         Ok(StreamRef::new(length, profile, depth, items))
     }
 
-    fn cut(&mut self, kind: Kind, profile: Profile, source: &mut dyn Read, list: &mut ListWriter) -> Result<(), WriteError> {
+    fn cut(
+        &mut self,
+        kind: Kind,
+        profile: Profile,
+        source: &mut dyn Read,
+        list: &mut ListWriter,
+    ) -> Result<(), WriteError> {
         let mut buffer = std::mem::take(&mut self.read);
         buffer.resize(READ_BYTES, 0);
         let capacity = READ_BYTES.min(profile.max_bytes() * 4);
@@ -316,7 +370,10 @@ impl<'w, 'r> Lane<'w, 'r> {
             let available = &buffer[start..end];
             let length = self.writer.chunker.cut(profile, available);
             // A cut point at the end of what is there may only be the end of what is there.
-            if !ended && (length == available.len() || available.len() < profile.average_bytes()) && available.len() < profile.max_bytes() {
+            if !ended
+                && (length == available.len() || available.len() < profile.average_bytes())
+                && available.len() < profile.max_bytes()
+            {
                 buffer.copy_within(start..end, 0);
                 end -= start;
                 start = 0;
@@ -359,11 +416,18 @@ impl<'w, 'r> Lane<'w, 'r> {
                 self.gather(kind, id, chunk.len())?;
             }
         }
-        Ok(ChunkItem { id, length: chunk.len() as u32 })
+        Ok(ChunkItem {
+            id,
+            length: chunk.len() as u32,
+        })
     }
 
     fn gathering(&mut self, kind: Kind) -> &mut Gathering {
-        if kind == Kind::DataPack { &mut self.data } else { &mut self.meta }
+        if kind == Kind::DataPack {
+            &mut self.data
+        } else {
+            &mut self.meta
+        }
     }
 
     /// A segment holds chunks of one profile only.
@@ -382,12 +446,18 @@ impl<'w, 'r> Lane<'w, 'r> {
         gathering.ids.extend_from_slice(&id.0);
         gathering.lengths.push(length as u32);
         gathering.used += length;
-        if gathering.full() { self.close_segment(kind) } else { Ok(()) }
+        if gathering.full() {
+            self.close_segment(kind)
+        } else {
+            Ok(())
+        }
     }
 
     fn count(&self, bytes: usize) {
         self.writer.chunks.fetch_add(1, Ordering::Relaxed);
-        self.writer.new_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.writer
+            .new_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         self.writer.progress.count(Counter::NewBytes, bytes as u64);
     }
 
@@ -424,7 +494,11 @@ impl<'w, 'r> Lane<'w, 'r> {
         if self.writer.idle.load(Ordering::Relaxed) == 0 {
             return Err(job);
         }
-        let mut board = self.writer.board.lock().expect("no thread panics at the board");
+        let mut board = self
+            .writer
+            .board
+            .lock()
+            .expect("no thread panics at the board");
         if board.jobs.len() >= JOBS_MAX {
             return Err(job);
         }
@@ -437,14 +511,23 @@ impl<'w, 'r> Lane<'w, 'r> {
         if self.writer.idle.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let mut board = self.writer.board.lock().expect("no thread panics at the board");
+        let mut board = self
+            .writer
+            .board
+            .lock()
+            .expect("no thread panics at the board");
         if board.jobs.len() >= JOBS_MAX {
             return false;
         }
         let mut content = board.spare.pop().unwrap_or_default();
         content.clear();
         content.extend_from_slice(chunk);
-        board.jobs.push_back(Job { kind, ids: id.0.to_vec(), content, used: chunk.len() });
+        board.jobs.push_back(Job {
+            kind,
+            ids: id.0.to_vec(),
+            content,
+            used: chunk.len(),
+        });
         self.writer.bell.notify_one();
         true
     }
@@ -458,8 +541,14 @@ impl<'w, 'r> Lane<'w, 'r> {
             entropy.fill(&mut nonce);
             Nonce(nonce)
         });
-        let key = if kind == Kind::DataPack { &maker.data.1 } else { &maker.meta.1 };
-        let (codec, sealed) = self.sealer.seal(key, maker.repository.family(), kind, ids, content, nonce)?;
+        let key = if kind == Kind::DataPack {
+            &maker.data.1
+        } else {
+            &maker.meta.1
+        };
+        let (codec, sealed) =
+            self.sealer
+                .seal(key, maker.repository.family(), kind, ids, content, nonce)?;
         packs.append(maker, slot, sealed, codec, ids)
     }
 
@@ -481,10 +570,20 @@ impl<'w, 'r> Lane<'w, 'r> {
 
     /// Does one job of the board; false when there is none.
     fn help(&mut self) -> Result<bool, WriteError> {
-        let job = self.writer.board.lock().expect("no thread panics at the board").jobs.pop_front();
+        let job = self
+            .writer
+            .board
+            .lock()
+            .expect("no thread panics at the board")
+            .jobs
+            .pop_front();
         let Some(job) = job else { return Ok(false) };
         self.seal(job.kind, &job.ids, &job.content[..job.used])?;
-        let mut board = self.writer.board.lock().expect("no thread panics at the board");
+        let mut board = self
+            .writer
+            .board
+            .lock()
+            .expect("no thread panics at the board");
         if board.spare.len() < JOBS_MAX {
             board.spare.push(job.content);
         }
@@ -540,7 +639,10 @@ pub struct Tasks<'t, T> {
 impl<T> Tasks<'_, T> {
     /// Adds a task; the newest is done first, which keeps the walk near where it is.
     pub fn push(&self, task: T) {
-        self.stack.lock().expect("no thread panics at the stack").push(task);
+        self.stack
+            .lock()
+            .expect("no thread panics at the stack")
+            .push(task);
         if self.idle.load(Ordering::SeqCst) > 0 {
             // Under the lock of those who wait, so that the bell cannot ring between their look and their wait.
             let _board = self.board.lock().expect("no thread panics at the board");
@@ -572,10 +674,20 @@ impl<T> Tasks<'_, T> {
     fn wait(&self) -> bool {
         let board = self.board.lock().expect("no thread panics at the board");
         self.idle.fetch_add(1, Ordering::SeqCst);
-        let nothing = board.jobs.is_empty() && self.stack.lock().expect("no thread panics at the stack").is_empty();
-        let over = self.failed.load(Ordering::SeqCst) || (nothing && self.active.load(Ordering::SeqCst) == 0);
+        let nothing = board.jobs.is_empty()
+            && self
+                .stack
+                .lock()
+                .expect("no thread panics at the stack")
+                .is_empty();
+        let over = self.failed.load(Ordering::SeqCst)
+            || (nothing && self.active.load(Ordering::SeqCst) == 0);
         if nothing && !over {
-            drop(self.bell.wait(board).expect("no thread panics at the board"));
+            drop(
+                self.bell
+                    .wait(board)
+                    .expect("no thread panics at the board"),
+            );
         }
         self.idle.fetch_sub(1, Ordering::SeqCst);
         !over
@@ -613,7 +725,11 @@ where
                     return Ok(());
                 }
                 if let Some(task) = shared.pop() {
-                    let result = if writer.stopped() { Err(WriteError::Stopped.into()) } else { each(&mut lane, task, &shared) };
+                    let result = if writer.stopped() {
+                        Err(WriteError::Stopped.into())
+                    } else {
+                        each(&mut lane, task, &shared)
+                    };
                     if shared.active.fetch_sub(1, Ordering::SeqCst) == 1 {
                         shared.ring_all();
                     }
@@ -624,7 +740,10 @@ where
             }
         };
         if let Err(error) = run() {
-            first_error.lock().expect("no thread panics with an error").get_or_insert(error);
+            first_error
+                .lock()
+                .expect("no thread panics with an error")
+                .get_or_insert(error);
             shared.failed.store(true, Ordering::SeqCst);
             shared.ring_all();
         }
@@ -635,7 +754,10 @@ where
         }
         worker();
     });
-    match first_error.into_inner().expect("no thread panics with an error") {
+    match first_error
+        .into_inner()
+        .expect("no thread panics with an error")
+    {
         Some(error) => Err(error),
         None => Ok(()),
     }

@@ -1,0 +1,164 @@
+//! Reads one file into the repository, and proves that it stayed the same meanwhile.
+
+use std::io::Read;
+
+use lifeboat_codec::{ChunkId, Content, Profile, StreamRef};
+use lifeboat_files::{Attributes, Folder, Listing, Metadata, SqliteUse, recognise_sqlite};
+use lifeboat_repository::{Lane, WriteError};
+
+/// A file's content in the repository.
+#[derive(Clone)]
+pub(crate) enum Stored {
+    Empty,
+    Chunk(ChunkId),
+    Stream(Vec<u8>),
+}
+
+impl Stored {
+    pub(crate) fn content(&self) -> Content<'_> {
+        match self {
+            Self::Empty => Content::None,
+            Self::Chunk(id) => Content::Chunk(*id),
+            Self::Stream(reference) => Content::Stream(reference),
+        }
+    }
+}
+
+/// A file as it was read.
+pub(crate) struct FileRead {
+    pub(crate) stored: Stored,
+    /// Bytes that are stored.
+    pub(crate) bytes: u64,
+    pub(crate) metadata: Metadata,
+    pub(crate) attributes: Attributes,
+    /// Attributes that could not be read.
+    pub(crate) unread: Vec<lifeboat_files::Error>,
+    /// It changed while it was read.
+    pub(crate) changed: bool,
+    /// It is an SQLite database that somebody uses.
+    pub(crate) in_use: bool,
+}
+
+/// Reads the file `name` of `folder`, which was just seen as `seen`.
+pub(crate) fn read_file(
+    lane: &mut Lane<'_, '_>,
+    folder: &Folder,
+    listing: &Listing,
+    name: &[u8],
+    seen: &Metadata,
+) -> Result<FileRead, FileError> {
+    let mut file = folder.open_file(name, seen)?;
+    let read = file.attributes();
+    let size = file.metadata().size;
+    let mut start = [0; 16];
+    let mut bytes = 0;
+    let stored = if size <= Profile::Files.min_bytes() as u64 {
+        let expected = size as usize;
+        let item = lane.put_small(
+            Profile::Files,
+            expected + 1,
+            |room| -> Result<usize, FileError> {
+                let mut filled = 0;
+                while filled < room.len() {
+                    match file.read(&mut room[filled..])? {
+                        0 => break,
+                        count => filled += count,
+                    }
+                }
+                // One byte more than there should be means that the file grew: what is stored ends where it was to end.
+                let kept = filled.min(expected);
+                bytes = kept as u64;
+                let head = kept.min(start.len());
+                start[..head].copy_from_slice(&room[..head]);
+                Ok(kept)
+            },
+        )?;
+        item.map_or(Stored::Empty, |item| Stored::Chunk(item.id))
+    } else {
+        let mut reader = FileReader {
+            file: &mut file,
+            start: &mut start,
+            bytes: &mut bytes,
+            error: None,
+        };
+        match lane.put_stream(Profile::Files, &mut reader) {
+            Ok(stream) if stream.length == 0 => Stored::Empty,
+            Ok(stream) => single_chunk(&stream),
+            Err(WriteError::Source(source)) => {
+                let cause = reader.error.take();
+                return Err(cause.map_or(
+                    FileError::Write(WriteError::Source(source)),
+                    FileError::Files,
+                ));
+            }
+            Err(error) => return Err(FileError::Write(error)),
+        }
+    };
+    let in_use = recognise_sqlite(folder, listing, name, &file, &start)
+        .is_some_and(|usage| usage != SqliteUse::Idle);
+    let finished = file.finish()?;
+    let changed = finished.change.is_some() || bytes != finished.metadata.size;
+    Ok(FileRead {
+        stored,
+        bytes,
+        metadata: finished.metadata,
+        attributes: read.attributes,
+        unread: read.unread,
+        changed,
+        in_use,
+    })
+}
+
+/// Why a file could not be read.
+pub(crate) enum FileError {
+    Files(lifeboat_files::Error),
+    Write(WriteError),
+}
+
+impl From<lifeboat_files::Error> for FileError {
+    fn from(error: lifeboat_files::Error) -> Self {
+        Self::Files(error)
+    }
+}
+
+impl From<WriteError> for FileError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// Lends an open file to the repository and keeps what must be known of it.
+struct FileReader<'f, 'a> {
+    file: &'f mut lifeboat_files::OpenFile<'a>,
+    start: &'f mut [u8; 16],
+    bytes: &'f mut u64,
+    error: Option<lifeboat_files::Error>,
+}
+
+impl Read for FileReader<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.file.read(buffer) {
+            Ok(count) => {
+                if *self.bytes == 0 {
+                    let head = count.min(16);
+                    self.start[..head].copy_from_slice(&buffer[..head]);
+                }
+                *self.bytes += count as u64;
+                Ok(count)
+            }
+            Err(error) => {
+                self.error = Some(error);
+                Err(std::io::Error::other("the file cannot be read"))
+            }
+        }
+    }
+}
+
+fn single_chunk(stream: &StreamRef) -> Stored {
+    if stream.depth == 0
+        && let Ok([only]) = lifeboat_codec::list_chunks(&stream.items).as_deref()
+    {
+        return Stored::Chunk(only.id);
+    }
+    Stored::Stream(stream.encode())
+}
