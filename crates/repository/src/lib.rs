@@ -1,3 +1,4 @@
+//! One repository: open, keys, write and read streams, the index, commit, check, copy.
 //!
 //! Knows nothing of file systems or databases. Modules stand in the order in which they build on each other.
 
@@ -19,6 +20,7 @@ mod commit;
 mod keys;
 mod verify;
 mod check;
+mod copy;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod tests;
 
 pub use check::{CheckOptions, CheckReport, ReadData, check};
 pub use commit::{Committed, Contents, Draft};
+pub use copy::{CopyError, CopyReport, copy};
 pub use finding::{Concerns, Finding, Severity};
 pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
