@@ -1,0 +1,9 @@
+//! One binary for every test that needs the program itself, or more than one crate.
+//!
+//! Tests of one crate stand in that crate, close to the code. A file here is one concept of the whole; it is declared
+//! below, in alphabetical order, and `tidy` fails when one is forgotten. `support` is what they share.
+
+#![cfg(test)]
+
+mod support;
+mod tidy;
