@@ -23,7 +23,7 @@ const ORDER: [&str; 7] = [
 const GROUND: usize = 4;
 
 /// Libraries that make a room what it is, and the crates that may name them.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("argon2", &["codec"]),
     // The repository sums up rows of its cache and marks trees it has seen; ids are the codec's.
     ("blake3", &["codec", "repository"]),
@@ -48,7 +48,10 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("toml", &["app"]),
     ("toml_edit", &["app"]),
     ("zip", &["app"]),
+    ("askama", &["server"]),
     ("axum", &["server"]),
+    ("croner", &["server"]),
+    ("lettre", &["server"]),
     ("clap", &["lifeboat"]),
     ("indicatif", &["lifeboat"]),
 ];
