@@ -199,6 +199,10 @@ impl Check<'_> {
                 return Ok(());
             }
             let at = scan.position();
+            // Seen before the directory and not after the padding, because there may be none.
+            if pack.area.is_some_and(|area| area.bytes == at) {
+                area_hash = Some(scan.hash());
+            }
             let border = pack.area.map_or(scan.body_end(), |area| {
                 if at < area.bytes {
                     area.bytes
@@ -215,9 +219,6 @@ impl Check<'_> {
             )?;
             scan.update(bytes);
             self.progress.count(Counter::Bytes, bytes.len() as u64);
-            if pack.area.is_some_and(|area| area.bytes == scan.position()) {
-                area_hash = Some(scan.hash());
-            }
         }
         let tail = fetch(
             store,

@@ -902,3 +902,18 @@ fn an_object_that_was_whole_and_is_of_another_family_is_a_stranger_among_its_kin
         lifeboat_codec::parse_pack_name(foreign.as_str()).map(|(_, id, _)| id.0)
     );
 }
+
+#[test]
+fn a_pack_that_fills_its_class_without_padding_is_whole() {
+    let (world, mut repository) = World::new();
+    // Classes near 3 KiB are 128 bytes apart, so one of these lengths meets one exactly.
+    for length in 3000..3128 {
+        backup(
+            &mut repository,
+            &Files::from([("a".to_owned(), noise(length, length as usize))]),
+        )
+        .unwrap();
+    }
+    assert_eq!(run(&repository, ALL).findings, []);
+    drop(world);
+}
