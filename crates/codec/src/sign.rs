@@ -3,13 +3,13 @@
 //! Sealing to a public key proves nothing about the author. So everything that says something about the
 //! repository is signed, and an author who is not enrolled, or revoked, is a failure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use crate::error::FormatError;
 use crate::frame::HEADER_BYTES;
-use crate::id::WriterId;
+use crate::id::{ObjectHash, WriterId};
 use crate::key::{Role, Secret};
 
 const LABEL: &[u8] = b"lifeboat 1 signed";
@@ -110,6 +110,8 @@ pub struct Authors {
     admin: SignerKey,
     admin_id: WriterId,
     writers: HashMap<WriterId, Enrolled>,
+    /// Writers who are no longer believed, and which of their snapshots still count.
+    revoked: HashMap<WriterId, HashSet<ObjectHash>>,
 }
 
 impl Authors {
@@ -120,6 +122,7 @@ impl Authors {
             admin,
             admin_id: signer_id(&admin),
             writers: HashMap::new(),
+            revoked: HashMap::new(),
         }
     }
 
@@ -140,9 +143,25 @@ impl Authors {
         self.writers.insert(signer_id(&writer.public), writer);
     }
 
-    /// Takes a writer away.
-    pub fn revoke(&mut self, writer: WriterId) {
-        self.writers.remove(&writer);
+    /// No longer believes what `writer` says about snapshots, but for those with these final hashes.
+    ///
+    /// What it stored stays readable: other snapshots may rest on it, and chunks are verified by their ids.
+    pub fn revoke(&mut self, writer: WriterId, kept: impl IntoIterator<Item = ObjectHash>) {
+        self.revoked.insert(writer, kept.into_iter().collect());
+    }
+
+    /// True when `author` may say something new.
+    #[must_use]
+    pub fn may_write(&self, author: WriterId) -> bool {
+        self.knows(author) && !self.revoked.contains_key(&author)
+    }
+
+    /// True when the object with this final hash, signed by `author`, counts.
+    #[must_use]
+    pub fn believes(&self, author: WriterId, hash: ObjectHash) -> bool {
+        self.revoked
+            .get(&author)
+            .is_none_or(|kept| kept.contains(&hash))
     }
 
     /// The writer with this id.
@@ -239,12 +258,17 @@ mod tests {
                 "byte {at}"
             );
         }
-        authors.revoke(writer.id());
+        let (kept, other) = (ObjectHash([1; 32]), ObjectHash([2; 32]));
+        authors.revoke(writer.id(), [kept]);
+        assert!(!authors.may_write(writer.id()));
+        assert!(authors.believes(writer.id(), kept) && !authors.believes(writer.id(), other));
         assert!(
             authors
                 .verify_record(&header, "name", &signed, "it")
-                .is_err()
+                .is_ok(),
+            "what it stored stays readable"
         );
+        assert!(authors.believes(admin.id(), other) && authors.may_write(admin.id()));
         let signed = admin.sign_record(&header, "", b"");
         assert_eq!(
             authors.verify_record(&header, "", &signed, "it"),

@@ -3,7 +3,7 @@
 //! Invariant: an unknown feature bit, another format or another draft refuses before anything is written.
 
 use crate::error::FormatError;
-use crate::id::{FamilyId, ReplicaId, WriterId};
+use crate::id::{FamilyId, ObjectHash, ReplicaId, WriterId};
 use crate::key::Role;
 use crate::record::{Fields, RecordWriter, Unknown};
 use crate::sign::{Enrolled, SignerKey};
@@ -192,6 +192,8 @@ pub struct Revocation {
     pub revoked_ms: u64,
     /// Why.
     pub reason: String,
+    /// Final hashes of the writer's snapshots that still count.
+    pub kept: Vec<ObjectHash>,
 }
 
 impl Revocation {
@@ -199,10 +201,14 @@ impl Revocation {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        RecordWriter::new(&mut out)
+        let mut writer = RecordWriter::new(&mut out);
+        writer
             .required_bytes(1, &self.writer.0)
             .number(2, self.revoked_ms)
             .bytes(3, self.reason.as_bytes());
+        for hash in &self.kept {
+            writer.element(4, &hash.0);
+        }
         out
     }
 
@@ -214,12 +220,14 @@ impl Revocation {
         const WHAT: &str = "a revocation";
         let (mut writer, mut revoked_ms, mut reason, mut unknown) =
             (None, 0, String::new(), Unknown::default());
+        let mut kept = Vec::new();
         for field in Fields::new(bytes, WHAT) {
             let field = field?;
             match field.number {
                 1 => writer = Some(WriterId(field.array()?)),
                 2 => revoked_ms = field.number_value()?,
                 3 => reason = field.text()?,
+                4 => kept.push(ObjectHash(field.array()?)),
                 _ => field.unknown(&mut unknown)?,
             }
         }
@@ -227,6 +235,7 @@ impl Revocation {
             writer: writer.ok_or(FormatError::Truncated(WHAT))?,
             revoked_ms,
             reason,
+            kept,
         })
     }
 }
@@ -311,6 +320,7 @@ mod tests {
             writer: WriterId([1; 16]),
             revoked_ms: 2,
             reason: "stolen".into(),
+            kept: vec![ObjectHash([3; 32])],
         };
         assert_eq!(Revocation::decode(&revocation.encode()), Ok(revocation));
     }

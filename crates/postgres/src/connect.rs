@@ -185,7 +185,10 @@ impl Connection {
     /// When the server does not answer.
     pub fn server_major(&self) -> Result<u32, QueryError> {
         const WHAT: &str = "ask for the server's version";
-        let row = self.row(WHAT, "SELECT current_setting('server_version_num')::int4 / 10000")?;
+        let row = self.row(
+            WHAT,
+            "SELECT current_setting('server_version_num')::int4 / 10000",
+        )?;
         row.first()
             .and_then(|major| major.as_deref()?.parse().ok())
             .ok_or_else(|| QueryError::shape(WHAT))

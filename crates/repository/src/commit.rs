@@ -521,7 +521,7 @@ impl Repository {
     pub(crate) fn author(&mut self) -> Result<Author, WriteError> {
         if let Some(seed) = &self.keyring.own_writer {
             let author = Author::new(seed);
-            return if self.authors.knows(author.id()) {
+            return if self.authors.may_write(author.id()) {
                 Ok(author)
             } else {
                 Err(WriteError::Role("write: it was revoked"))
@@ -531,7 +531,7 @@ impl Repository {
             .state
             .writer()?
             .map(|seed| Author::new(&seed))
-            .filter(|author| self.authors.knows(author.id()))
+            .filter(|author| self.authors.may_write(author.id()))
         {
             return Ok(author);
         }

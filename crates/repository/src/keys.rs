@@ -323,18 +323,29 @@ impl Repository {
         Ok(number)
     }
 
-    /// No longer believes a writer: what it wrote until now stays where other snapshots use it.
+    /// No longer believes a writer. Its snapshots of now still count, and what it stored stays where others use it.
     ///
     /// # Errors
-    /// When the key may not, or the revocation cannot be written.
+    /// When the key may not, the snapshots cannot be listed, or the revocation cannot be written.
     pub fn revoke(&mut self, writer: WriterId, reason: &str) -> Result<(), WriteError> {
         self.may_write()?;
         let admin = self.admin().ok_or(WriteError::Role("revoke a writer"))?;
+        let list = self.snapshots()?;
+        let own = list
+            .snapshots
+            .iter()
+            .filter(|snapshot| snapshot.name.writer == writer);
+        let mut kept = Vec::new();
+        for snapshot in own {
+            kept.push(snapshot.hash);
+            kept.push(self.sealed(&snapshot.name.confirm(), "a confirm")?.hash);
+        }
         let name = revocation_name(writer);
         let record = Revocation {
             writer,
             revoked_ms: self.now_ms(),
             reason: reason.to_owned(),
+            kept: kept.clone(),
         };
         let header = Header::named(
             Kind::Revocation,
@@ -346,7 +357,7 @@ impl Repository {
         let (object, _) = clear_object(&header, &name, &record.encode(), &admin);
         self.store
             .put_new(&object_name(&name), Body::Bytes(&object))?;
-        self.authors.revoke(writer);
+        self.authors.revoke(writer, kept);
         Ok(())
     }
 

@@ -255,7 +255,7 @@ impl Repository {
                     FormatError::Signature("a revocation"),
                 ));
             }
-            self.authors.revoke(revocation.writer);
+            self.authors.revoke(revocation.writer, revocation.kept);
         }
         Ok(())
     }

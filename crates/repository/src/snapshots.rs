@@ -116,8 +116,14 @@ impl Repository {
         let says = Confirm::decode(&confirm.record)
             .map_err(|source| ReadError::format(name.confirm(), source))?;
         let domain = self.authors.writer(name.writer).map(|writer| writer.domain);
-        let may_write = |author| author == name.writer || author == self.authors.admin_id();
-        if !may_write(opened.author) || !may_write(confirm.author) || domain != Some(head.domain) {
+        let may_write = |author, hash| {
+            (author == name.writer || author == self.authors.admin_id())
+                && self.authors.believes(author, hash)
+        };
+        if !may_write(opened.author, opened.hash)
+            || !may_write(confirm.author, confirm.hash)
+            || domain != Some(head.domain)
+        {
             return Err(wrong(FormatError::Signature("a snapshot")));
         }
         if head.id != name.id || head.seq != name.seq || says.snapshot != opened.hash {
@@ -152,6 +158,9 @@ impl Repository {
         let mut notes = Vec::with_capacity(names.len());
         for (name, _) in &names {
             let opened = self.sealed(name.as_str(), "a note")?;
+            if !self.authors.believes(opened.author, opened.hash) {
+                continue;
+            }
             let note = Note::decode(&opened.record)
                 .map_err(|source| ReadError::format(name.as_str(), source))?;
             notes.push((opened.hash, note));

@@ -167,9 +167,16 @@ fn each_role_reads_and_writes_what_it_may() {
     );
     assert_eq!(again.head.seq, 2);
 
-    let full = world.open().unwrap();
+    let mut full = world.open().unwrap();
     let list = full.snapshots().unwrap();
     assert_eq!(list.snapshots.len(), 3, "{:?}", list.damaged);
+    assert_eq!(restore(&full, &again.head).unwrap(), files);
+
+    // A stolen host: what it wrote before still counts, what it writes from now on does not.
+    full.revoke(again.name.writer, "stolen").unwrap();
+    assert!(backup(&mut open(&write, &folder), &files).is_err());
+    let full = world.open().unwrap();
+    assert_eq!(full.snapshots().unwrap().snapshots.len(), 3);
     assert_eq!(restore(&full, &again.head).unwrap(), files);
 }
 
