@@ -128,7 +128,7 @@ impl<'a> Pattern<'a> {
                             || self.text.get(place + 1) == Some(&b'*')
                             || (place > 0 && self.text[place - 1] == b'*') =>
                     {
-                        next[place] = true
+                        next[place] = true;
                     }
                     Some(b'?') if *byte != b'/' => next[place + 1] = true,
                     Some(letter) if letter == byte && *letter != b'*' => next[place + 1] = true,
