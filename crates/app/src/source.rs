@@ -246,8 +246,11 @@ pub(crate) fn put_folder(
     } else {
         Content::Stream(&reference)
     };
+    let (uid, gid) = own();
     let entry = Entry {
         mode: 0o700,
+        uid,
+        gid,
         mtime,
         content,
         ..Entry::new(EntryKind::Folder, name.as_bytes())
@@ -265,11 +268,19 @@ pub(crate) fn entry_time(now_ms: u64) -> EntryTime {
     }
 }
 
+/// Whoever makes the backup: the owner of what is made for it, whom whoever restores it can give it to again.
+fn own() -> (u32, u32) {
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    )
+}
+
 fn made(name: &str, stream: StreamRef, now_ms: u64) -> MadeFile {
     MadeFile {
         name: name.to_owned(),
         mode: 0o600,
-        owner: (0, 0),
+        owner: own(),
         mtime: entry_time(now_ms),
         stream,
         status: 0,

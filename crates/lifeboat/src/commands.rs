@@ -6,6 +6,7 @@ mod address;
 mod backup;
 mod completions;
 mod config;
+mod demo;
 mod diff;
 mod doctor;
 mod dump;
@@ -31,6 +32,7 @@ use crate::{context::Context, error::CommandError, exit_code::ExitCode};
 /// A verb and what was typed behind it.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Args),
     Init(init::Args),
     Backup(backup::Args),
     Snapshots(snapshots::Args),
@@ -57,6 +59,7 @@ impl Command {
     /// Does what the verb says. A code other than 0 is a result, not an error: the verb has said what it found.
     pub(crate) fn run(&self, context: &Context) -> Result<ExitCode, CommandError> {
         match self {
+            Self::Demo(args) => demo::run(args, context),
             Self::Init(args) => init::run(args, context),
             Self::Backup(args) => backup::run(args, context),
             Self::Ls(args) => ls::run(args, context),

@@ -80,6 +80,11 @@ impl Context {
         &self.interrupt
     }
 
+    /// Fails once the program was asked to stop, for work of many short steps.
+    pub(crate) fn going_on(&self) -> Result<(), CommandError> {
+        self.interrupt.as_error().map_or(Ok(()), Err)
+    }
+
     /// The configuration, read once; its warnings are said then.
     pub(crate) fn configuration(&self) -> Result<&Configuration, CommandError> {
         if let Some(configuration) = self.configuration.get() {
