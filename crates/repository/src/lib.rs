@@ -24,6 +24,8 @@ mod copy;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
+mod leak_tests;
+#[cfg(test)]
 mod tests;
 
 pub use check::{CheckOptions, CheckReport, ReadData, check};
