@@ -4,13 +4,16 @@
 
 mod address;
 mod backup;
+mod check;
 mod completions;
 mod config;
+mod copy;
 mod demo;
 mod diff;
 mod doctor;
 mod dump;
 mod find;
+mod findings;
 mod init;
 mod key;
 mod key_file;
@@ -25,6 +28,7 @@ mod snapshots;
 mod stats;
 mod tag;
 mod unpin;
+mod verify_store;
 mod version;
 
 use crate::{context::Context, error::CommandError, exit_code::ExitCode};
@@ -43,6 +47,9 @@ pub(crate) enum Command {
     Restore(restore::Args),
     RestoreDb(restore_db::Args),
     Dump(dump::Args),
+    Check(check::Args),
+    VerifyStore(verify_store::Args),
+    Copy(copy::Args),
     Tag(tag::Args),
     Pin(pin::Args),
     Unpin(unpin::Args),
@@ -69,6 +76,9 @@ impl Command {
             Self::Restore(args) => restore::run(args, context),
             Self::RestoreDb(args) => restore_db::run(args, context),
             Self::Dump(args) => dump::run(args, context),
+            Self::Check(args) => check::run(args, context),
+            Self::VerifyStore(args) => verify_store::run(args, context),
+            Self::Copy(args) => copy::run(args, context),
             Self::Snapshots(args) => snapshots::run(args, context),
             Self::Tag(args) => tag::run(args, context),
             Self::Pin(args) => pin::run(args, context),

@@ -146,6 +146,16 @@ impl Context {
         self.secret_source()?.read(environment(), &self.interrupt)
     }
 
+    /// The secret that opens a second repository; nothing when it has none of its own.
+    pub(crate) fn other_credential(
+        &self,
+        argument: Option<&Path>,
+    ) -> Result<Option<Credential>, CommandError> {
+        password::other_source(argument, environment())?
+            .map(|source| source.read(environment(), &self.interrupt))
+            .transpose()
+    }
+
     /// The passphrase of something that is to be created.
     pub(crate) fn new_passphrase(
         &self,

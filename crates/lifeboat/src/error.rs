@@ -70,6 +70,14 @@ impl CommandError {
         self
     }
 
+    /// Says first what the failure means here; what was said so far becomes its cause.
+    #[must_use]
+    pub(crate) fn within(mut self, message: impl Into<String>) -> Self {
+        let inner = std::mem::replace(&mut self.message, message.into());
+        self.causes.insert(0, inner);
+        self
+    }
+
     /// Says what to do, in whole sentences.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -199,6 +207,15 @@ mod tests {
         let chatty = io::Error::other(format!("reading failed: {}", "the disk is gone"));
         let error = CommandError::new(ExitCode::Failed, "reading failed: the disk is gone");
         assert_eq!(error.caused_by(&chatty).lines().len(), 1);
+    }
+
+    #[test]
+    fn what_a_failure_means_here_comes_first() {
+        let error = CommandError::from_error(ExitCode::Failed, &outer());
+        assert_eq!(
+            shown(&error.within("the copy cannot be opened")),
+            "error: the copy cannot be opened\ncause: cannot read /srv/repo: the disk is gone"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which exit code and which advice an error of a library means: the only place that decides it.
 
 use lifeboat_app::{BackupError, ConfigError, DatabaseError, PathError, RestoreError, SourceError};
-use lifeboat_repository::{CreateError, KeyError, OpenError, ReadError, WriteError};
+use lifeboat_codec::FormatError;
+use lifeboat_repository::{CopyError, CreateError, KeyError, OpenError, ReadError, WriteError};
 use lifeboat_store::{ErrorKind, LocationError};
 
 use crate::{error::CommandError, exit_code::ExitCode};
@@ -71,6 +72,24 @@ impl From<CreateError> for CommandError {
             ),
             CreateError::Write(error) => of_write(error),
             CreateError::Open(error) => of_open(error),
+        };
+        Self::from_error(code, &error).hint(hint)
+    }
+}
+
+impl From<CopyError> for CommandError {
+    fn from(error: CopyError) -> Self {
+        let (code, hint) = match &error {
+            CopyError::From(error) => of_read(error),
+            CopyError::To(error) => of_write(error),
+            CopyError::Same => (
+                ExitCode::Usage,
+                "Name another repository; `lifeboat init --replica-of` makes one for copies.",
+            ),
+            CopyError::Stopped => (
+                ExitCode::Failed,
+                "Run the command again; what was copied already is used.",
+            ),
         };
         Self::from_error(code, &error).hint(hint)
     }
@@ -244,6 +263,10 @@ fn of_read(error: &ReadError) -> (ExitCode, &'static str) {
             (ExitCode::Problem, DAMAGED)
         }
         ReadError::Store(error) => of_store(error.kind()),
+        ReadError::Format {
+            source: FormatError::NoKey(_),
+            ..
+        } => (ExitCode::WrongKey, ROLE),
         ReadError::Format { .. } | ReadError::MissingChunk(_) => (ExitCode::Problem, DAMAGED),
     }
 }

@@ -30,6 +30,8 @@ const PASSWORD: &str = "LIFEBOAT_PASSWORD";
 const PASSWORD_FILE: &str = "LIFEBOAT_PASSWORD_FILE";
 const PASSWORD_COMMAND: &str = "LIFEBOAT_PASSWORD_COMMAND";
 const KEY_FILE: &str = "LIFEBOAT_KEY_FILE";
+const OTHER_PASSWORD_FILE: &str = "LIFEBOAT_TO_PASSWORD_FILE";
+const OTHER_KEY_FILE: &str = "LIFEBOAT_TO_KEY_FILE";
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// The name of the passphrase among a service's credentials.
@@ -101,6 +103,26 @@ pub(crate) fn source(
              is no terminal to ask at.",
         ),
     )
+}
+
+/// Finds the source for the second repository of a copy; nothing when it opens as the first does.
+pub(crate) fn other_source(
+    argument: Option<&Path>,
+    environment: Environment<'_>,
+) -> Result<Option<Source>, CommandError> {
+    if let Some(file) = argument {
+        return Ok(Some(Source::File(file.to_owned())));
+    }
+    let given = |name| environment(name).filter(|value| !value.is_empty());
+    match (given(OTHER_PASSWORD_FILE), given(OTHER_KEY_FILE)) {
+        (None, None) => Ok(None),
+        (Some(file), None) => Ok(Some(Source::File(file.into()))),
+        (None, Some(file)) => Ok(Some(Source::KeyFile(file.into()))),
+        (Some(_), Some(_)) => Err(CommandError::usage(format!(
+            "both {OTHER_PASSWORD_FILE} and {OTHER_KEY_FILE} are set"
+        ))
+        .hint("Unset one of them.")),
+    }
 }
 
 fn from_environment(environment: Environment<'_>) -> Result<Option<Source>, CommandError> {

@@ -63,6 +63,16 @@ impl<'a> Selection<'a> {
         })
     }
 
+    /// All snapshots, oldest first.
+    pub(crate) fn all(&self) -> &[Snapshot] {
+        &self.list.snapshots
+    }
+
+    /// How many snapshots could not be read.
+    pub(crate) fn damaged(&self) -> usize {
+        self.list.damaged.len()
+    }
+
     /// What was said about the snapshots.
     pub(crate) fn notes(&self) -> &Notes {
         &self.notes

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The environment variables that the program reads, with a sentence each.
-const ENVIRONMENT: [(&str, &str); 15] = [
+const ENVIRONMENT: [(&str, &str); 17] = [
     (
         "LIFEBOAT_REPOSITORY",
         "The repository, where --repo is not given.",
@@ -46,6 +46,14 @@ const ENVIRONMENT: [(&str, &str); 15] = [
         "A program and its arguments, run without a shell; it prints the passphrase.",
     ),
     ("LIFEBOAT_KEY_FILE", "A key file that opens the repository."),
+    (
+        "LIFEBOAT_TO_PASSWORD_FILE",
+        "A file that holds the passphrase of the repository that is copied to.",
+    ),
+    (
+        "LIFEBOAT_TO_KEY_FILE",
+        "A key file that opens the repository that is copied to.",
+    ),
     (
         "LIFEBOAT_PG_BIN",
         "The folder with PostgreSQL's programs, where they are not found by themselves.",

@@ -219,3 +219,28 @@ fn a_secret_file_that_may_not_be_read_says_so() {
         );
     }
 }
+
+#[test]
+fn a_second_repository_has_a_secret_of_its_own_or_none() {
+    let found = |argument: Option<&str>, variables: Variables<'_>| {
+        other_source(argument.map(Path::new), &lookup(variables))
+    };
+    let both = [
+        ("LIFEBOAT_TO_PASSWORD_FILE", "/words"),
+        ("LIFEBOAT_TO_KEY_FILE", "/key"),
+    ];
+    assert_eq!(found(None, &[]).unwrap(), None);
+    assert_eq!(
+        found(None, &both[..1]).unwrap(),
+        Some(Source::File("/words".into()))
+    );
+    assert_eq!(
+        found(None, &both[1..]).unwrap(),
+        Some(Source::KeyFile("/key".into()))
+    );
+    assert_eq!(
+        found(Some("/argument"), &both).unwrap(),
+        Some(Source::File("/argument".into()))
+    );
+    assert_eq!(found(None, &both).unwrap_err().code(), ExitCode::Usage);
+}
