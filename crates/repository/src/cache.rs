@@ -172,19 +172,6 @@ impl Cache {
     }
 }
 
-impl crate::repository::Repository {
-    /// What the last run over `app`'s source left for this one; `None` means only that it takes longer.
-    #[must_use]
-    pub fn source_memory(&self, app: &str, source: &str) -> Option<Vec<u8>> {
-        self.cache.source(&format!("{app}\0{source}"))
-    }
-
-    /// Leaves something for the next run over `app`'s source.
-    pub fn remember_source(&self, app: &str, source: &str, value: Vec<u8>) {
-        self.cache.keep_source(&format!("{app}\0{source}"), value);
-    }
-}
-
 fn remove(path: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut file = path.as_os_str().to_owned();

@@ -17,7 +17,7 @@ use lifeboat_codec::{
 use lifeboat_codec::{Enrolled, PackId};
 use lifeboat_store::{Body, ErrorKind};
 
-use crate::lookup::Lookup;
+use crate::index;
 use crate::packs::{PackMaker, upload};
 use crate::progress::Progress;
 use crate::reachable::chunks_of;
@@ -135,7 +135,7 @@ impl Repository {
         let condemned = self.condemned().map_err(WriteError::from)?;
         let present = self.present().map_err(WriteError::from)?;
         self.refresh();
-        let all = Lookup::load(self).map_err(WriteError::from)?;
+        let all = index::load(self).map_err(WriteError::from)?;
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
         let suspicious = all
@@ -334,7 +334,7 @@ impl Repository {
         let condemned = self.condemned()?;
         let present = self.present()?;
         self.refresh();
-        let all = Lookup::load(self)?;
+        let all = index::load(self)?;
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
         let missing = all

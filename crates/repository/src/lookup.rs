@@ -5,13 +5,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, OnceLock};
 
 use lifeboat_codec::{
-    ChunkId, Codec, Envelope, FormatError, Index, PackEntry, Row, Rows, envelope_number, pack_name,
+    ChunkId, Codec, Envelope, FormatError, PackEntry, Row, Rows, envelope_number, pack_name,
 };
-
-use crate::repository::{ReadError, Repository};
 
 /// Ids are keyed hashes already: their first bytes are as good as any hash of them.
 #[derive(Default)]
@@ -83,33 +80,6 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
-    /// Reads all index objects of `repository`.
-    pub(crate) fn load(repository: &Repository) -> Result<Self, ReadError> {
-        let names = repository.list("index/")?;
-        let listed: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-        repository.cache.retain_objects("index/", &listed);
-        let mut lookup = Self::default();
-        for name in listed {
-            let index = match read_index(repository, name) {
-                Ok(index) => index,
-                // Another machine may have replaced it since the list was made: what it said stands in its successor.
-                Err(error) if error.is_missing() => continue,
-                // A write-only key opens no index but what it wrote itself and remembers.
-                Err(ReadError::Format {
-                    source: FormatError::NoKey(_),
-                    ..
-                }) => continue,
-                Err(error) => return Err(error),
-            };
-            index
-                .packs
-                .into_iter()
-                .try_for_each(|entry| lookup.add(entry, &index.envelopes))
-                .map_err(|source| ReadError::format(name, source))?;
-        }
-        Ok(lookup)
-    }
-
     /// Adds a pack whose `envelopes` numbers are into `envelopes`.
     pub(crate) fn add(
         &mut self,
@@ -209,28 +179,6 @@ impl Lookup {
     /// How many chunks of any kind are known.
     pub(crate) fn chunk_count(&self) -> u64 {
         self.domains.values().map(|map| map.len() as u64).sum()
-    }
-}
-
-pub(crate) fn read_index(repository: &Repository, name: &str) -> Result<Index, ReadError> {
-    let opened = repository.sealed(name, "an index object")?;
-    Index::decode(&opened.record, opened.author, &repository.authors)
-        .map_err(|source| ReadError::format(name, source))
-}
-
-impl Repository {
-    /// Where chunks are; read when it is first asked for.
-    pub(crate) fn lookup(&self) -> Result<Arc<Lookup>, ReadError> {
-        if let Some(lookup) = self.lookup.get() {
-            return Ok(Arc::clone(lookup));
-        }
-        let lookup = Arc::new(Lookup::load(self)?);
-        Ok(Arc::clone(self.lookup.get_or_init(|| lookup)))
-    }
-
-    /// Reads the index again: another run may have added to it.
-    pub fn refresh(&mut self) {
-        self.lookup = OnceLock::new();
     }
 }
 

@@ -15,6 +15,7 @@ use lifeboat_store::{ErrorKind, ObjectName, Store};
 use thiserror::Error;
 
 use crate::cache::Cache;
+use crate::lookup::Lookup;
 use crate::state::{State, StateError};
 use crate::surroundings::Surroundings;
 
@@ -103,7 +104,7 @@ pub struct Repository {
     pub(crate) state: State,
     pub(crate) cache: Cache,
     pub(crate) surroundings: Surroundings,
-    pub(crate) lookup: OnceLock<Arc<crate::lookup::Lookup>>,
+    pub(crate) lookup: OnceLock<Arc<Lookup>>,
     pub(crate) slot: lifeboat_codec::SlotId,
     run_keys: Mutex<HashMap<EnvelopeId, Arc<RunKey>>>,
 }
@@ -326,6 +327,17 @@ impl Repository {
             what,
         )
         .map_err(wrong)
+    }
+
+    /// What the last run over `app`'s source left for this one; `None` means only that it takes longer.
+    #[must_use]
+    pub fn source_memory(&self, app: &str, source: &str) -> Option<Vec<u8>> {
+        self.cache.source(&format!("{app}\0{source}"))
+    }
+
+    /// Leaves something for the next run over `app`'s source.
+    pub fn remember_source(&self, app: &str, source: &str, value: Vec<u8>) {
+        self.cache.keep_source(&format!("{app}\0{source}"), value);
     }
 
     /// The key inside an envelope.

@@ -24,8 +24,8 @@
 //!
 //! The modules stand in dependency order: each uses only those above it.
 
-mod error;
 mod name;
+mod error;
 
 mod body;
 mod contract;

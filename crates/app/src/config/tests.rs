@@ -1,3 +1,5 @@
+//! What a configuration says, and every way in which it can be wrong.
+
 use super::*;
 use jiff::tz::TimeZone;
 use lifeboat_store::Location;

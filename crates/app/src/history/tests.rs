@@ -1,3 +1,5 @@
+//! Rows and logs of runs, whatever happened to them.
+
 use super::*;
 use jiff::SignedDuration;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Which snapshot a selector names.
+
 use super::*;
 use jiff::Timestamp;
 

@@ -1,3 +1,5 @@
+//! Two trees and every way in which they can differ.
+
 use super::*;
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, mknodat};

@@ -1,3 +1,5 @@
+//! Reading files that change, vanish or are exchanged.
+
 use super::*;
 use crate::attributes::Carrier;
 use rustix::fs::{FileType, IFlags, Mode, ioctl_setflags, mknodat};

@@ -1,3 +1,5 @@
+//! Databases inside folders.
+
 use super::*;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use std::fs::{self, File};

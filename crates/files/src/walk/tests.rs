@@ -1,3 +1,5 @@
+//! Listing and opening folders of every kind.
+
 use super::*;
 use rustix::fs::{FileType, mknodat};
 use std::ffi::OsStr;

@@ -1,3 +1,5 @@
+//! Where a secret comes from.
+
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use lifeboat_codec::encode_recovery;

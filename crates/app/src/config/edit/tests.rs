@@ -1,3 +1,5 @@
+//! Adding and removing apps keeps everything else.
+
 use super::*;
 
 const FILE: &str = "/etc/lifeboat/lifeboat.toml";
