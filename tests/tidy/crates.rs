@@ -291,7 +291,9 @@ fn every_module_of_a_crate_is_in_its_order() {
                         .strip_suffix(".rs")
                 })
                 .filter(|name| {
-                    !name.contains('/') && !matches!(*name, "lib" | "main" | "tests" | "testing")
+                    !name.contains('/')
+                        && !matches!(*name, "lib" | "main" | "tests" | "testing")
+                        && !name.ends_with("_tests")
                 })
                 .filter(move |name| !declared.contains(name))
                 .map(|name| format!("{}: does not declare `mod {name};`", root.path))
