@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     expect_none,
     rust::Line,
-    sources::{RustSource, files, rust_files},
+    sources::{RustSource, files, is_test_module, rust_files},
 };
 
 /// The crates in their order; each may use only those before it. `server` joins when it exists.
@@ -291,9 +291,7 @@ fn every_module_of_a_crate_is_in_its_order() {
                         .strip_suffix(".rs")
                 })
                 .filter(|name| {
-                    !name.contains('/')
-                        && !matches!(*name, "lib" | "main" | "tests" | "testing")
-                        && !name.ends_with("_tests")
+                    !name.contains('/') && !matches!(*name, "lib" | "main") && !is_test_module(name)
                 })
                 .filter(move |name| !declared.contains(name))
                 .map(|name| format!("{}: does not declare `mod {name};`", root.path))

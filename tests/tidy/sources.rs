@@ -88,10 +88,14 @@ pub(crate) fn rust_files() -> Vec<RustSource> {
         .collect()
 }
 
-/// True for files that are only compiled for tests: those of the folder of tests, `tests.rs` and what lies below.
+/// True for files that are only compiled for tests: those of the folder of tests, and modules that are named so.
 fn is_test_file(path: &str) -> bool {
-    path.split('/')
-        .any(|part| matches!(part, "tests" | "tests.rs" | "testing.rs"))
+    path.trim_end_matches(".rs").split('/').any(is_test_module)
+}
+
+/// True for the names of modules that stand behind `#[cfg(test)]`, by the custom of the house.
+pub(crate) fn is_test_module(name: &str) -> bool {
+    matches!(name, "tests" | "testing") || name.ends_with("_tests")
 }
 
 /// The number of lines before the module of tests that stands at the end of a file.
