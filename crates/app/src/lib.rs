@@ -13,6 +13,7 @@ mod memory;
 mod file;
 mod folder;
 mod facts;
+mod patient;
 mod source;
 mod sqlite;
 mod backup;

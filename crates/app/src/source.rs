@@ -3,7 +3,9 @@
 //! Invariant: a source that fails as a whole makes the run fail, so no snapshot ever holds half a database; an item of
 //! a folder that cannot be read is an entry and a problem, and the run goes on.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use crate::config::{
 };
 use crate::facts::{database_sql, describe};
 use crate::folder::FolderError;
+use crate::patient::wait_for;
 
 /// One thing that is read.
 #[derive(Clone, Debug)]
@@ -287,14 +290,15 @@ fn made(name: &str, stream: StreamRef, now_ms: u64) -> MadeFile {
     }
 }
 
-/// Counts what is read from a stream.
+/// Counts what is read from a stream, and does not wait for it longer than the run goes on.
 struct Counted<'a, R> {
     inner: R,
     writer: &'a Writer<'a>,
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+impl<R: Read + AsFd> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        wait_for(&self.inner, || self.writer.stopped())?;
         let count = self.inner.read(buffer)?;
         self.writer.progress().count(Counter::Bytes, count as u64);
         Ok(count)
@@ -317,8 +321,11 @@ pub(crate) fn read_stdin(
     now_ms: u64,
 ) -> Result<SourceRead, SourceError> {
     on_lane(writer, threads, |lane| {
+        // Without the library's buffer, whose content a wait for the handle would not see.
+        let input = io::stdin().as_fd().try_clone_to_owned();
+        let input = input.map_err(WriteError::Source)?;
         let mut input = Counted {
-            inner: io::stdin().lock(),
+            inner: File::from(input),
             writer,
         };
         let stream = lane.put_stream(Profile::Database, &mut input)?;
@@ -354,24 +361,24 @@ pub(crate) fn read_command(
         child.stdout.take().expect("it is piped"),
         child.stderr.take().expect("it is piped"),
     );
-    let complaints = std::thread::spawn(move || last_lines(errors));
-    let stream = on_lane(writer, threads, |lane| -> Result<StreamRef, WriteError> {
-        lane.put_stream(
-            Profile::Database,
-            &mut Counted {
-                inner: output,
-                writer,
-            },
-        )
+    let (stream, status, complaints) = std::thread::scope(|scope| {
+        let complaints = scope.spawn(|| last_lines(errors, || writer.stopped()));
+        let stream = on_lane(writer, threads, |lane| -> Result<StreamRef, WriteError> {
+            lane.put_stream(
+                Profile::Database,
+                &mut Counted {
+                    inner: output,
+                    writer,
+                },
+            )
+        });
+        if stream.is_err() {
+            // Our own child, by its handle; it may have ended by itself.
+            let _ = child.kill();
+        }
+        (stream, child.wait(), complaints.join().unwrap_or_default())
     });
-    if stream.is_err() {
-        // Our own child, by its handle; it may have ended by itself.
-        let _ = child.kill();
-    }
-    let status = child
-        .wait()
-        .map_err(|error| SourceError::Start(shown.clone(), error))?;
-    let complaints = complaints.join().unwrap_or_default();
+    let status = status.map_err(|error| SourceError::Start(shown.clone(), error))?;
     let stream = stream?;
     if !status.success() {
         let how = if complaints.is_empty() {
@@ -399,12 +406,13 @@ pub(crate) fn read_command(
 }
 
 /// The end of what a program complained about, bounded.
-fn last_lines(mut errors: impl Read) -> String {
+///
+/// A program that was ended may have left others behind that keep the pipe open; then it is `stopped` that ends this.
+fn last_lines(mut errors: impl Read + AsFd, stopped: impl Fn() -> bool) -> String {
     let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
-    while let Ok(count) = errors.read(&mut buffer) {
-        if count == 0 {
-            break;
-        }
+    while wait_for(&errors, &stopped).is_ok()
+        && let Ok(count @ 1..) = errors.read(&mut buffer)
+    {
         kept.extend_from_slice(&buffer[..count]);
         let surplus = kept.len().saturating_sub(2048);
         kept.drain(..surplus);

@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, Read},
+    os::fd::{AsFd, BorrowedFd},
     process::{ChildStdout, Stdio},
     time::Duration,
 };
@@ -184,6 +185,13 @@ impl<'a> Dump<'a> {
             Ok(_) => Ok(0),
             Err(error) => Err(io::Error::other(error.to_string())),
         }
+    }
+}
+
+impl AsFd for Dump<'_> {
+    /// The handle on which the next bytes arrive, to wait for them.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stdout.as_fd()
     }
 }
 
