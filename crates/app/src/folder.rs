@@ -423,7 +423,12 @@ impl Walk<'_> {
         join(&mut path, &node.path, name);
         let same = known.filter(|entry| unchanged(entry, &metadata, self.memory.trusted_before));
         let attributes = same.map_or_else(
-            || match folder.attributes(name) {
+            // Inode flags are told by an open folder only; one that cannot be opened still has the rest.
+            || match folder
+                .open_child(name)
+                .map(|child| child.own_attributes())
+                .or_else(|_| folder.attributes(name))
+            {
                 Ok(read) => {
                     read.unread
                         .iter()
