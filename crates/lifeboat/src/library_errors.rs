@@ -251,6 +251,10 @@ fn of_open(error: &OpenError) -> (ExitCode, &'static str) {
     match error {
         OpenError::NoRepository => (ExitCode::NoRepository, NO_REPOSITORY),
         OpenError::WrongKey(_) | OpenError::OtherRepository => (ExitCode::WrongKey, WRONG_KEY),
+        OpenError::Version(_) => (
+            ExitCode::Failed,
+            "Open it with the version of lifeboat that made it, or a newer one; nothing was changed.",
+        ),
         OpenError::Read(error) => of_read(error),
         OpenError::State(_) => (ExitCode::Failed, STATE),
     }
@@ -278,7 +282,7 @@ fn of_write(error: &WriteError) -> (ExitCode, &'static str) {
         WriteError::State(_) => (ExitCode::Failed, STATE),
         WriteError::Spool(_) => (
             ExitCode::Failed,
-            "Make room in the folder for temporary files, or name another with TMPDIR.",
+            "Make room where the repository lies and in the folder for temporary files (TMPDIR), then run the command again.",
         ),
         WriteError::Role(_) => (ExitCode::WrongKey, ROLE),
         WriteError::Feature(_) => (ExitCode::Failed, "Install a newer version of lifeboat."),

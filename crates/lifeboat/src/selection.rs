@@ -11,7 +11,7 @@ use std::{
 use jiff::{Zoned, tz::TimeZone};
 use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary};
 use lifeboat_codec::Notes;
-use lifeboat_repository::{Repository, Snapshot, SnapshotList};
+use lifeboat_repository::{OpenError, Repository, Snapshot, SnapshotList};
 
 use crate::{context::Context, error::CommandError, exit_code::ExitCode};
 
@@ -34,11 +34,11 @@ pub(crate) struct Selected<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// Lists the snapshots; damaged ones are warned about, since a selector passes over them.
+    /// Lists the snapshots; damaged and hidden ones are warned about, since a selector passes over them.
     pub(crate) fn of(repository: &Repository, context: &'a Context) -> Result<Self, CommandError> {
         let list = repository.snapshots()?;
         let notes = repository.notes()?;
-        for sentence in &list.damaged {
+        for sentence in list.damaged.iter().chain(&hidden(repository, &list)?) {
             context.ui().warning(sentence);
         }
         let summaries = list
@@ -117,6 +117,16 @@ impl<'a> Selection<'a> {
         }
         Ok(chosen)
     }
+}
+
+/// Sentences about snapshots that this machine knows of and the repository does not show.
+pub(crate) fn hidden(
+    repository: &Repository,
+    list: &SnapshotList,
+) -> Result<Vec<String>, CommandError> {
+    repository
+        .missing_anchors(list)
+        .map_err(|error| OpenError::State(error).into())
 }
 
 /// All tags of a snapshot: those it was made with, and those given later.

@@ -71,6 +71,9 @@ pub enum OpenError {
     /// The key file or recovery key belongs to another repository.
     #[error("the key belongs to another repository")]
     OtherRepository,
+    /// It is whole, and of a format that this program does not have.
+    #[error("the repository is of another version of the format")]
+    Version(#[source] FormatError),
     /// Something could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -129,8 +132,8 @@ impl Repository {
         let frame = read_frame(SUPERBLOCK, &bytes, None)?;
         let wrong = |source| ReadError::format(SUPERBLOCK, source);
         // Feature bits come first: a newer repository must say so, not fail somewhere later.
-        let claimed =
-            Superblock::decode(&unsigned_record(&frame).map_err(wrong)?).map_err(wrong)?;
+        let claimed = Superblock::decode(&unsigned_record(&frame).map_err(wrong)?)
+            .map_err(OpenError::Version)?;
         let (slot, opened) = open_slot(store.as_ref(), unlock, claimed.family)?;
         let authors = Authors::new(opened.admin);
         let record = open_clear(&frame, SUPERBLOCK, &authors, "the superblock")

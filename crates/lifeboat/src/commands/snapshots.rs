@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     error::CommandError,
     exit_code::ExitCode,
-    selection::tags,
+    selection::{hidden, tags},
     table::{Align, Table},
     text::{count, counted},
 };
@@ -106,15 +106,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     } else {
         ExitCode::Problem
     })
-}
-
-fn hidden(
-    repository: &lifeboat_repository::Repository,
-    list: &SnapshotList,
-) -> Result<Vec<String>, CommandError> {
-    repository
-        .missing_anchors(list)
-        .map_err(|error| lifeboat_repository::OpenError::State(error).into())
 }
 
 fn print(snapshots: &[Listed<'_>], zone: &TimeZone, context: &Context) -> Result<(), CommandError> {
