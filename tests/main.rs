@@ -5,5 +5,12 @@
 
 #![cfg(test)]
 
+mod bad_input;
+mod crash;
+mod damage;
+mod postgres;
+mod reader;
+mod roundtrip;
+mod sources;
 mod support;
 mod tidy;

@@ -5,14 +5,19 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fmt, fs,
     io::Write,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_lifeboat");
 
 /// The words that open the repositories of tests.
 const PASSPHRASE: &str = "correct horse battery staple";
@@ -77,7 +82,12 @@ impl Lifeboat {
 
     /// The program, ready for its arguments: no terminal, UTC, and of the outer environment only `PATH` and `TMPDIR`.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        self.command_of(PROGRAM)
+    }
+
+    /// Another program in the same surroundings.
+    pub(crate) fn command_of(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env_clear();
         for kept in ["PATH", "TMPDIR", "LIFEBOAT_PG_BIN"] {
             if let Some(value) = std::env::var_os(kept) {
@@ -119,7 +129,6 @@ impl Lifeboat {
 }
 
 /// How a run ended and what it said.
-#[derive(Debug)]
 pub(crate) struct Ran {
     /// The command line, for messages.
     line: String,
@@ -129,6 +138,19 @@ pub(crate) struct Ran {
     pub(crate) output: Vec<u8>,
     /// Standard error.
     pub(crate) stderr: String,
+}
+
+impl fmt::Debug for Ran {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            line, code, stderr, ..
+        } = self;
+        let stdout = String::from_utf8_lossy(&self.output);
+        write!(
+            out,
+            "the run ended with {code}: {line}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        )
+    }
 }
 
 impl Ran {
@@ -145,7 +167,7 @@ impl Ran {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
         let mut stdin = child.stdin.take().expect("standard input is a pipe");
-        let output = std::thread::scope(|scope| {
+        let output = thread::scope(|scope| {
             // A program that ends before it has read everything is judged by its exit code.
             scope.spawn(move || {
                 let _ = stdin.write_all(input);
@@ -183,14 +205,7 @@ impl Ran {
     /// Fails the test unless the run ended with this code.
     #[track_caller]
     pub(crate) fn ends_with_code(self, code: i32) -> Self {
-        assert_eq!(
-            self.code,
-            code,
-            "the code of {}\n--- stdout\n{}\n--- stderr\n{}",
-            self.line,
-            String::from_utf8_lossy(&self.output),
-            self.stderr
-        );
+        assert_eq!(self.code, code, "{self:?}");
         self
     }
 
@@ -201,6 +216,26 @@ impl Ran {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in the line {line}"))
         };
         self.stdout().lines().map(parse).collect()
+    }
+}
+
+/// Longer than a program that was asked to stop may take.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// Waits until a program that was asked to stop has ended, and returns its exit code.
+#[track_caller]
+pub(crate) fn ends_soon(child: &mut Child) -> Option<i32> {
+    let begun = Instant::now();
+    loop {
+        if let Some(ended) = child.try_wait().expect("a child can be waited for") {
+            return ended.code();
+        }
+        if begun.elapsed() > STOP_MAX {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a child can be waited for");
+            panic!("it did not end within {STOP_MAX:?}");
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -1,0 +1,250 @@
+//! A repository whose bytes were changed: what comes back is right, or an error; never anything else.
+//!
+//! **Invariant**: after any damage a file that a restore left in its target has the bytes that were backed up.
+//!
+//! Long form, by an environment variable: `LIFEBOAT_TEST_FLIPS` (60; the long form takes 500).
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::support::{
+    long_form,
+    program::{Lifeboat, Ran},
+    trees::{Tree, noise, text},
+};
+
+/// A small repository with two snapshots of one folder, and a copy of it that nobody damages.
+struct Bench {
+    machine: Lifeboat,
+    tree: Tree,
+    whole: PathBuf,
+    /// Paths of all objects, from the repository's folder.
+    objects: Vec<PathBuf>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let machine = Lifeboat::with_repository();
+        let tree = Tree::create(machine.path("media"));
+        tree.file("letters/a.txt", text(1, 9_000))
+            .file("letters/b.txt", text(2, 400))
+            .file("picture.jpg", noise(3, 12_000))
+            .file("empty", "")
+            .link("newest", "picture.jpg");
+        let back_up = || {
+            let mut backup = machine.command();
+            backup
+                .args(["backup", "--app", "shop", "--source"])
+                .arg(tree.root());
+            Ran::of(backup).done();
+        };
+        back_up();
+        tree.file("picture-2.jpg", noise(4, 9_000));
+        back_up();
+        let whole = machine.path("whole");
+        copy(&machine.repository(), &whole);
+        let mut objects = Vec::new();
+        list(&whole, Path::new(""), &mut objects);
+        objects.sort();
+        Self {
+            machine,
+            tree,
+            whole,
+            objects,
+        }
+    }
+
+    /// Puts the whole repository back.
+    fn mend(&self) {
+        fs::remove_dir_all(self.machine.repository()).unwrap();
+        copy(&self.whole, &self.machine.repository());
+    }
+
+    fn object(&self, number: u64) -> &Path {
+        &self.objects[usize::try_from(number % self.objects.len() as u64).unwrap()]
+    }
+
+    /// Fails unless everything that a restore brings back is right. Returns whether all of it came.
+    fn never_wrong(&self, what: &str) -> bool {
+        let target = self.machine.path("back");
+        // Both ways of finding things: by what this machine remembers, and by the repository alone.
+        let mut all_came = true;
+        for cache in ["cache", "no-cache"] {
+            let mut restore = self.machine.command();
+            restore
+                .args(["restore", "shop:media", "--target"])
+                .arg(&target);
+            restore.arg("--cache-dir").arg(self.machine.path(cache));
+            let ran = Ran::of(restore);
+            assert!(
+                matches!(ran.code, 0 | 1 | 3 | 4 | 10 | 12),
+                "{what}: {ran:?}"
+            );
+            let all = self.holds_only_right_bytes(&target, what);
+            if ran.code == 0 {
+                // Older snapshots are right too, but the newest must not silently become an older one.
+                assert!(all || ran.stderr.contains("warning:"), "{what}: {ran:?}");
+            } else {
+                assert!(
+                    ran.stderr.contains("hint: ") || ran.code == 3,
+                    "{what}: {ran:?}"
+                );
+            }
+            all_came &= all && ran.code == 0;
+            let _ = fs::remove_dir_all(&target);
+            let _ = fs::remove_dir_all(self.machine.path("no-cache"));
+        }
+        all_came
+    }
+
+    /// Fails when a file in the target is not as it was backed up. Returns whether all files are there.
+    fn holds_only_right_bytes(&self, target: &Path, what: &str) -> bool {
+        let (mut files, mut there) = (Vec::new(), Vec::new());
+        list(self.tree.root(), Path::new(""), &mut files);
+        if target.exists() {
+            list(target, Path::new(""), &mut there);
+        }
+        for path in &there {
+            let restored = fs::read(target.join(path)).unwrap();
+            let original = fs::read(self.tree.root().join(path));
+            let original =
+                original.unwrap_or_else(|_| panic!("{what}: {} was never there", path.display()));
+            assert!(
+                restored == original,
+                "{what}: {} has wrong bytes",
+                path.display()
+            );
+        }
+        there.len() == files.len()
+    }
+
+    /// Fails unless a verification without any key names the object.
+    fn is_named(&self, object: &Path, what: &str) {
+        let mut verify = self.machine.command();
+        let ran = Ran::of({
+            verify.env_remove("LIFEBOAT_KEY_FILE").arg("verify-store");
+            verify
+        });
+        assert_eq!(ran.code, 4, "{what}: {ran:?}");
+        let said = format!("{}{}", ran.stdout(), ran.stderr);
+        let name = object.to_str().unwrap();
+        assert!(said.contains(name), "{what}: {name} is not named in {said}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+/// Paths of all files below `top`/`folder`, from `top`.
+fn list(top: &Path, folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(top.join(folder)).unwrap().map(Result::unwrap) {
+        let path = folder.join(entry.file_name());
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            list(top, &path, files);
+        } else if kind.is_file() {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_never_give_wrong_bytes() {
+    let flips = long_form("LIFEBOAT_TEST_FLIPS", 60);
+    let bench = Bench::new();
+    assert!(bench.never_wrong("nothing is damaged"));
+    let draws = noise(99, usize::try_from(flips * 3).unwrap() * 8);
+    let (draws, _) = draws.as_chunks::<8>();
+    let mut came_back = 0;
+    for flip in draws.chunks_exact(3) {
+        let [place, offset, bits] = [0, 1, 2].map(|index| u64::from_le_bytes(flip[index]));
+        let object = bench.object(place);
+        let path = bench.machine.repository().join(object);
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        let offset = offset % file.metadata().unwrap().len();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        let flipped = byte[0] ^ [0x01, 0x80, 0xff][usize::try_from(bits % 3).unwrap()];
+        file.write_all_at(&[flipped], offset).unwrap();
+        drop(file);
+        let what = format!(
+            "byte {offset} of {} is {flipped:#x} instead of {:#x}",
+            object.display(),
+            byte[0]
+        );
+        came_back += u64::from(bench.never_wrong(&what));
+        bench.is_named(object, &what);
+        bench.mend();
+    }
+    println!("{came_back} of {flips} times all files came back");
+    assert!(bench.never_wrong("everything is mended"));
+}
+
+#[test]
+fn objects_cut_emptied_or_gone_never_give_wrong_bytes() {
+    let bench = Bench::new();
+    for object in &bench.objects {
+        let path = bench.machine.repository().join(object);
+        let length = fs::metadata(&path).unwrap().len();
+        for left in [length - 1, length / 2, 0] {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(left).unwrap();
+            drop(file);
+            let what = format!("{} has {left} bytes left of {length}", object.display());
+            bench.never_wrong(&what);
+            bench.is_named(object, &what);
+            bench.mend();
+        }
+        fs::remove_file(&path).unwrap();
+        bench.never_wrong(&format!("{} is gone", object.display()));
+        bench.mend();
+    }
+}
+
+#[test]
+fn objects_in_each_others_place_never_give_wrong_bytes() {
+    let bench = Bench::new();
+    let count = bench.objects.len();
+    for (number, object) in bench.objects.iter().enumerate() {
+        for step in [1, count / 2] {
+            let other = &bench.objects[(number + step) % count];
+            if object == other {
+                continue;
+            }
+            let [one, two] = [object, other].map(|object| bench.machine.repository().join(object));
+            let (first, second) = (fs::read(&one).unwrap(), fs::read(&two).unwrap());
+            fs::write(&one, second).unwrap();
+            fs::write(&two, first).unwrap();
+            let what = format!("{} and {} are exchanged", object.display(), other.display());
+            bench.never_wrong(&what);
+            bench.is_named(object, &what);
+            bench.mend();
+        }
+    }
+}
+
+#[test]
+fn what_only_a_key_can_see_is_found_by_check() {
+    let bench = Bench::new();
+    bench.machine.run(["check", "--read-data"]).done();
+    for object in &bench.objects {
+        let path = bench.machine.repository().join(object);
+        fs::remove_file(&path).unwrap();
+        let what = format!("{} is gone", object.display());
+        let ran = bench.machine.run(["check", "--read-data"]);
+        // A key that is gone is missed by its owner alone; a snapshot that is gone, by the machine that made it.
+        let is_told = matches!(ran.code, 4 | 10 | 12) || ran.stderr.contains("warning: ");
+        assert!(is_told || object.starts_with("keys"), "{what}: {ran:?}");
+        bench.mend();
+    }
+}
