@@ -29,6 +29,19 @@ use crate::facts::{database_sql, describe};
 use crate::folder::FolderError;
 use crate::patient::wait_for;
 
+/// The variables that hold a repository's secret or lead to it: no other program needs them, so none gets them.
+pub const SECRET_VARIABLES: [&str; 6] = [
+    "LIFEBOAT_PASSWORD",
+    "LIFEBOAT_PASSWORD_FILE",
+    "LIFEBOAT_PASSWORD_COMMAND",
+    "LIFEBOAT_KEY_FILE",
+    "LIFEBOAT_TO_PASSWORD_FILE",
+    "LIFEBOAT_TO_KEY_FILE",
+];
+
+/// A file with secrets is never larger than a file of settings is.
+pub(crate) const SECRET_BYTES_MAX: u64 = 16 << 20;
+
 /// One thing that is read.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -350,7 +363,11 @@ pub(crate) fn read_command(
     let (program, arguments) = source.run.split_first().ok_or_else(|| {
         SourceError::Start("a command".to_owned(), io::Error::other("it is empty"))
     })?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in SECRET_VARIABLES {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -420,13 +437,12 @@ fn last_lines(mut errors: impl Read + AsFd, stopped: impl Fn() -> bool) -> Strin
     String::from_utf8_lossy(&kept).trim().replace('\n', " / ")
 }
 
-/// Files with secrets: never larger than a file of settings is.
+/// Files with secrets.
 pub(crate) fn read_secrets(
     writer: &Writer<'_>,
     source: &SecretsSource,
 ) -> Result<SourceRead, SourceError> {
     use std::os::unix::fs::MetadataExt;
-    const SECRET_MAX: u64 = 16 << 20;
     let name = crate::config::SECRETS_NAME;
     let mut files = Vec::new();
     let mut facts = Vec::new();
@@ -437,7 +453,7 @@ pub(crate) fn read_secrets(
             source,
         };
         let metadata = std::fs::metadata(path).map_err(fail)?;
-        if !metadata.is_file() || metadata.len() > SECRET_MAX {
+        if !metadata.is_file() || metadata.len() > SECRET_BYTES_MAX {
             return Err(fail(io::Error::other(
                 "it is no file of settings: secrets are files of at most 16 MiB",
             )));

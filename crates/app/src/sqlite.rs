@@ -86,12 +86,25 @@ struct Copied {
     damage: Option<String>,
 }
 
+/// Opens a database that a program may be using.
+pub(crate) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let database = Connection::open_with_flags(path, flags)?;
+    database.busy_timeout(Duration::from_secs(5))?;
+    Ok(database)
+}
+
+/// What SQLite says of the whole database: `ok`, or what is wrong with it.
+pub(crate) fn verdict(database: &Connection) -> rusqlite::Result<String> {
+    let mut statement = database.prepare("PRAGMA integrity_check(10)")?;
+    let lines: Vec<String> = statement
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(lines.join("; "))
+}
+
 fn copy(from: &Path, to: &Path) -> rusqlite::Result<Copied> {
-    let source = Connection::open_with_flags(
-        from,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    source.busy_timeout(Duration::from_secs(5))?;
+    let source = open_read_only(from)?;
     // An empty or foreign file says so here, before anything is copied.
     let journal: String = source.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     let mut copy = Connection::open(to)?;
@@ -113,7 +126,7 @@ fn copy(from: &Path, to: &Path) -> rusqlite::Result<Copied> {
             }
         }
     }
-    let verdict: String = copy.query_row("PRAGMA integrity_check(10)", [], |row| row.get(0))?;
+    let verdict = verdict(&copy)?;
     let tables: i64 = copy.query_row(
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",
         [],

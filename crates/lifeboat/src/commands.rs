@@ -3,6 +3,7 @@
 //! A verb that cannot be run is not declared. To add one: its file, its line in [`Command`] and its line in `run`.
 
 mod address;
+mod app;
 mod backup;
 mod check;
 mod completions;
@@ -25,6 +26,7 @@ mod recovery_key;
 mod restore;
 mod restore_db;
 mod snapshots;
+mod sources;
 mod stats;
 mod tag;
 mod unpin;
@@ -38,6 +40,7 @@ use crate::{context::Context, error::CommandError, exit_code::ExitCode};
 pub(crate) enum Command {
     Demo(demo::Args),
     Init(init::Args),
+    App(app::Args),
     Backup(backup::Args),
     Snapshots(snapshots::Args),
     Ls(ls::Args),
@@ -68,6 +71,7 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(args, context),
             Self::Init(args) => init::run(args, context),
+            Self::App(args) => app::run(args, context),
             Self::Backup(args) => backup::run(args, context),
             Self::Ls(args) => ls::run(args, context),
             Self::Find(args) => find::run(args, context),

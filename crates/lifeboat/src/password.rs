@@ -14,6 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use lifeboat_app::SECRET_VARIABLES;
 use lifeboat_codec::{KeyFile, Secret, decode_recovery};
 use zeroize::Zeroizing;
 
@@ -245,12 +246,15 @@ fn from_command(words: &[String]) -> Result<Zeroizing<String>, CommandError> {
         CommandError::usage("the password command is empty")
             .hint("Write a program and its arguments.")
     })?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in SECRET_VARIABLES {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
         // Standard input may be what is to be backed up.
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .env_remove(PASSWORD)
         .spawn()
         .or_fail(ExitCode::WrongKey, || format!("{what} cannot be started"))
         .map_err(|error| error.hint(hint))?;

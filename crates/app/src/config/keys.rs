@@ -129,9 +129,9 @@ static KEYS: &[Key] = &[
     required("repository.location", Form::Text, r#""/srv/lifeboat/repo""#,
         "The repository's folder."),
     optional("repository.password-file", Form::Path, r#""/etc/lifeboat/passphrase""#,
-        "A file whose first line is the passphrase. Of this, password-command and key-file only one is given."),
+        "A file whose only line is the passphrase. Of this, password-command and key-file only one is given."),
     optional("repository.password-command", Form::Texts, r#"["pass", "show", "lifeboat"]"#,
-        "A program and its arguments, run without a shell; the first line that it prints is the passphrase."),
+        "A program and its arguments, run without a shell; the only line that it prints is the passphrase."),
     optional("repository.key-file", Form::Path, r#""/etc/lifeboat/key""#,
         "A key file that opens the repository instead of a passphrase."),
 

@@ -44,9 +44,9 @@ pub struct RepositoryConfig {
 /// What opens a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenedBy {
-    /// The passphrase in the first line of this file.
+    /// The passphrase on the only line of this file.
     PassphraseFile(PathBuf),
-    /// The passphrase in the first line that this program prints; never empty.
+    /// The passphrase on the only line that this program prints; never empty.
     PassphraseCommand(Vec<String>),
     /// This key file.
     KeyFile(PathBuf),

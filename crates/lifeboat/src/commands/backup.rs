@@ -1,21 +1,15 @@
 //! `lifeboat backup`: reads an app's sources into a new snapshot.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::time::Instant;
 
 use jiff::tz::TimeZone;
-use lifeboat_app::{
-    AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, FolderSource, PostgresSource, Source,
-    SourceConfig, SqliteSource,
-};
+use lifeboat_app::{AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, Source, SourceConfig};
 use lifeboat_codec::Note;
 use lifeboat_repository::Repository;
 use lifeboat_store::Location;
 use serde::Serialize;
 
-use super::{address::refuse_secret, note};
+use super::{note, sources};
 use crate::{context::Context, error::CommandError, exit_code::ExitCode, text::counted};
 
 /// Back up apps: of the configuration, or from sources named here.
@@ -315,55 +309,6 @@ fn named_sources(args: &Args) -> Result<Vec<Source>, CommandError> {
     }
     args.source
         .iter()
-        .map(|source| named_source(source))
+        .map(|source| sources::typed(source).map(Source::from))
         .collect()
-}
-
-fn named_source(source: &str) -> Result<Source, CommandError> {
-    refuse_secret(source)?;
-    if source.starts_with("postgres://") || source.starts_with("postgresql://") {
-        return Ok(Source::Postgres(PostgresSource {
-            name: lifeboat_app::DATABASE_NAME.to_owned(),
-            url: source.to_owned(),
-            password: None,
-            skip_data: Vec::new(),
-        }));
-    }
-    if let Some(path) = source.strip_prefix("sqlite:") {
-        let path = absolute(Path::new(path))?;
-        let name = path.file_stem().map_or_else(
-            || "sqlite".to_owned(),
-            |stem| stem.to_string_lossy().into_owned(),
-        );
-        return Ok(Source::Sqlite(SqliteSource { name, path }));
-    }
-    let path = absolute(Path::new(source))?;
-    if !path.is_dir() {
-        return Err(
-            CommandError::usage(format!("{} is not a folder", path.display()))
-                .hint("Give the folder it is in, or sqlite:FILE for an SQLite database."),
-        );
-    }
-    let name = path.file_name().map_or_else(
-        || "root".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    );
-    Ok(Source::Folder(FolderSource {
-        name,
-        path,
-        exclude: Vec::new(),
-        one_file_system: false,
-        exclude_caches: false,
-    }))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
-    path.canonicalize().map_err(|error| {
-        CommandError::new(
-            ExitCode::Failed,
-            format!("source {} cannot be found", path.display()),
-        )
-        .caused_by(&error)
-        .hint("Check the path, and that you may read it.")
-    })
 }

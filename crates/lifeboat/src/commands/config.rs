@@ -7,9 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lifeboat_app::{AppConfig, Config, SourceConfig, config_template, explain_key, redact};
+use lifeboat_app::{AppConfig, Config, config_template, explain_key};
 use serde::Serialize;
 
+use super::sources::{self, SourceFacts};
 use crate::{
     context::{Configuration, Context},
     error::{CommandError, OrFail},
@@ -152,14 +153,7 @@ struct ShownCopy {
 #[derive(Serialize)]
 struct ShownApp {
     name: String,
-    sources: Vec<ShownSource>,
-}
-
-#[derive(Serialize)]
-struct ShownSource {
-    name: String,
-    kind: &'static str,
-    from: String,
+    sources: Vec<SourceFacts>,
 }
 
 fn show(context: &Context) -> Result<(), CommandError> {
@@ -196,26 +190,9 @@ fn copies(config: &Config) -> Vec<ShownCopy> {
 }
 
 fn shown_app(app: &AppConfig) -> ShownApp {
-    let sources = app.sources.iter().map(|source| {
-        let (kind, from) = match source {
-            SourceConfig::Folder(folder) => ("folder", folder.path.display().to_string()),
-            SourceConfig::Secrets(secrets) => {
-                let paths = secrets.paths.iter().map(|path| path.display().to_string());
-                ("secrets", paths.collect::<Vec<_>>().join(", "))
-            }
-            SourceConfig::Sqlite(database) => ("sqlite", database.path.display().to_string()),
-            SourceConfig::Postgres(database) => ("postgres", redact(&database.url)),
-            SourceConfig::Command(command) => ("command", redact(&command.run.join(" "))),
-        };
-        ShownSource {
-            name: source.name().to_owned(),
-            kind,
-            from,
-        }
-    });
     ShownApp {
         name: app.name.clone(),
-        sources: sources.collect(),
+        sources: sources::facts(app),
     }
 }
 
@@ -244,7 +221,7 @@ fn write_shown(shown: &Shown, out: &mut dyn Write) -> io::Result<()> {
     for app in &shown.apps {
         writeln!(out, "\napp {}", printable(&app.name))?;
         for source in &app.sources {
-            let ShownSource { name, kind, from } = source;
+            let SourceFacts { name, kind, from } = source;
             writeln!(out, "  {kind:10}{:15}{}", printable(name), printable(from))?;
         }
     }
