@@ -1,0 +1,98 @@
+//! What one finished command used, and the middle of several.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use wait4::Wait4;
+
+use crate::Failure;
+
+/// What a command used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) wall: Duration,
+    /// Of all its processes.
+    pub(crate) cpu: Duration,
+    /// Of its largest process.
+    pub(crate) peak_bytes: u64,
+}
+
+/// Runs a command to its end; what it prints goes to `log`. A command that fails ends the run of the benches.
+pub(crate) fn timed(command: &mut Command, log: &Path) -> Result<Usage, Failure> {
+    let out = File::create(log)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out);
+    let started = Instant::now();
+    let ended = command
+        .spawn()
+        .map_err(|error| format!("cannot run {command:?}: {error}"))?
+        .wait4()?;
+    let wall = started.elapsed();
+    if !ended.status.success() {
+        let said = fs::read_to_string(log).unwrap_or_default();
+        return Err(format!("{command:?} ended with {}:\n{said}", ended.status).into());
+    }
+    Ok(Usage {
+        wall,
+        cpu: ended.rusage.utime + ended.rusage.stime,
+        peak_bytes: ended.rusage.maxrss,
+    })
+}
+
+/// The middle one; of an even number, the lower of the two.
+pub(crate) fn median<T: PartialOrd + Copy>(values: &[T]) -> Option<T> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).expect("no figure is a NaN"));
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+}
+
+/// The medians of each figure by itself.
+pub(crate) fn medians(usages: &[Usage]) -> Option<Usage> {
+    let of =
+        |figure: fn(&Usage) -> Duration| median(&usages.iter().map(figure).collect::<Vec<_>>());
+    Some(Usage {
+        wall: of(|usage| usage.wall)?,
+        cpu: of(|usage| usage.cpu)?,
+        peak_bytes: median(
+            &usages
+                .iter()
+                .map(|usage| usage.peak_bytes)
+                .collect::<Vec<_>>(),
+        )?,
+    })
+}
+
+/// How many processors this run may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Says on what it ran.
+pub(crate) fn print_machine(folder: &Path) -> Result<(), Failure> {
+    let processors = fs::read_to_string("/proc/cpuinfo")?;
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |line| {
+            line.trim_matches([' ', '\t', ':'])
+        });
+    let kind = Command::new("stat")
+        .args(["--file-system", "--format=%T"])
+        .arg(folder)
+        .output()?;
+    println!(
+        "{model}, {} cores; data and repositories on {}.",
+        cores(),
+        String::from_utf8_lossy(&kind.stdout).trim()
+    );
+    let load = fs::read_to_string("/proc/loadavg")?;
+    println!(
+        "Load when it began: {}.",
+        load.split(' ').next().unwrap_or("unknown")
+    );
+    Ok(())
+}
