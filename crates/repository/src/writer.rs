@@ -650,7 +650,7 @@ impl<T> Tasks<'_, T> {
         }
     }
 
-    /// True when another worker has nothing to do, so that splitting work pays.
+    /// True when another worker has no task, so that splitting work pays.
     #[must_use]
     pub fn hungry(&self) -> bool {
         self.idle.load(Ordering::Relaxed) > 0
@@ -673,7 +673,6 @@ impl<T> Tasks<'_, T> {
     /// Waits until there may be something to do; false when all is done.
     fn wait(&self) -> bool {
         let board = self.board.lock().expect("no thread panics at the board");
-        self.idle.fetch_add(1, Ordering::SeqCst);
         let nothing = board.jobs.is_empty()
             && self
                 .stack
@@ -689,7 +688,6 @@ impl<T> Tasks<'_, T> {
                     .expect("no thread panics at the board"),
             );
         }
-        self.idle.fetch_sub(1, Ordering::SeqCst);
         !over
     }
 }
@@ -734,8 +732,14 @@ where
                         shared.ring_all();
                     }
                     result?;
-                } else if !lane.help()? && !shared.wait() {
-                    return Ok(lane.finish()?);
+                } else {
+                    // Who seals for others counts as idle too: the next segment waits for it instead of it for that.
+                    shared.idle.fetch_add(1, Ordering::SeqCst);
+                    let more = lane.help()? || shared.wait();
+                    shared.idle.fetch_sub(1, Ordering::SeqCst);
+                    if !more {
+                        return Ok(lane.finish()?);
+                    }
                 }
             }
         };
