@@ -8,6 +8,7 @@
 mod bad_input;
 mod crash;
 mod damage;
+mod history;
 mod postgres;
 mod reader;
 mod roundtrip;

@@ -324,6 +324,20 @@ impl Run {
         self.id
     }
 
+    /// Writes which app the run turned out to be about. An error is kept for the end.
+    pub fn about(&self, app: &str) {
+        let changed = self.history.connection().execute(
+            "UPDATE runs SET app = ?2 WHERE id = ?1",
+            params![self.id, app],
+        );
+        if let Err(source) = changed {
+            let mut guard = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            guard
+                .problem
+                .get_or_insert_with(|| self.history.failed("write into", source));
+        }
+    }
+
     /// Writes a text into the log. An error is kept for the end.
     pub fn log(&self, text: &str) {
         let now = self.history.now();

@@ -18,6 +18,7 @@ mod findings;
 mod init;
 mod key;
 mod key_file;
+mod log;
 mod ls;
 mod man;
 mod note;
@@ -58,6 +59,7 @@ pub(crate) enum Command {
     Unpin(unpin::Args),
     Key(key::Args),
     RecoveryKey(recovery_key::Args),
+    Log(log::Args),
     Config(config::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
@@ -89,11 +91,44 @@ impl Command {
             Self::Unpin(args) => unpin::run(args, context),
             Self::Key(args) => key::run(args, context),
             Self::RecoveryKey(args) => recovery_key::run(args, context),
+            Self::Log(args) => log::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
             Self::Completions(args) => completions::run(args, context),
             Self::Man(args) => man::run(args, context),
             Self::Version(args) => version::run(args, context),
+        }
+    }
+
+    /// Under which name the history keeps runs of this verb; what only looks or helps leaves nothing there.
+    pub(crate) fn kept_as(&self) -> Option<&'static str> {
+        match self {
+            Self::Init(_) => Some("init"),
+            Self::App(args) => args.kept_as(),
+            Self::Backup(_) => Some("backup"),
+            Self::Restore(_) => Some("restore"),
+            Self::RestoreDb(_) => Some("restore-db"),
+            Self::Dump(_) => Some("dump"),
+            Self::Check(_) => Some("check"),
+            Self::VerifyStore(_) => Some("verify-store"),
+            Self::Copy(_) => Some("copy"),
+            Self::Tag(_) => Some("tag"),
+            Self::Pin(_) => Some("pin"),
+            Self::Unpin(_) => Some("unpin"),
+            Self::Key(args) => args.kept_as(),
+            Self::RecoveryKey(_) => Some("recovery-key show"),
+            Self::Demo(_)
+            | Self::Snapshots(_)
+            | Self::Ls(_)
+            | Self::Find(_)
+            | Self::Diff(_)
+            | Self::Stats(_)
+            | Self::Log(_)
+            | Self::Config(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Version(_) => None,
         }
     }
 

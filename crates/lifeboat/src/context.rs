@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use lifeboat_app::{Config, OpenedBy};
+use lifeboat_app::{Config, HistoryError, OpenedBy};
 use lifeboat_repository::{Repository, Surroundings, Unlock};
 use lifeboat_store::{Location, Store};
 use tokio::runtime::{Handle, Runtime};
@@ -25,6 +25,7 @@ use crate::{
     interrupt::Interrupt,
     options::GlobalOptions,
     password::{self, Credential, Named, Source},
+    text::sentence,
     ui::Ui,
 };
 
@@ -217,6 +218,33 @@ impl Context {
     pub(crate) fn time_zone(&self) -> Result<TimeZone, CommandError> {
         let configured = self.configuration()?.config.time_zone.clone();
         Ok(configured.unwrap_or_else(TimeZone::system))
+    }
+
+    /// Writes into this machine's history that a run begins.
+    pub(crate) fn begin_run(&self, verb: &str) {
+        // What is wrong with the configuration or the surroundings is said by the verb, which needs them itself.
+        let location = self.location_if_named().ok().flatten();
+        let repository = location.map_or_else(String::new, |location| location.to_string());
+        let Ok(folder) = self.state_folder() else {
+            return;
+        };
+        match self.ui.record().begin(&folder, verb, &repository) {
+            Ok(note) => note.iter().for_each(|note| self.ui.warning(note)),
+            Err(error) => self.warn_unwritten(&error),
+        }
+    }
+
+    /// Writes into the history how the run ended that goes on, if one does.
+    pub(crate) fn end_run(&self, code: ExitCode) {
+        if let Err(error) = self.ui.record().finish(code) {
+            self.warn_unwritten(&error);
+        }
+    }
+
+    fn warn_unwritten(&self, error: &HistoryError) {
+        let error = CommandError::new(ExitCode::Failed, "this run is not wholly in the history")
+            .caused_by(error);
+        self.ui.warning(&sentence(&error.facts().message));
     }
 
     /// The runtime for what waits for networks, built when first needed.

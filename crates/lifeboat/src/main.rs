@@ -1,15 +1,11 @@
 //! The program `lifeboat`: reads the command line, runs one verb, says how it ended.
 
-#![expect(
-    dead_code,
-    reason = "progress, the stop flag and the runtime are for the long verbs, which follow"
-)]
-
 // In the order of dependence: a module uses only those above it.
 mod exit_code;
 mod text;
 mod table;
 mod error;
+mod record;
 mod tally;
 mod ui;
 mod options;
@@ -76,7 +72,10 @@ fn run(cli: Cli) -> ExitCode {
         }
     };
     let context = Context::new(cli::definition(), cli.global, ui, interrupt);
-    match command.run(&context) {
+    if let Some(verb) = command.kept_as() {
+        context.begin_run(verb);
+    }
+    let code = match command.run(&context) {
         Ok(code) => code,
         Err(error) => {
             // Work that was asked to stop fails in many ways; they all mean this one.
@@ -84,5 +83,7 @@ fn run(cli: Cli) -> ExitCode {
             context.ui().failure(&error);
             error.code()
         }
-    }
+    };
+    context.end_run(code);
+    code
 }

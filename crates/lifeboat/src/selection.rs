@@ -13,10 +13,12 @@ use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary};
 use lifeboat_codec::Notes;
 use lifeboat_repository::{OpenError, Repository, Snapshot, SnapshotList};
 
-use crate::{context::Context, error::CommandError, exit_code::ExitCode};
+use crate::{context::Context, error::CommandError, exit_code::ExitCode, record::Record};
 
 /// The snapshots of a repository, for resolving selectors.
 pub(crate) struct Selection<'a> {
+    /// The run is about the app whose snapshot is chosen.
+    record: &'a Record,
     config: &'a Config,
     /// Where an app has no zone of its own.
     zone: TimeZone,
@@ -55,6 +57,7 @@ impl<'a> Selection<'a> {
             })
             .collect();
         Ok(Self {
+            record: context.ui().record(),
             config: &context.configuration()?.config,
             zone: context.time_zone()?,
             list,
@@ -88,8 +91,10 @@ impl<'a> Selection<'a> {
             .unwrap_or_else(|| self.zone.clone());
         let now = Zoned::now().with_time_zone(zone);
         let index = selector.resolve(&self.summaries, &now)?;
+        let snapshot = &self.list.snapshots[index];
+        self.record.about(&snapshot.head.app);
         Ok(Selected {
-            snapshot: &self.list.snapshots[index],
+            snapshot,
             path: selector.path().to_owned(),
         })
     }

@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use crate::{
     error::CommandError,
+    record::Record,
     tally::{Pace, Tally},
     text,
 };
@@ -93,6 +94,8 @@ pub(crate) struct Ui {
     draws: bool,
     /// The bar that stands now; text on standard error must go above it.
     bar: Mutex<Option<ProgressBar>>,
+    /// Everything that is said about the work stands in the run's log too.
+    record: Record,
 }
 
 impl Ui {
@@ -105,12 +108,18 @@ impl Ui {
             color_stderr: manner.color.is_wanted(stderr_is_terminal),
             draws: stderr_is_terminal && !is_dumb() && !manner.json && !manner.quiet,
             bar: Mutex::new(None),
+            record: Record::default(),
         }
     }
 
     /// True when answers are wanted as JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.manner.json
+    }
+
+    /// This run in the machine's history.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
     }
 
     /// The style of headings on standard output.
@@ -159,8 +168,14 @@ impl Ui {
         self.stdout(|out| out.write_all(line.as_bytes()))
     }
 
-    /// Writes the last message of a long command, for programs; people get sentences.
+    /// Writes the last message of a long command, for programs; people get sentences. The history keeps it.
     pub(crate) fn summary(&self, facts: &impl Serialize) -> Result<(), CommandError> {
+        self.record.keep(facts);
+        self.secret_summary(facts)
+    }
+
+    /// Writes the last message of a long command that nobody may keep.
+    pub(crate) fn secret_summary(&self, facts: &impl Serialize) -> Result<(), CommandError> {
         if !self.is_json() {
             return Ok(());
         }
@@ -172,6 +187,7 @@ impl Ui {
 
     /// Says a sentence about the work, unless quiet is wanted.
     pub(crate) fn note(&self, sentence: &str) {
+        self.record.log(sentence);
         if !self.manner.quiet {
             self.say(&text::printable(sentence));
         }
@@ -179,6 +195,7 @@ impl Ui {
 
     /// Says a sentence that only `-v` asks for.
     pub(crate) fn detail(&self, sentence: &str) {
+        self.record.log(sentence);
         if self.manner.verbose {
             self.say(&text::printable(sentence));
         }
@@ -186,11 +203,15 @@ impl Ui {
 
     /// Says what should be looked at and stops nothing.
     pub(crate) fn warning(&self, sentence: &str) {
+        self.record.log(&format!("warning: {sentence}"));
         self.say_labelled(WARNING, "warning:", &text::printable(sentence));
     }
 
     /// Says why the command failed.
     pub(crate) fn failure(&self, error: &CommandError) {
+        for (label, sentence) in error.lines() {
+            self.record.log(&format!("{label} {sentence}"));
+        }
         if error.is_silent() {
             return;
         }
@@ -334,13 +355,6 @@ pub(crate) struct Watch<'a> {
     tally: &'a Tally,
 }
 
-impl Watch<'_> {
-    /// How many items could not be handled so far.
-    pub(crate) fn problems(&self) -> u64 {
-        self.tally.problems()
-    }
-}
-
 impl Progress for Watch<'_> {
     fn phase(&self, what: &str) {
         self.tally.begin(what);
@@ -357,6 +371,7 @@ impl Progress for Watch<'_> {
 
     fn problem(&self, what: &str) {
         self.tally.problem();
+        self.ui.record.log(&format!("problem: {what}"));
         if self.ui.is_json() {
             self.ui.tell("error", &ProblemFacts { message: what });
         } else {

@@ -64,6 +64,13 @@ enum Action {
     },
 }
 
+impl Args {
+    /// Under which name the history keeps this run; only tests stand there.
+    pub(super) fn kept_as(&self) -> Option<&'static str> {
+        matches!(self.action, Action::Test { .. }).then_some("app test")
+    }
+}
+
 /// Does what is asked.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     match &args.action {

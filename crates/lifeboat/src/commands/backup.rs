@@ -76,17 +76,25 @@ pub(crate) struct Args {
 
 /// Backs up each app; one that fails does not keep the others from their turn.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    if let Some(app) = &args.named {
+        context.ui().record().about(app);
+    }
     let requests = requests(args, context)?;
+    if let [only] = &requests[..] {
+        context.ui().record().about(&only.app);
+    }
     let mut repository = context.open_repository()?;
     let mut worst = ExitCode::Done;
     let mut failed: Option<CommandError> = None;
-    for request in &requests {
-        if let Some(stopped) = context.interrupt().as_error() {
-            return Err(stopped);
+    for (number, request) in requests.iter().enumerate() {
+        context.going_on()?;
+        if number > 0 {
+            // Each app has its own place in the history; the first one has that of the command.
+            context.begin_run("backup");
         }
-        match one(args, context, &mut repository, request) {
-            Ok(ExitCode::Done) => {}
-            Ok(code) => worst = code,
+        context.ui().record().about(&request.app);
+        let code = match one(args, context, &mut repository, request) {
+            Ok(code) => code,
             Err(error) if requests.len() == 1 => return Err(error),
             Err(error) => {
                 // Said at once for people; the first one ends the run for programs.
@@ -95,8 +103,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
                     request.app,
                     error.facts().message
                 ));
+                let code = error.code();
                 failed.get_or_insert(error);
+                code
             }
+        };
+        context.end_run(code);
+        if code != ExitCode::Done {
+            worst = code;
         }
     }
     failed.map_or(Ok(worst), Err)

@@ -145,7 +145,7 @@ fn tell(
         .as_ref()
         .map(|file| printable_path(file.as_ref()));
     if context.ui().is_json() {
-        return context.ui().summary(&Told {
+        return context.ui().secret_summary(&Told {
             repository: location.to_string(),
             family: superblock.family.to_string(),
             replica: superblock.replica.to_string(),

@@ -72,6 +72,18 @@ struct AddArgs {
     label: String,
 }
 
+impl Args {
+    /// Under which name the history keeps this run; a list leaves nothing there.
+    pub(super) fn kept_as(&self) -> Option<&'static str> {
+        match &self.action {
+            Action::List => None,
+            Action::Add(_) => Some("key add"),
+            Action::Remove { .. } => Some("key remove"),
+            Action::Rotate => Some("key rotate"),
+        }
+    }
+}
+
 /// Does what is asked.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     match &args.action {
