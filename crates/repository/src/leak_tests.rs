@@ -249,24 +249,25 @@ fn a_run_shows_the_class_of_its_sum_and_nothing_finer() {
         ],
         [Kind::DataPack],
     );
-    // All of these fill a pack of the class that ends at 434,176 bytes and begins 8 KiB before.
-    let reference = lengths(&[430_000], &all);
+    // All of these fill a pack of the class that ends at 241,664 bytes and begins 4 KiB before. They are smaller than
+    // the smallest chunk but a last one, so that no key cuts them.
+    let reference = lengths(&[240_000], &all);
     assert_eq!(
-        lengths(&[429_000], &all),
+        lengths(&[239_000], &all),
         reference,
         "a thousand bytes less"
     );
-    assert_eq!(lengths(&[433_000], &all), reference, "three thousand more");
+    assert_eq!(lengths(&[241_000], &all), reference, "a thousand more");
     // How many chunks there are is seen by the class of the directory, 16 bytes for each; how they divide the content is not.
-    let reference = lengths(&[430_000], &data);
-    assert_eq!(lengths(&[215_000, 214_900], &data), reference, "two files");
+    let reference = lengths(&[240_000], &data);
+    assert_eq!(lengths(&[120_000, 119_900], &data), reference, "two files");
     assert_eq!(
-        lengths(&[429_500, 500], &data),
+        lengths(&[239_500, 500], &data),
         reference,
         "a large one and a tiny one"
     );
     assert_ne!(
-        lengths(&[440_000], &data),
+        lengths(&[246_000], &data),
         reference,
         "another class is seen: that much is stated"
     );

@@ -147,8 +147,8 @@ fn every_changed_byte_is_found_named_and_never_restored() {
     // Few objects and files, because what is done some 80,000 times is mostly the verifying of signatures.
     let (world, mut repository) = World::new();
     let files = Files::from([
-        ("a.jpg".to_owned(), noise(1, 11_000)),
-        ("b.jpg".to_owned(), noise(2, 7000)),
+        ("a.jpg".to_owned(), noise(1, 14_000)),
+        ("b.jpg".to_owned(), noise(2, 9000)),
         ("notes.txt".to_owned(), b"all work and no play ".repeat(40)),
     ]);
     let snapshot = backup(&mut repository, &files).unwrap().name.id;
