@@ -672,3 +672,60 @@ fn a_name_that_is_no_text_can_be_asked_for() {
     let listed = machine.run(["ls", "shop:media"]).done();
     assert_eq!(listed.stdout().lines().count(), 1, "{}", listed.stdout());
 }
+
+#[test]
+fn a_dry_run_says_what_a_backup_would_store_and_stores_nothing() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.media(1, 40);
+    let backup = |options: &[&str]| {
+        let words = ["backup", "--json", "--app", "shop", "--source", "media"];
+        let ran = machine.run(words.iter().chain(options)).done();
+        ran.json().pop().unwrap()
+    };
+    let stored = || {
+        let listed = machine
+            .run(["verify-store", "--json"])
+            .done()
+            .json()
+            .pop()
+            .unwrap();
+        (listed["objects"].clone(), listed["bytes"].clone())
+    };
+    let before = stored();
+    let rehearsed = backup(&["--dry-run", "--pin"]);
+    assert_eq!(stored(), before);
+    assert_eq!(
+        (&rehearsed["dry_run"], &rehearsed["snapshot"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
+    let first = backup(&[]);
+    for field in ["files", "bytes", "unreadable"] {
+        assert_eq!(rehearsed[field], first[field], "{field}");
+    }
+    let close = |field: &str| {
+        let (said, was) = (
+            rehearsed[field].as_f64().unwrap(),
+            first[field].as_f64().unwrap(),
+        );
+        assert!(
+            (said - was).abs() / was < 0.05,
+            "{field}: {said} was said, {was} were stored"
+        );
+    };
+    close("bytes_new");
+    close("bytes_stored");
+
+    // What the repository has is known to a rehearsal too.
+    tree.file("one-more.txt", "a new file");
+    let after = stored();
+    let again = backup(&["--dry-run"]);
+    assert!(again["bytes_new"].as_u64().unwrap() < first["bytes_new"].as_u64().unwrap() / 10);
+    assert_eq!(
+        again["files"].as_u64().unwrap(),
+        first["files"].as_u64().unwrap() + 1
+    );
+    assert_eq!(stored(), after);
+    let listed = machine.run(["snapshots", "--json"]).done().json().remove(0);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+}

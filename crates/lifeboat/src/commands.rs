@@ -105,7 +105,7 @@ impl Command {
         match self {
             Self::Init(_) => Some("init"),
             Self::App(args) => args.kept_as(),
-            Self::Backup(_) => Some("backup"),
+            Self::Backup(args) => Some(args.kept_as()),
             Self::Restore(_) => Some("restore"),
             Self::RestoreDb(_) => Some("restore-db"),
             Self::Dump(_) => Some("dump"),

@@ -14,7 +14,7 @@ use std::{
 use jiff::tz::TimeZone;
 use lifeboat_app::{Config, HistoryError, OpenedBy};
 use lifeboat_repository::{Repository, Surroundings, Unlock};
-use lifeboat_store::{Location, Store};
+use lifeboat_store::{Location, RehearsalStore, Store};
 use tokio::runtime::{Handle, Runtime};
 use zeroize::Zeroizing;
 
@@ -28,6 +28,9 @@ use crate::{
     text::sentence,
     ui::Ui,
 };
+
+/// Where content lies in a store.
+const DATA_PACKS: &str = "packs/d/";
 
 /// What a verb has at hand.
 pub(crate) struct Context {
@@ -171,6 +174,15 @@ impl Context {
         self.unlock(store, &self.credential()?)
     }
 
+    /// Opens the repository for a rehearsal: nothing is written to it, and of this machine only `state` is used.
+    pub(crate) fn rehearse_repository(&self, state: &Path) -> Result<Repository, CommandError> {
+        let store = self.open_store(&self.location()?)?;
+        // Content that was only just packed is not read again; what else is put is small.
+        let store = RehearsalStore::new(store, |name| name.as_str().starts_with(DATA_PACKS));
+        let surroundings = Surroundings::system(None, state.to_path_buf());
+        self.unlock_with(Arc::new(store), &self.credential()?, surroundings)
+    }
+
     /// Opens the storage below a repository, and passes on what it warns about.
     pub(crate) fn open_store(&self, location: &Location) -> Result<Arc<dyn Store>, CommandError> {
         let store: Arc<dyn Store> = lifeboat_store::open(location)?.into();
@@ -186,12 +198,21 @@ impl Context {
         store: Arc<dyn Store>,
         credential: &Credential,
     ) -> Result<Repository, CommandError> {
+        self.unlock_with(store, credential, self.surroundings()?)
+    }
+
+    fn unlock_with(
+        &self,
+        store: Arc<dyn Store>,
+        credential: &Credential,
+        surroundings: Surroundings,
+    ) -> Result<Repository, CommandError> {
         let unlock = match credential {
             Credential::Passphrase(words) => Unlock::Passphrase(words.as_bytes()),
             Credential::KeyFile(file) => Unlock::KeyFile(file),
             Credential::Recovery(secret) => Unlock::Recovery(secret),
         };
-        Ok(Repository::open(store, &unlock, self.surroundings()?)?)
+        Ok(Repository::open(store, &unlock, surroundings)?)
     }
 
     /// The clock, randomness and folders of this machine.

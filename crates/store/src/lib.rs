@@ -3,7 +3,7 @@
 //! A store is the storage below a repository: a folder, memory, later remote storage. It knows
 //! nothing of what the objects mean, opens none of them, and holds no key. The [`Store`] trait is
 //! the contract, [`conformance`](fn@conformance) the test that every store passes, and the
-//! decorators ([`RetryStore`], [`RecordingStore`] and, for tests, `FaultyStore`) add one behaviour
+//! decorators ([`RetryStore`], [`RecordingStore`], [`RehearsalStore`] and, for tests, `FaultyStore`) add one behaviour
 //! each to any store.
 //!
 //! ```
@@ -38,6 +38,7 @@ mod location;
 mod memory;
 
 mod recording;
+mod rehearsal;
 mod retry;
 
 #[cfg(any(test, feature = "testing"))]
@@ -56,5 +57,6 @@ pub use location::{Location, LocationError, create, open};
 pub use memory::MemoryStore;
 pub use name::{InvalidName, ObjectName};
 pub use recording::{Call, RecordingStore, Total};
+pub use rehearsal::RehearsalStore;
 pub use retry::{RetryPolicy, RetryStore};
 pub use spool::spool;

@@ -8,9 +8,15 @@ use lifeboat_codec::Note;
 use lifeboat_repository::Repository;
 use lifeboat_store::Location;
 use serde::Serialize;
+use tempfile::TempDir;
 
 use super::{note, sources};
-use crate::{context::Context, error::CommandError, exit_code::ExitCode, text::counted};
+use crate::{
+    context::Context,
+    error::{CommandError, OrFail},
+    exit_code::ExitCode,
+    text::counted,
+};
 
 /// Back up apps: of the configuration, or from sources named here.
 #[derive(Debug, clap::Args)]
@@ -20,6 +26,7 @@ use crate::{context::Context, error::CommandError, exit_code::ExitCode, text::co
 Examples:
   lifeboat backup
   lifeboat backup shop --tag before-upgrade --pin
+  lifeboat backup shop --dry-run
   lifeboat backup --app shop --source /srv/shop/uploads --source postgres://backup@db/shop
   lifeboat backup --app shop --source sqlite:/srv/shop/app.db --exclude '**/thumbs/**'
   pg_dump shop | lifeboat backup --app shop --stdin --stdin-filename shop.sql
@@ -72,6 +79,23 @@ pub(crate) struct Args {
     /// Read only this source of the app; may be given several times.
     #[arg(long, value_name = "SOURCE", conflicts_with = "named")]
     only: Vec<String>,
+
+    /// Read and compress everything as a backup would, say what it would store, and store nothing.
+    ///
+    /// A write-only key cannot read what is stored, so that with one everything counts as new.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Args {
+    /// Under which name the history keeps this run: a rehearsal is no backup.
+    pub(super) fn kept_as(&self) -> &'static str {
+        if self.dry_run {
+            "backup --dry-run"
+        } else {
+            "backup"
+        }
+    }
 }
 
 /// Backs up each app; one that fails does not keep the others from their turn.
@@ -83,14 +107,18 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     if let [only] = &requests[..] {
         context.ui().record().about(&only.app);
     }
-    let mut repository = context.open_repository()?;
+    let state = args.dry_run.then(rehearsal_state).transpose()?;
+    let mut repository = match &state {
+        Some(state) => context.rehearse_repository(state.path())?,
+        None => context.open_repository()?,
+    };
     let mut worst = ExitCode::Done;
     let mut failed: Option<CommandError> = None;
     for (number, request) in requests.iter().enumerate() {
         context.going_on()?;
         if number > 0 {
             // Each app has its own place in the history; the first one has that of the command.
-            context.begin_run("backup");
+            context.begin_run(args.kept_as());
         }
         context.ui().record().about(&request.app);
         let code = match one(args, context, &mut repository, request) {
@@ -116,11 +144,23 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     failed.map_or(Ok(worst), Err)
 }
 
+/// A rehearsal writes as a machine that was never here before, and leaves as little behind.
+fn rehearsal_state() -> Result<TempDir, CommandError> {
+    tempfile::Builder::new()
+        .prefix("lifeboat-rehearsal-")
+        .tempdir()
+        .or_fail(ExitCode::Failed, || {
+            "a temporary folder cannot be made".to_owned()
+        })
+}
+
 /// What one backup says at its end.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
     app: &'a str,
-    snapshot: String,
+    /// None after a rehearsal.
+    snapshot: Option<String>,
+    dry_run: bool,
     files: u64,
     bytes: u64,
     unreadable: u64,
@@ -152,7 +192,7 @@ fn one(
         .ui()
         .watched(|watch| lifeboat_app::backup(repository, request, watch, stop, runtime))?;
     let id = outcome.committed.name.id;
-    if args.pin {
+    if args.pin && !args.dry_run {
         let said_ms = repository.now_ms();
         repository.say(&Note {
             snapshot: id,
@@ -166,7 +206,8 @@ fn one(
     let seconds = started.elapsed();
     context.ui().summary(&Summary {
         app: &request.app,
-        snapshot: id.to_string(),
+        snapshot: (!args.dry_run).then(|| id.to_string()),
+        dry_run: args.dry_run,
         files: totals.files,
         bytes: totals.bytes,
         unreadable: totals.unreadable,
@@ -185,15 +226,19 @@ fn one(
             })
             .collect(),
     })?;
+    let (begin, end) = if args.dry_run {
+        ("Would back up", "Nothing was stored".to_owned())
+    } else {
+        ("Backed up", format!("Snapshot {}", id.short()))
+    };
     context.ui().note(&format!(
-        "Backed up {}: {}, {}; {} new, {} stored, in {}. Snapshot {}",
+        "{begin} {}: {}, {}; {} new, {} stored, in {}. {end}",
         request.app,
         counted(totals.files, "file"),
         Bytes(totals.bytes),
         Bytes(totals.new_bytes),
         Bytes(totals.stored_bytes),
         Elapsed(seconds),
-        id.short(),
     ));
     if totals.unreadable == 0 {
         return Ok(ExitCode::Done);
