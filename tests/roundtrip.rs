@@ -729,3 +729,41 @@ fn a_dry_run_says_what_a_backup_would_store_and_stores_nothing() {
     let listed = machine.run(["snapshots", "--json"]).done().json().remove(0);
     assert_eq!(listed.as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn two_keys_on_one_machine_write_chains_of_their_own() {
+    let machine = Lifeboat::with_repository();
+    Tree::create(machine.path("media")).file("a.txt", "a file");
+    machine
+        .run([
+            "key",
+            "add",
+            "--write-only",
+            "-o",
+            "web.key",
+            "--label",
+            "web",
+        ])
+        .done();
+    let backup = ["backup", "--app", "shop", "--source", "media"];
+    for key in ["web.key", "key", "web.key", "web.key", "key"] {
+        let mut command = machine.command();
+        command
+            .env("LIFEBOAT_KEY_FILE", machine.path(key))
+            .args(backup);
+        Ran::of(command).done();
+    }
+    let listed = machine.run(["snapshots", "shop"]).done();
+    assert_eq!(listed.stderr, "5 snapshots.\n");
+    let checked = machine
+        .run(["check", "--read-data", "--json"])
+        .done()
+        .json()
+        .pop()
+        .unwrap();
+    assert_eq!(
+        (&checked["warnings"], &checked["damage"]),
+        (&0.into(), &0.into()),
+        "{checked}"
+    );
+}

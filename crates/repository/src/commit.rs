@@ -318,6 +318,7 @@ impl Repository {
             },
         );
         self.state.keep_anchor(
+            author.id(),
             &head.app,
             Anchor {
                 seq: head.seq,
@@ -446,7 +447,7 @@ impl Repository {
                     hash: snapshot.hash,
                 })
         };
-        let anchor = self.state.anchors()?.remove(app);
+        let anchor = self.state.anchors()?.remove(&(author.id(), app.to_owned()));
         // Our own memory counts even when the store shows less: a number is never used twice.
         let last = newest
             .into_iter()

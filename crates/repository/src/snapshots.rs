@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat_codec::{
     Confirm, FormatError, Head, Header, Kind, Manifest, Note, Notes, ObjectHash, Opened, RunId,
-    SnapshotId, SnapshotName, Totals, note_name,
+    SnapshotId, SnapshotName, Totals, WriterId, note_name,
 };
 
 use crate::repository::{ReadError, Repository, object_name};
@@ -202,26 +202,20 @@ impl Repository {
         &self,
         list: &SnapshotList,
     ) -> Result<Vec<String>, crate::state::StateError> {
-        let Some(seed) = self.state.writer()? else {
-            return Ok(Vec::new());
-        };
-        let own = lifeboat_codec::Author::new(&seed).id();
-        let mut newest: BTreeMap<&str, u32> = BTreeMap::new();
-        for snapshot in list
-            .snapshots
-            .iter()
-            .filter(|snapshot| snapshot.name.writer == own)
-        {
-            let seq = newest.entry(&snapshot.head.app).or_default();
+        let mut newest: BTreeMap<(WriterId, &str), u32> = BTreeMap::new();
+        for snapshot in &list.snapshots {
+            let of = (snapshot.name.writer, snapshot.head.app.as_str());
+            let seq = newest.entry(of).or_default();
             *seq = (*seq).max(snapshot.name.seq);
         }
         let anchors = self.state.anchors()?;
-        let hidden = anchors
-            .iter()
-            .filter(|(app, anchor)| newest.get(app.as_str()).copied().unwrap_or(0) < anchor.seq);
+        let hidden = anchors.iter().filter_map(|((writer, app), anchor)| {
+            let shown = newest.get(&(*writer, app.as_str())).copied();
+            (shown.unwrap_or(0) < anchor.seq).then_some((app, anchor, shown))
+        });
         Ok(hidden
-            .map(|(app, anchor)| {
-                let shown = newest.get(app.as_str()).map_or_else(|| "none".to_owned(), |seq| format!("number {seq} as the newest"));
+            .map(|(app, anchor, shown)| {
+                let shown = shown.map_or_else(|| "none".to_owned(), |seq| format!("number {seq} as the newest"));
                 format!("this machine wrote snapshot number {} of {app}, but the storage shows {shown}: it was rolled back, or hides snapshots", anchor.seq)
             })
             .collect())

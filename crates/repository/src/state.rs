@@ -1,7 +1,7 @@
 //! Local state: what must not be lost, in contrast to the cache.
 //!
-//! The writer's key of this machine, and anchors: the newest snapshot that this machine wrote for each app, by which a
-//! rolled-back or hidden list of snapshots is noticed. Losing it is reported and never loses backed-up data.
+//! The writer's key of this machine, and anchors: the newest snapshot that each writer of this machine wrote of each
+//! app, by which a rolled-back or hidden list of snapshots is noticed. Losing it is reported and never loses backed-up data.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use lifeboat_codec::{FamilyId, ObjectHash, Secret};
+use lifeboat_codec::{FamilyId, ObjectHash, Secret, WriterId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -82,11 +82,12 @@ impl State {
         self.replace("writer", text.as_bytes())
     }
 
-    /// The anchors of all apps.
+    /// The anchors of all writers of this machine and their apps. A machine has several writers when several keys are
+    /// used on it, each with chains of its own.
     ///
     /// # Errors
     /// When the file cannot be read. Lines that are damaged are left out: an anchor can only be missed, not wrong.
-    pub fn anchors(&self) -> Result<BTreeMap<String, Anchor>, StateError> {
+    pub fn anchors(&self) -> Result<BTreeMap<(WriterId, String), Anchor>, StateError> {
         let path = self.folder.join("anchors");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -94,24 +95,32 @@ impl State {
             Err(source) => return Err(failed("read", &path, source)),
         };
         let parse = |line: &str| {
-            let mut parts = line.splitn(3, ' ');
+            let mut parts = line.splitn(4, ' ');
+            let writer = WriterId::from_hex(parts.next()?)?;
             let seq = parts.next()?.parse().ok()?;
             let hash = ObjectHash::from_hex(parts.next()?)?;
-            Some((parts.next()?.to_owned(), Anchor { seq, hash }))
+            Some(((writer, parts.next()?.to_owned()), Anchor { seq, hash }))
         };
         Ok(text.lines().filter_map(parse).collect())
     }
 
-    /// Keeps the newest snapshot of `app`; durable when it returns.
+    /// Keeps the newest snapshot of `app` that `writer` wrote; durable when it returns.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn keep_anchor(&self, app: &str, anchor: Anchor) -> Result<(), StateError> {
+    pub fn keep_anchor(
+        &self,
+        writer: WriterId,
+        app: &str,
+        anchor: Anchor,
+    ) -> Result<(), StateError> {
         let mut anchors = self.anchors()?;
-        anchors.insert(app.to_owned(), anchor);
+        anchors.insert((writer, app.to_owned()), anchor);
         let text: String = anchors
             .iter()
-            .map(|(app, anchor)| format!("{} {} {app}\n", anchor.seq, anchor.hash))
+            .map(|((writer, app), anchor)| {
+                format!("{writer} {} {} {app}\n", anchor.seq, anchor.hash)
+            })
             .collect();
         self.replace("anchors", text.as_bytes())
     }
@@ -162,14 +171,16 @@ mod tests {
             seq: 3,
             hash: ObjectHash([9; 32]),
         };
-        state.keep_anchor("shop with spaces", anchor).unwrap();
+        let (writer, other) = (WriterId([1; 16]), WriterId([2; 16]));
+        let first = Anchor { seq: 1, ..anchor };
         state
-            .keep_anchor("other", Anchor { seq: 1, ..anchor })
+            .keep_anchor(writer, "shop with spaces", anchor)
             .unwrap();
-        assert_eq!(
-            state.anchors().unwrap().get("shop with spaces"),
-            Some(&anchor)
-        );
+        state.keep_anchor(writer, "other", first).unwrap();
+        state.keep_anchor(other, "shop with spaces", first).unwrap();
+        let anchors = state.anchors().unwrap();
+        let of = |writer| anchors[&(writer, "shop with spaces".to_owned())];
+        assert_eq!((of(writer), of(other)), (anchor, first));
         for name in ["writer", "anchors"] {
             assert_eq!(
                 fs::metadata(state.folder.join(name))
