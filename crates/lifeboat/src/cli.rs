@@ -224,6 +224,99 @@ mod tests {
         parse(&words(line)).unwrap_or_else(|_| panic!("{line} is understood"))
     }
 
+    /// The part of the page of the command line that is made of the definition: verbs, variables, exit codes.
+    fn reference() -> String {
+        fn typed(argument: &clap::Arg) -> String {
+            let short = argument.get_short();
+            short.map_or_else(
+                || argument.to_string(),
+                |short| format!("-{short}, {argument}"),
+            )
+        }
+        fn verb(text: &mut String, command: &clap::Command, path: &str) {
+            let line = format!("{path} {}", command.get_name());
+            let about = command.get_about().map(ToString::to_string);
+            let aliases: Vec<_> = command.get_all_aliases().collect();
+            write!(text, "\n### {line}\n\n{}", about.unwrap_or_default()).unwrap();
+            if !aliases.is_empty() {
+                write!(text, " Also called `{}`.", aliases.join("`, `")).unwrap();
+            }
+            text.push_str("\n\n");
+            for argument in command
+                .get_arguments()
+                .filter(|argument| !argument.is_global_set() && argument.get_id() != "help")
+            {
+                let help = argument.get_long_help().or(argument.get_help());
+                let help = help.map(ToString::to_string).unwrap_or_default();
+                let help: Vec<_> = help.split_whitespace().collect();
+                writeln!(text, "- `{}` — {}", typed(argument), help.join(" ")).unwrap();
+            }
+            if let Some(examples) = command.get_after_help() {
+                let examples = examples.to_string();
+                let (first, rest) = examples.split_once("\n\n").unwrap_or((&examples, ""));
+                let lines = first.strip_prefix("Examples:\n").unwrap_or(first);
+                let lines: Vec<_> = lines.lines().map(str::trim_start).collect();
+                write!(text, "\n```sh\n{}\n```\n", lines.join("\n")).unwrap();
+                if !rest.is_empty() {
+                    write!(text, "\n{}\n", rest.trim()).unwrap();
+                }
+            }
+            let below = command.get_subcommands();
+            below.for_each(|command| verb(text, command, &line));
+        }
+        let mut definition = definition();
+        definition.build();
+        let mut text = String::from("## Options everywhere\n\n");
+        for argument in definition
+            .get_arguments()
+            .filter(|argument| argument.is_global_set())
+        {
+            let help = argument.get_help().map(ToString::to_string);
+            writeln!(
+                text,
+                "- `{}` — {}",
+                typed(argument),
+                help.unwrap_or_default()
+            )
+            .unwrap();
+        }
+        text.push_str("\n## Environment\n\n| variable | meaning |\n|---|---|\n");
+        for (name, sentence) in crate::commands::ENVIRONMENT {
+            writeln!(text, "| `{name}` | {sentence} |").unwrap();
+        }
+        text.push_str("\n## Exit codes\n\n| code | meaning |\n|--:|---|\n");
+        for code in crate::exit_code::ExitCode::ALL {
+            writeln!(text, "| {} | {} |", code.number(), code.meaning()).unwrap();
+        }
+        text.push_str(
+            "\nNew codes may come; a script takes an unknown one for a failure.\n\n## Verbs\n",
+        );
+        for command in definition
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+        {
+            verb(&mut text, command, "lifeboat");
+        }
+        text
+    }
+
+    #[test]
+    fn the_page_of_the_command_line_says_what_the_program_understands() {
+        const BEGIN: &str =
+            "<!-- From here on the page is made of the program's own definition. -->\n\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (written, made) = page.split_once(BEGIN).expect("the page has both parts");
+        if std::env::var_os("LIFEBOAT_TEST_WRITE_PAGES").is_some() {
+            std::fs::write(path, [written, BEGIN, &reference()].concat()).unwrap();
+            return;
+        }
+        assert!(
+            made == reference(),
+            "docs/cli.md is out of date; LIFEBOAT_TEST_WRITE_PAGES=1 cargo test -p lifeboat writes it anew"
+        );
+    }
+
     #[test]
     fn the_definition_is_sound() {
         definition().debug_assert();

@@ -34,6 +34,9 @@ mod unpin;
 mod verify_store;
 mod version;
 
+#[cfg(test)]
+pub(crate) use man::ENVIRONMENT;
+
 use crate::{context::Context, error::CommandError, exit_code::ExitCode};
 
 /// A verb and what was typed behind it.

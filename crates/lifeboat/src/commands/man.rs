@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The environment variables that the program reads, with a sentence each.
-const ENVIRONMENT: [(&str, &str); 17] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 17] = [
     (
         "LIFEBOAT_REPOSITORY",
         "The repository, where --repo is not given.",
