@@ -108,8 +108,8 @@ impl Marker {
             let field = field?;
             match field.number {
                 1 => plan = Some(RunId(field.array()?)),
-                2 => marker.packs.push(field.text()?),
-                3 => marker.snapshots.push(field.text()?),
+                2 => marker.packs.push(field.listed().text()?),
+                3 => marker.snapshots.push(field.listed().text()?),
                 4 => marker.created_ms = field.number_value()?,
                 _ => field.unknown(&mut unknown)?,
             }

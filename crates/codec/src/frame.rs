@@ -132,17 +132,20 @@ impl Header {
         }
     }
 
-    /// The 64 bytes.
-    #[must_use]
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let flags = if self.kind.named_by_content() {
+    fn flags(&self) -> u8 {
+        if self.kind.named_by_content() {
             FLAG_CONTENT_NAMED
         } else {
             0
-        };
+        }
+    }
+
+    /// The 64 bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&[FRAME_VERSION, self.kind as u8, SUITE, flags]);
+        out.extend_from_slice(&[FRAME_VERSION, self.kind as u8, SUITE, self.flags()]);
         out.extend_from_slice(&self.incompat.to_le_bytes());
         out.extend_from_slice(&self.family.0);
         out.extend_from_slice(&self.run.0);
@@ -180,9 +183,7 @@ impl Header {
             created_ms: input.u64()?,
             key_tag: input.array()?,
         };
-        if (flags == FLAG_CONTENT_NAMED) != kind.named_by_content()
-            || (kind.named_by_content() && header.key_tag != [0; 8])
-        {
+        if flags != header.flags() || (kind.named_by_content() && header.key_tag != [0; 8]) {
             return Err(FormatError::Invalid(
                 "the header's flags do not fit the kind of object",
             ));

@@ -84,10 +84,10 @@ impl Index {
         for field in Fields::new(bytes, WHAT) {
             let field = field?;
             match field.number {
-                1 => index.packs.push(decode_pack(field.bytes()?)?),
-                2 => index.supersedes.push(ObjectHash(field.array()?)),
+                1 => index.packs.push(decode_pack(field.listed().bytes()?)?),
+                2 => index.supersedes.push(ObjectHash(field.listed().array()?)),
                 3 => index.envelopes.push(Envelope::decode(&mut Input::new(
-                    field.bytes()?,
+                    field.listed().bytes()?,
                     "an envelope",
                 ))?),
                 _ => field.unknown(&mut unknown)?,
@@ -124,7 +124,7 @@ fn decode_pack(bytes: &[u8]) -> Result<PackEntry, FormatError> {
             }
             4 => object_bytes = Some(field.number_value()?),
             5 => segments_at = Some(field.number_value()?),
-            6 => origins.push(decode_origin(field.bytes()?)?),
+            6 => origins.push(decode_origin(field.listed().bytes()?)?),
             7 => rows = Some(field.bytes()?.to_vec()),
             8 => {
                 let mut input = Input::new(field.bytes()?, WHAT);

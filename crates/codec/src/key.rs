@@ -532,7 +532,9 @@ impl Keyring {
             let field = field?;
             match field.number {
                 1 => role = Some(Role::from_number(field.number_value()?)?),
-                2 => keyring.generations.push(decode_generation(field.bytes()?)?),
+                2 => keyring
+                    .generations
+                    .push(decode_generation(field.listed().bytes()?)?),
                 3 => keyring.admin = Some(Secret::from_field(&field)?),
                 4 => keyring.data_root = Some(Secret::from_field(&field)?),
                 5 => keyring.meta_root = Some(Secret::from_field(&field)?),

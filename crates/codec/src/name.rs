@@ -107,18 +107,10 @@ impl SnapshotName {
             .strip_suffix(".ok")
             .map_or((rest, false), |rest| (rest, true));
         let (seq, id) = rest.split_once('-')?;
-        if seq.len() != 8
-            || !seq
-                .bytes()
-                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-        {
-            return None;
-        }
-        let seq = u32::from_str_radix(seq, 16).ok()?;
         Some((
             Self {
                 writer: WriterId::from_hex(writer)?,
-                seq,
+                seq: number(seq, 8)?,
                 id: SnapshotId::from_hex(id)?,
             },
             confirm,
@@ -130,8 +122,15 @@ impl SnapshotName {
 #[must_use]
 pub fn parse_slot_name(name: &str) -> Option<(SlotId, u16)> {
     let (id, version) = name.strip_prefix("keys/")?.split_once('.')?;
-    let version = (version.len() == 4).then(|| u16::from_str_radix(version, 16).ok())??;
+    let version = u16::try_from(number(version, 4)?).ok()?;
     Some((SlotId::from_hex(id)?, version))
+}
+
+/// The number that exactly so many lower-case hex digits say; one number has one name.
+fn number(text: &str, digits: usize) -> Option<u32> {
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (text.len() == digits && text.bytes().all(is_digit))
+        .then(|| u32::from_str_radix(text, 16).ok())?
 }
 
 /// What a name says; `None` for a name that this format does not have.
@@ -173,13 +172,11 @@ pub fn parse_name(name: &str) -> Option<ParsedName> {
         },
         "lease" => rest
             .split_once('.')
-            .and_then(|(run, number)| RunId::from_hex(run).filter(|_| number.len() == 4))
+            .filter(|(run, digits)| RunId::from_hex(run).is_some() && number(digits, 4).is_some())
             .and_then(|_| named(Kind::Lease)),
         "trash" => RunId::from_hex(rest).and_then(|_| named(Kind::Marker)),
         "tomb" => SnapshotId::from_hex(rest).and_then(|_| named(Kind::Tombstone)),
-        "ckpt" => (rest.len() == 8)
-            .then_some(())
-            .and_then(|()| named(Kind::Checkpoint)),
+        "ckpt" => number(rest, 8).and_then(|_| named(Kind::Checkpoint)),
         _ => None,
     }
 }
@@ -244,6 +241,11 @@ mod tests {
             "snap/..",
             "keys/",
             "lost+found/x",
+            "ckpt/0000000g",
+            "ckpt/\u{100000}0000",
+            "keys/06060606060606060606060606060606.+001",
+            "keys/06060606060606060606060606060606.00AF",
+            "lease/01010101010101010101010101010101.00g1",
         ] {
             assert_eq!(parse_name(strange), None, "{strange}");
         }

@@ -490,7 +490,7 @@ impl PackFront {
             let field = field?;
             match field.number {
                 1 => area_hash = Some(ObjectHash(field.array()?)),
-                2 => origins.push(decode_origin(field.bytes()?)?),
+                2 => origins.push(decode_origin(field.listed().bytes()?)?),
                 3 => rows = Some(field.bytes()?.to_vec()),
                 _ => field.unknown(&mut unknown)?,
             }

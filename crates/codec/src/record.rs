@@ -263,19 +263,41 @@ pub struct Field<'a> {
     /// Its number.
     pub number: u64,
     critical: bool,
+    /// True when the field before it has the same number.
+    again: bool,
     value: Value<'a>,
     raw: &'a [u8],
     record: &'static str,
 }
 
 impl<'a> Field<'a> {
+    /// The field as one of a list; any other field stands at most once.
+    #[inline]
+    #[must_use]
+    pub fn listed(self) -> Self {
+        Self {
+            again: false,
+            ..self
+        }
+    }
+
+    #[inline]
+    fn value(&self) -> Result<Value<'a>, FormatError> {
+        if self.again {
+            return Err(FormatError::Invalid(
+                "a field that is no list stands more than once",
+            ));
+        }
+        Ok(self.value)
+    }
+
     /// The value as a number.
     ///
     /// # Errors
-    /// When the field holds bytes.
+    /// When the field holds bytes, or stands a second time.
     #[inline]
     pub fn number_value(&self) -> Result<u64, FormatError> {
-        match self.value {
+        match self.value()? {
             Value::Number(number) => Ok(number),
             Value::Bytes(_) => Err(FormatError::Invalid("a field that is a number holds bytes")),
         }
@@ -303,10 +325,10 @@ impl<'a> Field<'a> {
     /// The value as bytes.
     ///
     /// # Errors
-    /// When the field holds a number.
+    /// When the field holds a number, or stands a second time.
     #[inline]
     pub fn bytes(&self) -> Result<&'a [u8], FormatError> {
-        match self.value {
+        match self.value()? {
             Value::Bytes(bytes) => Ok(bytes),
             Value::Number(_) => Err(FormatError::Invalid("a field that is bytes holds a number")),
         }
@@ -376,6 +398,7 @@ impl<'a> Fields<'a> {
                 "the fields of a record are not in order",
             ));
         }
+        let again = number == self.last;
         self.last = number;
         let value = if key & 1 == 0 {
             Value::Number(self.input.varint()?)
@@ -387,6 +410,7 @@ impl<'a> Fields<'a> {
         Ok(Field {
             number,
             critical: key & 2 != 0,
+            again,
             value,
             raw,
             record: self.input.what,
@@ -487,6 +511,21 @@ mod tests {
             Input::new(&[0x80], "number").varint(),
             Err(FormatError::Truncated("number"))
         );
+    }
+
+    #[test]
+    fn a_field_stands_twice_only_in_a_list() {
+        let mut record = Vec::new();
+        RecordWriter::new(&mut record)
+            .element(1, b"a")
+            .element(1, b"b")
+            .number(2, 7)
+            .number(2, 8);
+        let fields: Vec<_> = Fields::new(&record, "it").map(Result::unwrap).collect();
+        let listed = |at: usize| fields[at].listed().bytes().unwrap();
+        assert_eq!((listed(0), listed(1)), (b"a".as_slice(), b"b".as_slice()));
+        assert!(fields[0].bytes().is_ok() && fields[1].bytes().is_err());
+        assert!(fields[2].number_value().is_ok() && fields[3].signed().is_err());
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Head {
                 12 => manifest = Some(StreamRef::decode(field.bytes()?)?),
                 13 => domain = Some(field.small()?),
                 14 => head.parent = Some(SnapshotId(field.array()?)),
-                15 => head.tags.push(field.text()?),
+                15 => head.tags.push(field.listed().text()?),
                 16 => head.totals.files = field.number_value()?,
                 17 => head.totals.bytes = field.number_value()?,
                 18 => head.totals.unreadable = field.number_value()?,
@@ -317,7 +317,7 @@ impl SourceRecord {
                 4 => source.files = field.number_value()?,
                 5 => source.bytes = field.number_value()?,
                 6 => source.unreadable = field.number_value()?,
-                7 => source.facts.push(decode_pair(field.bytes()?)?),
+                7 => source.facts.push(decode_pair(field.listed().bytes()?)?),
                 _ => field.unknown(&mut source.unknown)?,
             }
         }
@@ -417,10 +417,14 @@ impl Manifest {
         for field in Fields::new(bytes, "a manifest") {
             let field = field?;
             match field.number {
-                1 => manifest.sources.push(SourceRecord::decode(field.bytes()?)?),
-                2 => manifest.problems.push(decode_problem(field.bytes()?)?),
-                3 => manifest.users.push(decode_owner(field.bytes()?)?),
-                4 => manifest.groups.push(decode_owner(field.bytes()?)?),
+                1 => manifest
+                    .sources
+                    .push(SourceRecord::decode(field.listed().bytes()?)?),
+                2 => manifest
+                    .problems
+                    .push(decode_problem(field.listed().bytes()?)?),
+                3 => manifest.users.push(decode_owner(field.listed().bytes()?)?),
+                4 => manifest.groups.push(decode_owner(field.listed().bytes()?)?),
                 _ => field.unknown(&mut manifest.unknown)?,
             }
         }

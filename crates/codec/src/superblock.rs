@@ -227,7 +227,7 @@ impl Revocation {
                 1 => writer = Some(WriterId(field.array()?)),
                 2 => revoked_ms = field.number_value()?,
                 3 => reason = field.text()?,
-                4 => kept.push(ObjectHash(field.array()?)),
+                4 => kept.push(ObjectHash(field.listed().array()?)),
                 _ => field.unknown(&mut unknown)?,
             }
         }

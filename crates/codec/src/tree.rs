@@ -197,13 +197,21 @@ impl<'a> Entry<'a> {
                 8 => entry.ctime.seconds = field.signed()?,
                 9 => entry.ctime.nanos = field.small()?,
                 10 => entry.inode = field.number_value()?,
+                // Kept fields are written behind all others, where this number would be out of order.
+                11 => {
+                    return Err(FormatError::Invalid(
+                        "a tree's entry has a field that the format does not use",
+                    ));
+                }
                 12 => entry.size = field.number_value()?,
                 13 => entry.content = Content::Chunk(ChunkId(field.array()?)),
                 14 => entry.content = Content::Stream(field.bytes()?),
                 15 => entry.target = field.bytes()?,
                 16 => entry.device = field.number_value()?,
                 17 => entry.link_group = field.number_value()?,
-                18 => entry.attributes.push(decode_attribute(field.bytes()?)?),
+                18 => entry
+                    .attributes
+                    .push(decode_attribute(field.listed().bytes()?)?),
                 19 => entry.flags = field.small()?,
                 20 => entry.status = field.number_value()?,
                 _ => field.unknown(&mut entry.unknown)?,
@@ -322,6 +330,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_later_version_adds_fields_above_all_others() {
+        let entry = |field: u64| {
+            let mut record = Vec::new();
+            RecordWriter::new(&mut record)
+                .required_number(1, 1)
+                .required_bytes(2, b"a")
+                .number(field, 5);
+            let mut tree = Vec::new();
+            put_varint(&mut tree, record.len() as u64);
+            [tree, record].concat()
+        };
+        assert!(Entries::new(&entry(11)).next().unwrap().is_err());
+        let later = entry(21);
+        let read = Entries::new(&later).next().unwrap().unwrap();
+        let mut again = Vec::new();
+        put_entry(&mut again, &read, &mut Vec::new());
+        assert_eq!(again, later);
+    }
 
     fn full(name: &[u8]) -> Entry<'_> {
         Entry {
