@@ -399,7 +399,21 @@ impl Slot {
         })
     }
 
+    /// Verifies that `admin` made this version of the slot: whoever can write to the storage can put others there.
+    ///
+    /// # Errors
+    /// When somebody else made it.
+    pub fn verify(&self, admin: &SignerKey) -> Result<(), FormatError> {
+        verify_bytes(
+            admin,
+            &slot_message(&self.header, &self.name, &self.signed),
+            &self.signature,
+            WHAT,
+        )
+    }
+
     /// The same slot with another keyring of the same role: its next version. Needs no secret, only the admin key.
+    /// The slot must be [verified](Self::verify): who made it reads the new keyring.
     #[must_use]
     pub fn renew(
         &self,
@@ -462,12 +476,7 @@ impl Slot {
                 "the key slot belongs to another repository",
             ));
         }
-        verify_bytes(
-            &admin,
-            &slot_message(&self.header, &self.name, &self.signed),
-            &self.signature,
-            WHAT,
-        )?;
+        self.verify(&admin)?;
         let text = Zeroizing::new(hpke_open(
             &slot_secret,
             &self.encapsulated,

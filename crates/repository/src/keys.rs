@@ -13,7 +13,7 @@ use lifeboat_codec::{
 use lifeboat_store::{Body, ErrorKind, Store};
 use thiserror::Error;
 
-use crate::repository::{OpenError, ReadError, Repository, object_name, read_slots};
+use crate::repository::{OpenError, ReadError, Repository, object_name};
 use crate::surroundings::Surroundings;
 use crate::write_error::WriteError;
 
@@ -184,7 +184,7 @@ impl Repository {
     /// When the store cannot be listed.
     pub fn slots(&self) -> Result<(Vec<ListedSlot>, Vec<String>), ReadError> {
         let (mut slots, mut damaged): (Vec<ListedSlot>, Vec<String>) = (Vec::new(), Vec::new());
-        for (_, slot) in read_slots(self.store.as_ref())? {
+        for (_, slot) in self.own_slots()? {
             match slot {
                 Ok(slot) if slots.iter().all(|known| known.info.id != slot.info.id) => {
                     slots.push(ListedSlot {
@@ -288,7 +288,8 @@ impl Repository {
             .surroundings
             .with_entropy(|entropy| Generation::random(number, entropy));
         self.keyring.generations.push(generation);
-        let slots = read_slots(self.store.as_ref())?;
+        // What somebody else put there must not be handed the new keys.
+        let slots = self.own_slots()?;
         let mut done: Vec<SlotId> = Vec::new();
         for (name, slot) in &slots {
             let Ok(slot) = slot else { continue };

@@ -185,6 +185,24 @@ impl Repository {
         Ok(repository)
     }
 
+    /// All versions of all key slots, as [`read_slots`], but an error for those that the admin did not make.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub(crate) fn own_slots(&self) -> Result<Vec<NamedSlot>, ReadError> {
+        let mut slots = read_slots(self.store.as_ref())?;
+        for (name, slot) in &mut slots {
+            let refused = slot
+                .as_ref()
+                .ok()
+                .and_then(|slot| slot.verify(self.authors.admin()).err());
+            if let Some(source) = refused {
+                *slot = Err(ReadError::format(name.as_str(), source));
+            }
+        }
+        Ok(slots)
+    }
+
     /// The superblock.
     #[must_use]
     pub fn superblock(&self) -> &Superblock {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_codec::{Profile, Role};
-use lifeboat_store::Store;
+use lifeboat_codec::{Author, Keyring, NewSlot, Profile, Role, SlotType, Stretch, create_slot};
+use lifeboat_store::{Body, Store};
 
 use super::*;
 use crate::testing::{World, backup, noise, restore, surroundings};
@@ -178,6 +178,51 @@ fn each_role_reads_and_writes_what_it_may() {
     let full = world.open().unwrap();
     assert_eq!(full.snapshots().unwrap().snapshots.len(), 3);
     assert_eq!(restore(&full, &again.head).unwrap(), files);
+}
+
+#[test]
+fn a_slot_that_somebody_put_into_the_store_is_found_and_never_handed_the_keys() {
+    let (world, mut repository) = World::new();
+    let mut entropy = SystemEntropy::default();
+    let keyring = Keyring::create(&mut entropy);
+    let new = NewSlot {
+        slot_type: SlotType::KeyFile,
+        secret: &[1; 32],
+        label: "recovery",
+        stretch: Stretch::DEFAULT,
+        keyring: &keyring,
+        family: repository.superblock().family,
+        superblock: &[],
+        created_ms: 0,
+    };
+    let stranger = Author::new(keyring.admin.as_ref().unwrap());
+    let (id, name, object) = create_slot(&new, &stranger, &mut entropy).unwrap();
+    let name = name.parse().unwrap();
+    world.store.put_new(&name, Body::Bytes(&object)).unwrap();
+
+    let (slots, damaged) = repository.slots().unwrap();
+    assert!(slots.iter().all(|slot| slot.info.id != id));
+    assert_eq!(damaged.len(), 1);
+    let never = AtomicBool::new(false);
+    let report = check(&repository, &CheckOptions::default(), &Silent, &never).unwrap();
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|finding| finding.object == name.as_str() && finding.severity == Severity::Damage)
+    );
+
+    repository.rotate().unwrap();
+    let mut of_stranger = Vec::new();
+    let prefix = format!("keys/{id}");
+    let mut found = |listed: lifeboat_store::Listed| {
+        if listed.name.as_str().starts_with(&prefix) {
+            of_stranger.push(listed.name);
+        }
+    };
+    world.store.list("keys/", &mut found).unwrap();
+    assert_eq!(of_stranger, [name]);
+    assert!(world.open().is_ok());
 }
 
 #[test]

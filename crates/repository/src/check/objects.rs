@@ -435,6 +435,7 @@ fn slot(repository: &Repository, name: &str) -> Result<SlotInfo, ReadError> {
             "another slot stands under this name",
         )));
     }
+    slot.verify(repository.authors.admin()).map_err(wrong)?;
     Ok(slot.info)
 }
 
