@@ -285,7 +285,7 @@ mod tests {
             writeln!(text, "| `{name}` | {sentence} |").unwrap();
         }
         text.push_str("\n## Exit codes\n\n| code | meaning |\n|--:|---|\n");
-        for code in crate::exit_code::ExitCode::ALL {
+        for code in ExitCode::ALL {
             writeln!(text, "| {} | {} |", code.number(), code.meaning()).unwrap();
         }
         text.push_str(
