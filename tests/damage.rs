@@ -5,6 +5,7 @@
 //! Long form, by an environment variable: `LIFEBOAT_TEST_FLIPS` (60; the long form takes 500).
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -247,4 +248,42 @@ fn what_only_a_key_can_see_is_found_by_check() {
         assert!(is_told || object.starts_with("keys"), "{what}: {ran:?}");
         bench.mend();
     }
+}
+
+#[test]
+fn a_note_that_cannot_be_read_is_told_and_hides_nothing() {
+    let bench = Bench::new();
+    bench.machine.run(["tag", "shop", "--add", "kept"]).done();
+    bench.machine.run(["pin", "shop"]).done();
+    let notes = bench.machine.repository().join("notes");
+    let mut names: Vec<_> = fs::read_dir(&notes)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(names.len(), 2);
+    names.sort();
+    let mut bytes = fs::read(&names[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(&names[0]).unwrap();
+    fs::write(&names[0], bytes).unwrap();
+    fs::remove_dir_all(bench.machine.path("cache")).unwrap();
+
+    let listed = bench.machine.run(["snapshots"]).ends_with_code(4);
+    assert!(
+        listed.stderr.contains("warning: ") && listed.stderr.contains("notes/"),
+        "{listed:?}"
+    );
+    assert!(listed.stdout().contains("shop"), "{listed:?}");
+    let target = bench.machine.path("out");
+    let restored = bench
+        .machine
+        .run([
+            OsStr::new("restore"),
+            "shop".as_ref(),
+            "--target".as_ref(),
+            target.as_os_str(),
+        ])
+        .done();
+    assert!(restored.stderr.contains("notes/"), "{restored:?}");
 }

@@ -11,7 +11,7 @@ use std::{
 use jiff::{Zoned, tz::TimeZone};
 use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary};
 use lifeboat_codec::Notes;
-use lifeboat_repository::{OpenError, Repository, Snapshot, SnapshotList};
+use lifeboat_repository::{NoteList, OpenError, Repository, Snapshot, SnapshotList};
 
 use crate::{context::Context, error::CommandError, exit_code::ExitCode, record::Record};
 
@@ -39,8 +39,9 @@ impl<'a> Selection<'a> {
     /// Lists the snapshots; damaged and hidden ones are warned about, since a selector passes over them.
     pub(crate) fn of(repository: &Repository, context: &'a Context) -> Result<Self, CommandError> {
         let list = repository.snapshots()?;
-        let notes = repository.notes()?;
-        for sentence in list.damaged.iter().chain(&hidden(repository, &list)?) {
+        let NoteList { notes, damaged } = repository.notes()?;
+        let hidden = hidden(repository, &list)?;
+        for sentence in list.damaged.iter().chain(&damaged).chain(&hidden) {
             context.ui().warning(sentence);
         }
         let summaries = list

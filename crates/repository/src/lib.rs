@@ -37,7 +37,7 @@ pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
 pub use reader::{Deliver, Reader, StreamError, Wanted};
 pub use repository::{OpenError, ReadError, Repository, Unlock};
-pub use snapshots::{Snapshot, SnapshotList, Stored};
+pub use snapshots::{NoteList, Snapshot, SnapshotList, Stored};
 pub use state::{Anchor, State, StateError};
 pub use surroundings::{Surroundings, SystemEntropy};
 pub use verify::{Verification, verify_store};

@@ -35,6 +35,16 @@ pub struct SnapshotList {
     pub damaged: Vec<String>,
 }
 
+/// All notes and what is wrong with the rest.
+#[derive(Debug, Default)]
+pub struct NoteList {
+    /// Those that count.
+    pub notes: Notes,
+    /// Sentences about objects that could not be read or do not fit. What only looks goes on without them; what deletes
+    /// must not, for one of them may be a pin.
+    pub damaged: Vec<String>,
+}
+
 /// What the store keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -152,20 +162,33 @@ impl Repository {
     /// Reads all notes.
     ///
     /// # Errors
-    /// When the store cannot be listed, or a note cannot be read.
-    pub fn notes(&self) -> Result<Notes, ReadError> {
+    /// When the store cannot be listed.
+    pub fn notes(&self) -> Result<NoteList, ReadError> {
         let names = self.list("notes/")?;
         let mut notes = Vec::with_capacity(names.len());
+        let mut damaged = Vec::new();
         for (name, _) in &names {
-            let opened = self.sealed(name.as_str(), "a note")?;
-            if !self.authors.believes(opened.author, opened.hash) {
-                continue;
+            match self.note(name.as_str()) {
+                Ok(note) => notes.extend(note),
+                Err(error) if error.is_missing() => {}
+                Err(error) => damaged.push(sentence(&error)),
             }
-            let note = Note::decode(&opened.record)
-                .map_err(|source| ReadError::format(name.as_str(), source))?;
-            notes.push((opened.hash, note));
         }
-        Ok(Notes::merge(notes))
+        Ok(NoteList {
+            notes: Notes::merge(notes),
+            damaged,
+        })
+    }
+
+    /// Reads one note; nothing when its writer was revoked before it said that.
+    fn note(&self, name: &str) -> Result<Option<(ObjectHash, Note)>, ReadError> {
+        let opened = self.sealed(name, "a note")?;
+        if !self.authors.believes(opened.author, opened.hash) {
+            return Ok(None);
+        }
+        let note =
+            Note::decode(&opened.record).map_err(|source| ReadError::format(name, source))?;
+        Ok(Some((opened.hash, note)))
     }
 
     /// Says something about a snapshot.

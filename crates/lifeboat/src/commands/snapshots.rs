@@ -3,7 +3,7 @@
 use jiff::{civil, tz::TimeZone};
 use lifeboat_app::{Bytes, clock_time};
 use lifeboat_codec::Notes;
-use lifeboat_repository::{Snapshot, SnapshotList};
+use lifeboat_repository::{NoteList, Snapshot, SnapshotList};
 use serde::Serialize;
 
 use crate::{
@@ -90,9 +90,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     };
     let repository = context.open_repository()?;
     let list = repository.snapshots()?;
-    let notes = repository.notes()?;
+    let NoteList { notes, damaged } = repository.notes()?;
     let snapshots = listed(&list, &notes, &filter);
-    for sentence in list.damaged.iter().chain(&hidden(&repository, &list)?) {
+    let hidden = hidden(&repository, &list)?;
+    for sentence in list.damaged.iter().chain(&damaged).chain(&hidden) {
         context.ui().warning(sentence);
     }
     if context.ui().is_json() {
@@ -100,7 +101,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     } else {
         print(&snapshots, &zone, context)?;
     }
-    let is_sound = list.damaged.is_empty();
+    let is_sound = list.damaged.is_empty() && damaged.is_empty();
     Ok(if is_sound {
         ExitCode::Done
     } else {

@@ -155,6 +155,7 @@ fn a_replica_gets_packs_snapshots_and_notes_as_they_are() {
             .repository
             .notes()
             .unwrap()
+            .notes
             .pinned(snapshots[1].name.id)
     );
     target.assert_sound();
@@ -328,7 +329,14 @@ fn another_family_gets_the_same_content_under_its_own_keys() {
             attributes(&repository, old)
         );
     }
-    assert!(target.repository.notes().unwrap().pinned(there[1].name.id));
+    assert!(
+        target
+            .repository
+            .notes()
+            .unwrap()
+            .notes
+            .pinned(there[1].name.id)
+    );
     // The second snapshot shares all of the first, the third almost all of the second.
     assert!(
         there[2].head.totals.new_bytes < 20_000,

@@ -73,7 +73,7 @@ pub(super) fn copy(
         report.copied.push((id, new));
         report.bytes += bytes;
     }
-    notes(from, to, &mut report)?;
+    notes(from, to, &mut report, progress)?;
     Ok(report)
 }
 
@@ -98,9 +98,19 @@ fn origins(manifest: &Manifest) -> impl Iterator<Item = SnapshotId> {
 }
 
 /// What is said about the snapshots in `from` is said about their copies, unless it was before.
-fn notes(from: &Repository, to: &mut Repository, report: &mut CopyReport) -> Result<(), CopyError> {
+fn notes(
+    from: &Repository,
+    to: &mut Repository,
+    report: &mut CopyReport,
+    progress: &dyn Progress,
+) -> Result<(), CopyError> {
     let said = from.notes().map_err(CopyError::From)?;
     let known = to.notes().map_err(WriteError::from)?;
+    said.damaged
+        .iter()
+        .chain(&known.damaged)
+        .for_each(|sentence| progress.problem(sentence));
+    let (said, known) = (said.notes, known.notes);
     for (old, new) in report.copied.iter().chain(&report.skipped) {
         for (_, note) in said.of(*old) {
             if known
