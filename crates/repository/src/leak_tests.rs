@@ -3,16 +3,18 @@
 //! It sees names, lengths and whatever stands in clear: headers, footers, block tables, the count of envelopes. It does
 //! not see rows, chunk ids, directories' content, index, trees. These tests take that view and try to guess.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lifeboat_codec::{
-    ENVELOPE_BYTES, FOOTER_BYTES, Footer, HASH_BYTES, HEADER_BYTES, Kind, Role, padding_class,
-    parse_name,
+    BLOCK_BYTES, ENVELOPE_BYTES, FOOTER_BYTES, Footer, HASH_BYTES, HEADER_BYTES, Kind, Role,
+    padding_class, parse_name,
 };
-use lifeboat_store::{MemoryStore, Store};
+use lifeboat_store::{MemoryStore, Operation, RecordingStore, Store};
 
 use crate::keys::NewSecret;
-use crate::testing::{Files, World, backup, noise};
+use crate::repository::{Repository, Unlock};
+use crate::testing::{Files, World, backup, noise, restore, surroundings};
 
 /// Nonce and tag of one sealed thing.
 const SEAL_BYTES: u64 = 24 + 16;
@@ -271,4 +273,45 @@ fn a_run_shows_the_class_of_its_sum_and_nothing_finer() {
         reference,
         "another class is seen: that much is stated"
     );
+}
+
+#[test]
+fn who_logs_reads_sees_whole_blocks_and_no_segment() {
+    let (world, mut repository) = World::new();
+    let files: Files = (0..40)
+        .map(|number| {
+            (
+                format!("{number}"),
+                noise(number, 70_000 + 37 * number as usize),
+            )
+        })
+        .collect();
+    let head = backup(&mut repository, &files).unwrap().head;
+    let lengths: BTreeMap<String, u64> = look(&world.store)
+        .into_iter()
+        .map(|seen| (seen.name, seen.bytes))
+        .collect();
+    let store = Arc::new(RecordingStore::keeping_calls(Arc::clone(&world.store)));
+    let watched = Arc::clone(&store) as Arc<dyn Store>;
+    let reading = Repository::open(
+        watched,
+        &Unlock::KeyFile(&world.key),
+        surroundings(&world.folder),
+    );
+    assert_eq!(restore(&reading.unwrap(), &head).unwrap(), files);
+    let calls = store.calls();
+    let reads: Vec<_> = calls
+        .iter()
+        .filter(|call| call.operation == Operation::GetRange && call.name.starts_with("packs/"))
+        .collect();
+    assert!(!reads.is_empty());
+    for read in reads {
+        let end = lengths[&read.name];
+        let whole = |bytes: u64| bytes % BLOCK_BYTES as u64;
+        assert!(
+            whole(read.bytes) == 0 || whole(read.bytes) == whole(end),
+            "{} bytes of {end} were read",
+            read.bytes
+        );
+    }
 }

@@ -5,13 +5,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{
-    ChunkId, ChunkItem, DomainKeys, FormatError, SegmentOpener, SegmentPlan, StreamRef,
-    list_chunks, recipient_of,
+    BLOCK_BYTES, ChunkId, ChunkItem, DomainKeys, FormatError, SegmentOpener, SegmentPlan,
+    StreamRef, list_chunks, recipient_of,
 };
+use lifeboat_store::ErrorKind;
 use rayon::prelude::*;
 
 use crate::lookup::{Lookup, supported};
@@ -191,9 +193,8 @@ impl Reader<'_> {
         {
             return Ok(Arc::clone(decoded));
         }
-        let place = self.lookup.row(segment).0;
-        let mut sealed = vec![0; place.sealed_bytes as usize];
-        self.fetch(segment, &mut sealed)?;
+        let mut fetched = Vec::new();
+        let range = self.fetch(segment, &mut fetched)?;
         let mut decoded = Decoded {
             content: Vec::new(),
             chunks: HashMap::new(),
@@ -201,7 +202,7 @@ impl Reader<'_> {
         self.open(
             &mut SegmentOpener::default(),
             segment,
-            &mut sealed,
+            &mut fetched[range],
             &mut |id, chunk| {
                 let start = decoded.content.len();
                 decoded.content.extend_from_slice(chunk);
@@ -216,12 +217,26 @@ impl Reader<'_> {
         Ok(decoded)
     }
 
-    fn fetch(&self, segment: u32, into: &mut [u8]) -> Result<(), ReadError> {
+    /// Reads the blocks that hold a segment; returns where in `into` it is.
+    fn fetch(&self, segment: u32, into: &mut Vec<u8>) -> Result<Range<usize>, ReadError> {
         let (place, pack, _) = self.lookup.row(segment);
-        Ok(self
-            .repository
-            .store
-            .get_range(&object_name(&pack.name()), place.offset, into)?)
+        let length = place.sealed_bytes as usize;
+        let blocks = blocks_of(place.offset, length as u64, pack.entry.object_bytes);
+        into.resize((blocks.end - blocks.start) as usize, 0);
+        let store = &self.repository.store;
+        let name = object_name(&pack.name());
+        match store.get_range(&name, blocks.start, into) {
+            Ok(()) => {
+                let at = (place.offset - blocks.start) as usize;
+                Ok(at..at + length)
+            }
+            // What was cut off behind the segment must not cost the segment.
+            Err(error) if error.kind() == ErrorKind::Truncated => {
+                store.get_range(&name, place.offset, &mut into[..length])?;
+                Ok(0..length)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens a fetched segment and hands out its chunks.
@@ -314,8 +329,8 @@ impl Reader<'_> {
     }
 
     /// Neighbouring segments that one read fetches.
-    fn batches(&self, segments: &[(u32, Vec<Wanted>)]) -> Vec<std::ops::Range<usize>> {
-        let mut batches: Vec<std::ops::Range<usize>> = Vec::new();
+    fn batches(&self, segments: &[(u32, Vec<Wanted>)]) -> Vec<Range<usize>> {
+        let mut batches: Vec<Range<usize>> = Vec::new();
         for (number, (segment, _)) in segments.iter().enumerate() {
             let place = &self.lookup.segments[*segment as usize];
             if let Some(last) = batches.last_mut() {
@@ -349,17 +364,23 @@ impl Reader<'_> {
     ) {
         let place = |number: usize| self.lookup.segments[segments[number].0 as usize];
         let (first, last) = (place(0), place(segments.len() - 1));
-        let length = (last.offset + u64::from(last.sealed_bytes) - first.offset) as usize;
+        let pack = &self.lookup.packs[first.pack as usize];
+        let blocks = blocks_of(
+            first.offset,
+            last.offset + u64::from(last.sealed_bytes) - first.offset,
+            pack.entry.object_bytes,
+        );
+        let length = (blocks.end - blocks.start) as usize;
         if buffer.len() < length {
             buffer.resize(length, 0);
         }
-        let name = object_name(&self.lookup.packs[first.pack as usize].name());
-        let fetched = self
-            .repository
-            .store
-            .get_range(&name, first.offset, &mut buffer[..length]);
+        let fetched = self.repository.store.get_range(
+            &object_name(&pack.name()),
+            blocks.start,
+            &mut buffer[..length],
+        );
         for (number, (segment, wanted)) in segments.iter().enumerate() {
-            let at = (place(number).offset - first.offset) as usize;
+            let at = (place(number).offset - blocks.start) as usize;
             let sealed = &mut buffer[at..at + place(number).sealed_bytes as usize];
             if fetched.is_err()
                 || self
@@ -476,4 +497,11 @@ pub enum StreamError {
     /// The other side did not take it.
     #[error("the receiving side failed")]
     Write(#[from] io::Error),
+}
+
+/// The whole blocks of an object that hold these bytes: a storage that logs what is read learns no segment's borders.
+fn blocks_of(offset: u64, length: u64, object_bytes: u64) -> Range<u64> {
+    let block = BLOCK_BYTES as u64;
+    let end = offset + length;
+    offset / block * block..end.next_multiple_of(block).min(object_bytes).max(end)
 }
