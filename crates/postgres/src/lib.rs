@@ -38,6 +38,8 @@ mod plan;
 mod intake;
 mod restore;
 mod cluster;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod testing;
 

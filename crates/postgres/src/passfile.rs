@@ -63,7 +63,8 @@ pub(crate) fn look_up(path: &Path, sought: Sought<'_>) -> io::Result<Found> {
     })
 }
 
-fn search(text: &str, sought: Sought<'_>) -> Option<Zeroizing<String>> {
+/// The password in a file's text.
+pub(crate) fn search(text: &str, sought: Sought<'_>) -> Option<Zeroizing<String>> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| {

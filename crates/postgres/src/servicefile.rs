@@ -111,7 +111,7 @@ pub(crate) fn apply(
 }
 
 /// Whether `text` has the section.
-fn apply_text(
+pub(crate) fn apply_text(
     name: &str,
     path: &Path,
     text: &str,

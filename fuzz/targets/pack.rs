@@ -1,0 +1,4 @@
+//! `lifeboat_fuzz::pack` under the engine.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lifeboat_fuzz::pack(bytes));
