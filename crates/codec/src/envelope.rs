@@ -70,7 +70,7 @@ impl RunKey {
 }
 
 /// An envelope as it stands in an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {
     /// For whom.
     pub recipient: Recipient,

@@ -261,6 +261,12 @@ impl Footer {
         }
         Ok(footer)
     }
+
+    /// True when an object of this kind may have this footer: only packs have a directory.
+    #[must_use]
+    pub fn fits(&self, kind: Kind) -> bool {
+        self.directory_bytes == 0 || matches!(kind, Kind::DataPack | Kind::MetaPack)
+    }
 }
 
 /// The bytes after the body, and the object's final hash, from a hasher that saw header and body.
@@ -332,6 +338,11 @@ impl<'a> Frame<'a> {
         }
         let header = Header::decode(header_bytes)?;
         let footer = Footer::decode(footer, object.len() as u64)?;
+        if !footer.fits(header.kind) {
+            return Err(FormatError::Invalid(
+                "the footer of an object that is no pack names a directory",
+            ));
+        }
         let body_end = HEADER_BYTES
             + usize::try_from(footer.body_bytes)
                 .map_err(|_| FormatError::Truncated("the object"))?;
@@ -451,6 +462,17 @@ mod tests {
             );
             assert_eq!(verify(&object, Some(hash)), []);
             assert_eq!(verify(&object, Some(ObjectHash([0; 32]))), [Damage::Name]);
+        }
+    }
+
+    #[test]
+    fn only_a_pack_has_a_directory() {
+        for (kind, fits) in [(Kind::MetaPack, true), (Kind::Note, false)] {
+            let mut hasher = TreeHasher::new();
+            let mut object = [&header(kind).encode(), [9; 700].as_slice()].concat();
+            hasher.update(&object);
+            object.extend_from_slice(&close(hasher, 5).0);
+            assert_eq!(Frame::decode(&object).is_ok(), fits);
         }
     }
 

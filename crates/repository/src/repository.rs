@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use lifeboat_codec::{
-    Author, Authors, Envelope, EnvelopeId, FamilyId, FormatError, Frame, Keyring, Kind, Opened,
-    Revocation, RunKey, SUPERBLOCK, Secret, SignerKey, Slot, Superblock, WriterRecord, envelope_id,
-    open_clear, open_object, parse_name, parse_slot_name, signer_id,
+    Author, Authors, Envelope, FamilyId, FormatError, Frame, Keyring, Kind, Opened, Revocation,
+    RunKey, SUPERBLOCK, Secret, SignerKey, Slot, Superblock, WriterRecord, envelope_id, open_clear,
+    open_object, parse_name, parse_slot_name, signer_id,
 };
 use lifeboat_store::{ErrorKind, ObjectName, Store};
 use thiserror::Error;
@@ -109,7 +109,8 @@ pub struct Repository {
     pub(crate) surroundings: Surroundings,
     pub(crate) lookup: OnceLock<Arc<Lookup>>,
     pub(crate) slot: lifeboat_codec::SlotId,
-    run_keys: Mutex<HashMap<EnvelopeId, Arc<RunKey>>>,
+    /// By the whole envelope: one that was changed, or made up, has another's id but must not get its key.
+    run_keys: Mutex<HashMap<Envelope, Arc<RunKey>>>,
 }
 
 impl Repository {
@@ -367,14 +368,11 @@ impl Repository {
             .run_keys
             .lock()
             .expect("no thread panics while it opens an envelope");
-        if let Some(key) = keys
-            .get(&envelope.id)
-            .filter(|key| key.recipient == envelope.recipient)
-        {
+        if let Some(key) = keys.get(envelope) {
             return Ok(Arc::clone(key));
         }
         let key = Arc::new(envelope.open(&self.keyring, self.family())?);
-        keys.insert(envelope.id, Arc::clone(&key));
+        keys.insert(*envelope, Arc::clone(&key));
         Ok(key)
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_codec::{Author, Keyring, NewSlot, Profile, Role, SlotType, Stretch, create_slot};
+use lifeboat_codec::{
+    Author, ENVELOPE_BYTES, Envelope, Frame, Input, Keyring, NewSlot, Profile, Role, SlotType,
+    Stretch, create_slot,
+};
 use lifeboat_store::{Body, Store};
 
 use super::*;
@@ -223,6 +226,24 @@ fn a_slot_that_somebody_put_into_the_store_is_found_and_never_handed_the_keys() 
     world.store.list("keys/", &mut found).unwrap();
     assert_eq!(of_stranger, [name]);
     assert!(world.open().is_ok());
+}
+
+#[test]
+fn a_changed_envelope_opens_nothing_though_its_run_is_known() {
+    let (world, mut repository) = World::new();
+    let made = backup(&mut repository, &BTreeMap::new()).unwrap();
+    let name = made.name.confirm().parse().unwrap();
+    let confirm = world.store.get(&name, u64::MAX).unwrap();
+    let frame = Frame::decode(&confirm).unwrap();
+    let envelope = |bytes: &[u8]| {
+        Envelope::decode(&mut Input::new(bytes, "it"))
+            .unwrap()
+            .unwrap()
+    };
+    let mut bytes = frame.body[2..2 + ENVELOPE_BYTES].to_vec();
+    assert!(repository.run_key(&envelope(&bytes)).is_ok());
+    bytes[ENVELOPE_BYTES - 1] ^= 1;
+    assert!(repository.run_key(&envelope(&bytes)).is_err());
 }
 
 #[test]

@@ -297,11 +297,21 @@ pub(crate) fn examine(
                 if !named_so(&header, name.as_str()) {
                     damage.push(Damage::Name);
                 }
+                if !footer_of(tail, object_bytes).is_some_and(|footer| footer.fits(header.kind)) {
+                    damage.push(Damage::Footer);
+                }
             }
             _ => damage.push(Damage::Header),
         }
     }
     Ok(Examined { damage, family })
+}
+
+/// The footer in the last bytes of an object.
+fn footer_of(tail: &[u8], object_bytes: u64) -> Option<Footer> {
+    let (rest, _) = tail.split_last_chunk::<HASH_BYTES>()?;
+    let (_, footer) = rest.split_last_chunk::<FOOTER_BYTES>()?;
+    Footer::decode(footer, object_bytes).ok()
 }
 
 /// True when an object with this header may have this name, as far as the header tells.
