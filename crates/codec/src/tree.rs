@@ -205,7 +205,11 @@ impl<'a> Entry<'a> {
                 }
                 12 => entry.size = field.number_value()?,
                 13 => entry.content = Content::Chunk(ChunkId(field.array()?)),
-                14 => entry.content = Content::Stream(field.bytes()?),
+                14 => match field.bytes()? {
+                    // As a field that is not there: an empty string is what a missing one means.
+                    [] => {}
+                    reference => entry.content = Content::Stream(reference),
+                },
                 15 => entry.target = field.bytes()?,
                 16 => entry.device = field.number_value()?,
                 17 => entry.link_group = field.number_value()?,
@@ -330,6 +334,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_empty_reference_is_none() {
+        let tree = [7, 1 << 2 | 2, 1, 2 << 2 | 3, 1, b'a', 14 << 2 | 1, 0];
+        let entry = Entries::new(&tree).next().unwrap().unwrap();
+        assert_eq!(entry.content, Content::None);
+    }
 
     #[test]
     fn a_later_version_adds_fields_above_all_others() {
