@@ -61,7 +61,9 @@ pub use segment::{
     split_content,
 };
 pub use sign::{Author, Authors, Enrolled, SignerKey, signer_id};
-pub use slot::{NewSlot, OpenedSlot, Slot, SlotInfo, SlotType, Stretch, create_slot, slot_name};
+pub use slot::{
+    NewSlot, OpenedSlot, Slot, SlotInfo, SlotType, Stretch, create_slot, slot_name, version_of,
+};
 pub use snapshot::{Confirm, HEAD_BYTES_MAX, Head, Manifest, Problem, SourceRecord, Totals};
 pub use stream::{
     ChunkItem, DEPTH_MAX, ListItem, ListItems, StreamRef, list_chunks, put_chunk, put_mark,

@@ -211,6 +211,12 @@ pub fn slot_name(id: SlotId, version: u16) -> String {
     format!("keys/{id}.{version:04x}")
 }
 
+/// The version of a slot with this keyring: who reads the names alone knows which slots have newer keys than others.
+#[must_use]
+pub fn version_of(keyring: &Keyring) -> u16 {
+    keyring.newest().number.saturating_sub(1)
+}
+
 /// A slot as read, not yet opened.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -281,7 +287,7 @@ pub fn create_slot(
         label: new.label.to_owned(),
         created_ms: new.created_ms,
     };
-    let name = slot_name(id, 0);
+    let name = slot_name(id, version_of(new.keyring));
     let header = Header::named(
         Kind::Slot,
         new.family,
@@ -412,12 +418,17 @@ impl Slot {
         )
     }
 
-    /// The same slot with another keyring of the same role: its next version. Needs no secret, only the admin key.
+    /// The repository that it belongs to.
+    #[must_use]
+    pub fn family(&self) -> FamilyId {
+        self.family
+    }
+
+    /// The same slot with a newer keyring of the same role: its next version. Needs no secret, only the admin key.
     /// The slot must be [verified](Self::verify): who made it reads the new keyring.
     #[must_use]
     pub fn renew(
         &self,
-        version: u16,
         keyring: &Keyring,
         admin: &Author,
         created_ms: u64,
@@ -427,7 +438,7 @@ impl Slot {
             keyring.role == self.info.role,
             "a slot's role never changes"
         );
-        let name = slot_name(self.info.id, version);
+        let name = slot_name(self.info.id, version_of(keyring));
         let header = Header::named(Kind::Slot, self.family, RunId([0; 16]), created_ms, &name);
         let parts = SlotParts {
             info: &self.info,
@@ -577,7 +588,7 @@ mod tests {
         keyring
             .generations
             .push(crate::key::Generation::random(2, &mut entropy));
-        let (name, object) = slot.renew(1, &keyring, &admin, 6, &mut entropy);
+        let (name, object) = slot.renew(&keyring, &admin, 6, &mut entropy);
         let renewed = Slot::decode(&Frame::decode(&object).unwrap(), &name)
             .unwrap()
             .open(&[9; 32])
@@ -586,7 +597,7 @@ mod tests {
         assert_eq!(renewed.keyring.newest().number, 2);
 
         let stranger = Author::new(&Secret::new([7; 32]));
-        let (name, object) = slot.renew(2, &keyring, &stranger, 6, &mut entropy);
+        let (name, object) = slot.renew(&keyring, &stranger, 6, &mut entropy);
         let forged = Slot::decode(&Frame::decode(&object).unwrap(), &name)
             .unwrap()
             .open(&[9; 32]);

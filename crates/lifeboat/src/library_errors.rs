@@ -101,6 +101,10 @@ impl From<KeyError> for CommandError {
             KeyError::NoSlot => (ExitCode::Usage, "`lifeboat key list` shows the keys."),
             KeyError::InUse => (ExitCode::Refused, "Open the repository with another key."),
             KeyError::Last => (ExitCode::Refused, "Add another key first."),
+            KeyError::Behind(_) => (
+                ExitCode::Refused,
+                "Rotate with that key; if it is lost for good, remove it first.",
+            ),
             KeyError::Read(error) => of_read(error),
             KeyError::Write(error) => of_write(error),
         };

@@ -145,7 +145,7 @@ impl Repository {
         let lookup = Arc::new(all.without(|entry| gone(&entry.id, entry.object_bytes)));
 
         let (uploads, received) = mpsc::sync_channel(UPLOADS_WAITING);
-        let received = Mutex::new(received);
+        let received = Mutex::new(Some(received));
         let index = Mutex::new(Index::default());
         let keys = self
             .keyring

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use lifeboat_codec::{
     Author, Authors, FamilyId, Generation, Header, KeyFile, Keyring, Kind, NewSlot, ReplicaId,
-    Revocation, Role, RunId, SUPERBLOCK, Secret, SlotId, SlotInfo, SlotType, Stretch, Superblock,
-    WriterId, clear_object, create_slot, parse_slot_name, revocation_name,
+    Revocation, Role, RunId, SUPERBLOCK, Secret, Slot, SlotId, SlotInfo, SlotType, Stretch,
+    Superblock, WriterId, clear_object, create_slot, parse_slot_name, revocation_name, version_of,
 };
 use lifeboat_store::{Body, ErrorKind, Store};
 use thiserror::Error;
@@ -270,8 +270,8 @@ impl Repository {
     /// those who have the new keyring; what is written from now on is not for those who only have the old one.
     ///
     /// # Errors
-    /// When the key may not, or a slot cannot be written. Half done it is whole: each slot opens old data, and rotating
-    /// again completes it.
+    /// When the key may not, a slot cannot be written, or another slot has newer keys than this one. Half done it is whole:
+    /// each slot opens old data, and rotating again with one that was handed the newest keys completes it.
     pub fn rotate(&mut self) -> Result<u16, KeyError> {
         self.may_write()?;
         let admin = self
@@ -284,44 +284,64 @@ impl Repository {
             .number
             .checked_add(1)
             .ok_or(WriteError::Role("rotate more than 65,535 times"))?;
+        // What somebody else put there must not be handed the new keys.
+        let mut slots = Vec::new();
+        for (name, slot) in self.own_slots()? {
+            match slot {
+                Ok(slot) => slots.push((name, slot)),
+                // Rubbish has no holder. What the store only failed to give now would be left out of all that is to come.
+                Err(ReadError::Format { .. }) => {}
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let newest = version_of(&self.keyring);
+        if let Some((_, ahead)) = slots
+            .iter()
+            .find(|(name, _)| parse_slot_name(name).is_some_and(|(_, version)| version > newest))
+        {
+            // Its generation is not in this keyring: to go on would take it from every slot that has it, and with it
+            // everything that was sealed to it.
+            return Err(KeyError::Behind(ahead.info.label.clone()));
+        }
         let generation = self
             .surroundings
             .with_entropy(|entropy| Generation::random(number, entropy));
         self.keyring.generations.push(generation);
-        // What somebody else put there must not be handed the new keys.
-        let slots = self.own_slots()?;
+        if let Err(error) = self.hand_out(&slots, &admin) {
+            // Nobody may hold it yet: nothing may be sealed to it.
+            self.keyring.generations.pop();
+            return Err(error.into());
+        }
+        Ok(number)
+    }
+
+    /// Gives every slot a version with the keyring as it is now, and deletes the others.
+    fn hand_out(&self, slots: &[(String, Slot)], admin: &Author) -> Result<(), WriteError> {
         let mut done: Vec<SlotId> = Vec::new();
-        for (name, slot) in &slots {
-            let Ok(slot) = slot else { continue };
+        // In the order of their names: of two that rotate at the same time, one fails at the first slot, before it has
+        // handed out anything.
+        for (_, slot) in slots {
             if done.contains(&slot.info.id) || slot.info.role == Role::WriteOnly {
                 continue;
             }
             done.push(slot.info.id);
-            let version = parse_slot_name(name)
-                .map_or(0, |(_, version)| version)
-                .checked_add(1)
-                .ok_or(WriteError::Role("rotate more than 65,535 times"))?;
-            let keyring = self
-                .keyring
-                .reduced(slot.info.role, None)
-                .map_err(WriteError::from)?;
+            let keyring = self.keyring.reduced(slot.info.role, None)?;
             let now = self.now_ms();
-            let (new_name, object) = self
+            let (name, object) = self
                 .surroundings
-                .with_entropy(|entropy| slot.renew(version, &keyring, &admin, now, entropy));
+                .with_entropy(|entropy| slot.renew(&keyring, admin, now, entropy));
             self.store
-                .put_new(&object_name(&new_name), Body::Bytes(&object))
-                .map_err(WriteError::from)?;
+                .put_new(&object_name(&name), Body::Bytes(&object))?;
         }
-        // Old versions go last: until then every slot has one that opens.
-        for (name, slot) in &slots {
-            if slot.as_ref().is_ok_and(|slot| done.contains(&slot.info.id)) {
-                self.store
-                    .delete(&object_name(name))
-                    .map_err(WriteError::from)?;
-            }
+        // Old versions go last: until then every slot has one that opens. One that stays behind is passed over.
+        for (name, _) in slots
+            .iter()
+            .filter(|(_, slot)| done.contains(&slot.info.id))
+        {
+            let _ = self.store.delete(&object_name(name));
         }
-        Ok(number)
+        Ok(())
     }
 
     /// No longer believes a writer. Its snapshots of now still count, and what it stored stays where others use it.
@@ -381,6 +401,9 @@ pub enum KeyError {
     /// Without it nobody could read everything.
     #[error("this is the last key that can read everything")]
     Last,
+    /// Another key, with this label, was handed a generation that this one was not: a rotation ended early.
+    #[error("the key {0:?} has newer keys than this one: a rotation ended before it was done")]
+    Behind(String),
     /// Something could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -86,13 +86,14 @@ impl Lookup {
         entry: PackEntry,
         envelopes: &[Option<Envelope>],
     ) -> Result<(), FormatError> {
-        // The same pack may stand in several index objects.
+        // The same pack may stand in several index objects. Only one that says the same is passed over: anyone who may write
+        // an index can put another's pack into it, with other rows.
         if self
             .packs
             .iter()
             .rev()
             .take(64)
-            .any(|pack| pack.entry.id == entry.id)
+            .any(|pack| says_the_same(&pack.entry, &entry))
         {
             return Ok(());
         }
@@ -180,6 +181,15 @@ impl Lookup {
     pub(crate) fn chunk_count(&self) -> u64 {
         self.domains.values().map(|map| map.len() as u64).sum()
     }
+}
+
+/// True for two entries that differ in nothing but the numbers of their envelopes.
+fn says_the_same(one: &PackEntry, other: &PackEntry) -> bool {
+    one.id == other.id
+        && (one.run, one.kind, one.object_bytes, one.segments_at)
+            == (other.run, other.kind, other.object_bytes, other.segments_at)
+        && one.origins == other.origins
+        && one.rows == other.rows
 }
 
 /// What a segment's row says about opening it.

@@ -81,7 +81,7 @@ impl PackMaker<'_> {
         pack.file
             .write_all_at(&finished.tail, start)
             .map_err(WriteError::Spool)?;
-        // The receiver ends early only when an upload failed, and that error is the one to report.
+        // The channel is closed early only when an upload failed, and that error is the one to report.
         self.uploads
             .send(Upload {
                 file: pack.file,
@@ -189,19 +189,35 @@ fn merge(mut larger: OpenPack, smaller: &OpenPack) -> Result<OpenPack, WriteErro
     Ok(larger)
 }
 
+/// Where finished packs come from; nothing once an upload has failed.
+pub(crate) type Uploads = Mutex<Option<Receiver<Upload>>>;
+
 /// Puts finished packs into the store until no more come, and notes each in `index` once it is durable.
 pub(crate) fn upload(
     store: &dyn Store,
-    uploads: &Mutex<Receiver<Upload>>,
+    uploads: &Uploads,
     index: &Mutex<Index>,
 ) -> Result<u64, WriteError> {
+    let result = put_all(store, uploads, index);
+    if result.is_err() {
+        // Closes the channel, or who finishes a pack would wait for ever when the last uploader has failed.
+        uploads
+            .lock()
+            .expect("no thread panics while it receives")
+            .take();
+    }
+    result
+}
+
+fn put_all(store: &dyn Store, uploads: &Uploads, index: &Mutex<Index>) -> Result<u64, WriteError> {
     let mut stored = 0;
     loop {
         let received = uploads
             .lock()
             .expect("no thread panics while it receives")
-            .recv();
-        let Ok(Upload { file, finished }) = received else {
+            .as_ref()
+            .and_then(|uploads| uploads.recv().ok());
+        let Some(Upload { file, finished }) = received else {
             return Ok(stored);
         };
         let entry = finished.entry;
@@ -218,5 +234,60 @@ pub(crate) fn upload(
             .lock()
             .expect("no thread panics while it adds a pack")
             .add(entry, &finished.envelopes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{TrySendError, sync_channel};
+
+    use lifeboat_codec::Recipient;
+    use lifeboat_store::{ErrorKind, Fault, FaultyStore, MemoryStore, Operation, When};
+
+    use super::*;
+    use crate::testing::World;
+
+    #[test]
+    fn when_the_store_takes_no_more_packs_nobody_waits_for_it() {
+        let (_world, repository) = World::new();
+        let author = repository.admin().unwrap();
+        let upload_of = || {
+            let (envelope, key) = repository.surroundings.with_entropy(|entropy| {
+                Envelope::create(
+                    Recipient::Meta,
+                    &repository.keyring,
+                    repository.family(),
+                    entropy,
+                )
+            });
+            let (builder, _) = PackBuilder::begin(
+                Kind::MetaPack,
+                repository.family(),
+                RunId([1; 16]),
+                0,
+                &[envelope],
+            );
+            let finished = repository
+                .surroundings
+                .with_entropy(|entropy| builder.finish(&[], &author, &key, entropy));
+            Upload {
+                file: spool(repository.store.as_ref()).unwrap(),
+                finished,
+            }
+        };
+        let store = FaultyStore::new(MemoryStore::new());
+        store.inject(
+            When::EveryOf(Operation::Put, 1),
+            Fault::Fail(ErrorKind::Full),
+        );
+        let (sender, receiver) = sync_channel(2);
+        let uploads = Mutex::new(Some(receiver));
+        sender.send(upload_of()).unwrap();
+        let result = upload(&store, &uploads, &Mutex::default());
+        assert!(matches!(result, Err(WriteError::Store(error)) if error.kind() == ErrorKind::Full));
+        assert!(matches!(
+            sender.try_send(upload_of()),
+            Err(TrySendError::Disconnected(_))
+        ));
     }
 }

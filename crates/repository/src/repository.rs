@@ -463,6 +463,8 @@ fn open_slot(
     let mut first_failure = None;
     for (name, slot) in read_slots(store)? {
         let slot = match slot {
+            // Left by another repository whose making ended early; the same passphrase may open it.
+            Ok(slot) if slot.family() != family => continue,
             Ok(slot) => slot,
             // A damaged slot must not lock out the others.
             Err(error) => {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use lifeboat_codec::{
-    Author, ENVELOPE_BYTES, Envelope, Frame, Input, Keyring, NewSlot, Profile, Role, SlotType,
-    Stretch, create_slot,
+    Author, ENVELOPE_BYTES, Envelope, Frame, Index, Input, Keyring, NewSlot, PackEntry, Profile,
+    Recipient, Role, RunId, SlotType, Stretch, create_slot,
 };
-use lifeboat_store::{Body, Store};
+use lifeboat_store::{Body, MemoryStore, Store};
 
 use super::*;
 use crate::testing::{World, backup, noise, restore, surroundings};
@@ -320,4 +320,125 @@ fn losing_the_cache_or_the_state_costs_time_only() {
         world.open().unwrap().snapshots().unwrap().snapshots.len(),
         3
     );
+}
+
+/// The objects of a store below `prefix`, by name.
+fn objects(store: &MemoryStore, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut names = Vec::new();
+    store
+        .list(prefix, &mut |listed| names.push(listed.name))
+        .unwrap();
+    names
+        .into_iter()
+        .map(|name| (name.to_string(), store.get(&name, 1 << 20).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_rotation_that_ended_early_never_loses_the_keys_that_it_handed_out() {
+    let (world, mut repository) = World::new();
+    let (second, second_key) = repository
+        .add_slot(&NewSecret::KeyFile, Role::Full, "second")
+        .unwrap();
+    let before = objects(&world.store, "keys/");
+    repository.rotate().unwrap();
+    // As if it had ended before it came to the second key's slot.
+    for (name, object) in before {
+        if name.contains(&second.to_string()) {
+            let renewed = name.replace(".0000", ".0001").parse().unwrap();
+            world.store.delete(&renewed).unwrap();
+            let name = name.parse().unwrap();
+            world.store.put_new(&name, Body::Bytes(&object)).unwrap();
+        }
+    }
+    let files = files();
+    let sealed_to_new = backup(&mut world.open().unwrap(), &files).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut behind = Repository::open(
+        Arc::clone(&world.store) as Arc<dyn Store>,
+        &Unlock::KeyFile(&second_key.unwrap()),
+        surroundings(&folder),
+    )
+    .unwrap();
+    assert!(matches!(behind.rotate(), Err(KeyError::Behind(_))));
+    assert_eq!(world.open().unwrap().rotate().unwrap(), 3);
+    let all = world.open().unwrap();
+    assert_eq!(restore(&all, &sealed_to_new.head).unwrap(), files);
+}
+
+#[test]
+fn a_slot_that_an_unfinished_repository_left_behind_shuts_nobody_out() {
+    let words = || [NewSecret::Passphrase(b"the same words")];
+    let make = |folder: &tempfile::TempDir| {
+        let store = Arc::new(MemoryStore::new());
+        Repository::create(
+            Arc::clone(&store) as Arc<dyn Store>,
+            &words(),
+            surroundings(folder),
+        )
+        .unwrap();
+        store
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = make(&folder);
+    let own = objects(&store, "keys/");
+    // Until one is tried before the repository's own.
+    loop {
+        let left = objects(&make(&folder), "keys/");
+        if left.keys().min() > own.keys().max() {
+            for (name, object) in left {
+                let name = name.parse().unwrap();
+                store.put_new(&name, Body::Bytes(&object)).unwrap();
+            }
+            break;
+        }
+    }
+    let opened = Repository::open(
+        store as Arc<dyn Store>,
+        &Unlock::Passphrase(b"the same words"),
+        surroundings(&folder),
+    );
+    assert!(opened.is_ok(), "{:?}", opened.err());
+}
+
+#[test]
+fn an_index_that_names_anothers_pack_hides_none_of_its_chunks() {
+    let (world, mut repository) = World::new();
+    let files = files();
+    let first = backup(&mut repository, &files).unwrap();
+    let (victim_name, _) = objects(&world.store, "index/").pop_first().unwrap();
+    let victim = index::read_index(&repository, &victim_name).unwrap();
+    let (_, key) = repository
+        .add_slot(&NewSecret::KeyFile, Role::WriteOnly, "web host")
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = Repository::open(
+        Arc::clone(&world.store) as Arc<dyn Store>,
+        &Unlock::KeyFile(&key.unwrap()),
+        surroundings(&folder),
+    )
+    .unwrap();
+    let author = host.author().unwrap();
+    let meta = host.surroundings.with_entropy(|entropy| {
+        Envelope::create(Recipient::Meta, &host.keyring, host.family(), entropy)
+    });
+    let mut forged = Index::default();
+    for pack in victim.packs {
+        forged.packs.push(PackEntry {
+            rows: Vec::new(),
+            origins: Vec::new(),
+            envelopes: Vec::new(),
+            ..pack
+        });
+    }
+    // Until one is read before the victim's own.
+    loop {
+        host.put_index(&forged, RunId(host.random()), &author, &meta)
+            .unwrap();
+        if objects(&world.store, "index/").keys().next() != Some(&victim_name) {
+            break;
+        }
+    }
+    assert_eq!(restore(&world.open().unwrap(), &first.head).unwrap(), files);
 }

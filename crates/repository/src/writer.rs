@@ -19,6 +19,9 @@ use crate::progress::{Counter, Progress};
 use crate::repository::Repository;
 use crate::write_error::WriteError;
 
+#[cfg(test)]
+mod tests;
+
 const SHARDS: usize = 64;
 /// A chunk of this length is a segment alone and is sealed from where it lies.
 const ALONE_BYTES: usize = SEGMENT_BYTES / 2;
@@ -461,10 +464,11 @@ impl<'w, 'r> Lane<'w, 'r> {
         self.writer.progress.count(Counter::NewBytes, bytes as u64);
     }
 
-    fn close_segment(&mut self, kind: Kind) -> Result<(), WriteError> {
+    /// Takes what was gathered as the content of one segment; nothing when there is none.
+    fn gathered(&mut self, kind: Kind) -> Option<Job> {
         let gathering = self.gathering(kind);
         if gathering.lengths.is_empty() {
-            return Ok(());
+            return None;
         }
         let tail = content_tail(&gathering.lengths);
         gathering.room(tail.len()).copy_from_slice(&tail);
@@ -476,6 +480,13 @@ impl<'w, 'r> Lane<'w, 'r> {
         };
         gathering.lengths.clear();
         gathering.used = 0;
+        Some(job)
+    }
+
+    fn close_segment(&mut self, kind: Kind) -> Result<(), WriteError> {
+        let Some(job) = self.gathered(kind) else {
+            return Ok(());
+        };
         let (content, mut ids) = match self.hand_over(job) {
             Ok(spare) => (spare, Vec::new()),
             Err(job) => {
@@ -590,9 +601,15 @@ impl<'w, 'r> Lane<'w, 'r> {
         Ok(true)
     }
 
+    /// Seals what is left. Never by handing it over: a worker that counts as idle now may be on its way home, and nobody
+    /// would take the job from the board.
     fn finish(&mut self) -> Result<(), WriteError> {
-        self.close_segment(Kind::DataPack)?;
-        self.close_segment(Kind::MetaPack)
+        for kind in [Kind::DataPack, Kind::MetaPack] {
+            if let Some(job) = self.gathered(kind) {
+                self.seal(kind, &job.ids, &job.content[..job.used])?;
+            }
+        }
+        Ok(())
     }
 }
 
