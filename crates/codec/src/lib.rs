@@ -48,7 +48,7 @@ pub use name::{
     parse_pack_name, parse_slot_name, revocation_name, writer_name,
 };
 pub use note::{Note, Notes};
-pub use object::{Opened, clear_object, envelope_id, open_clear, open_object, seal_object};
+pub use object::{Opened, clear_object, open_clear, open_object, seal_object};
 pub use pack::{
     Directory, FinishedPack, Moved, Origin, PackBuilder, PackEntry, PackFront, Row, Rows,
     envelope_number, metadata_per_chunk, put_row, recipient_of,

@@ -3,7 +3,7 @@
 use crate::envelope::{Envelope, RunKey, decode_area, encode_area};
 use crate::error::FormatError;
 use crate::frame::{Frame, Header, assemble};
-use crate::id::{EnvelopeId, ObjectHash, WriterId};
+use crate::id::{ObjectHash, WriterId};
 use crate::key::{Entropy, context, random};
 use crate::record::{Input, padded_text, unpadded_text};
 use crate::seal::{Nonce, open_in_place, seal};
@@ -80,18 +80,6 @@ pub fn open_object<K: std::ops::Deref<Target = RunKey>>(
         header: frame.header,
         hash: frame.hash,
     })
-}
-
-/// The id of the envelope in a sealed object's body, to look for its key before opening.
-#[must_use]
-pub fn envelope_id(frame: &Frame<'_>) -> Option<EnvelopeId> {
-    match decode_area(&mut Input::new(frame.body, "an object"))
-        .ok()?
-        .as_slice()
-    {
-        [Some(envelope)] => Some(envelope.id),
-        _ => None,
-    }
 }
 
 /// A clear object: `record`, signed by `author`.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use lifeboat_codec::{
     Author, Authors, Envelope, FamilyId, FormatError, Frame, Keyring, Kind, Opened, Revocation,
-    RunKey, SUPERBLOCK, Secret, SignerKey, Slot, Superblock, WriterRecord, envelope_id, open_clear,
-    open_object, parse_name, parse_slot_name, signer_id,
+    RunKey, SUPERBLOCK, Secret, SignerKey, Slot, Superblock, WriterRecord, open_clear, open_object,
+    parse_name, parse_slot_name, signer_id,
 };
 use lifeboat_store::{ErrorKind, ObjectName, Store};
 use thiserror::Error;
@@ -337,10 +337,6 @@ impl Repository {
         } else {
             name
         };
-        debug_assert!(
-            envelope_id(&frame).is_some() || frame.body.len() < 2,
-            "sealed objects start with an envelope"
-        );
         open_object(
             &frame,
             bound_name,

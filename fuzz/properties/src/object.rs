@@ -1,7 +1,7 @@
 //! Objects of one signed record, sealed or clear, as anyone may put them into the storage.
 
 use lifeboat_codec::{
-    Frame, Kind, Opened, RunKey, clear_object, envelope_id, open_clear, open_object, seal_object,
+    Frame, Kind, Opened, RunKey, clear_object, open_clear, open_object, seal_object,
 };
 
 use crate::draw::Draw;
@@ -87,7 +87,6 @@ fn open(object: &[u8], name: &str) -> Option<Opened> {
 fn open_sealed(object: &[u8], name: &str) -> Option<Opened> {
     let frame = Frame::decode(object).expect("the frame is whole");
     let keys = keys();
-    let _ = envelope_id(&frame);
     open_object(
         &frame,
         name,
