@@ -166,8 +166,10 @@ pub fn find_item(
     Ok(found)
 }
 
-/// Looks at one entry and its path, and says where the walk goes.
-pub(crate) type Visit<'a> = dyn FnMut(&[u8], &Entry<'_>) -> Result<Step, ReadError> + 'a;
+/// Looks at one entry and its path, and says where the walk goes. An error instead of the entry is why the rest of
+/// the folder at this path cannot be read; who returns it ends the walk, who does not goes on beside it.
+pub(crate) type Visit<'a> =
+    dyn FnMut(&[u8], Result<&Entry<'_>, ReadError>) -> Result<Step, ReadError> + 'a;
 
 /// Takes a path that differs, how, and its sizes before and after.
 pub type Differs<'a> = dyn FnMut(&[u8], Change, u64, u64) + 'a;
@@ -185,7 +187,7 @@ pub enum Step {
 /// Visits everything below a tree, folders before what they hold, names in order.
 ///
 /// # Errors
-/// When a tree cannot be read.
+/// When the tree itself cannot be read, or `each` says so.
 pub(crate) fn walk_entries(
     reader: &Reader<'_>,
     tree: &StreamRef,
@@ -210,30 +212,45 @@ pub(crate) fn walk_entries(
             levels.pop();
             continue;
         };
-        let entry = entry.map_err(wrong)?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                // Where the next entry would begin is not known.
+                levels.pop();
+                match each(&full, Err(wrong(error)))? {
+                    Step::End => return Ok(()),
+                    Step::Into | Step::Past => continue,
+                }
+            }
+        };
         if !full.is_empty() {
             full.push(b'/');
         }
         full.extend_from_slice(entry.name);
-        let below = match each(&full, &entry)? {
-            Step::Into if entry.kind == EntryKind::Folder => Some(content_of(&entry)?),
+        let below = match each(&full, Ok(&entry))? {
+            Step::Into if entry.kind == EntryKind::Folder => Some(content_of(&entry)),
             Step::Into | Step::Past => None,
             Step::End => return Ok(()),
         };
         let length = entries.raw().len();
         level.at += length;
-        if let Some(below) = below {
-            if levels.len() >= DEPTH_MAX {
-                return Err(wrong(FormatError::Invalid(
-                    "the tree is deeper than any folder",
-                )));
-            }
-            let path = full.len();
-            levels.push(Level {
-                bytes: reader.whole(&below)?,
+        let Some(below) = below else { continue };
+        if levels.len() >= DEPTH_MAX {
+            return Err(wrong(FormatError::Invalid(
+                "the tree is deeper than any folder",
+            )));
+        }
+        match below.and_then(|below| reader.whole(&below)) {
+            Ok(bytes) => levels.push(Level {
+                bytes,
                 at: 0,
-                path,
-            });
+                path: full.len(),
+            }),
+            Err(error) => {
+                if matches!(each(&full, Err(error))?, Step::End) {
+                    return Ok(());
+                }
+            }
         }
     }
     Ok(())
@@ -250,7 +267,7 @@ pub fn walk_tree(
     each: &mut dyn FnMut(Item) -> Step,
 ) -> Result<(), ReadError> {
     walk_entries(reader, tree, path, &mut |path, entry| {
-        Ok(each(item_of(entry, path.to_vec())?))
+        Ok(each(item_of(entry?, path.to_vec())?))
     })
 }
 

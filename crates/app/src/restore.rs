@@ -4,27 +4,31 @@
 //! restored as it was is a problem that is reported, never silence.
 
 mod select;
+mod plan;
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lifeboat_codec::{ChunkId, Content, Entry, EntryKind, StreamRef, status};
 use lifeboat_files::{
-    Attributes, ErrorKind, FileSlot, FolderId, Metadata, NewFile, Original, Overwrite, Owner,
+    ErrorKind, FileSlot, FolderId, Kind, NewFile, Original, Outcome, Overwrite, Owner,
     RestoreOptions, Restored, Target, TargetFolder,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Reader, Repository, Snapshot, Wanted};
 use thiserror::Error;
 
+use self::plan::{Link, Piece, Plan, Waiting};
 use self::select::{Selected, dry_run, owner, select};
-use crate::browse::{PathError, Step, content_of, walk_entries};
-use crate::entry::{attributes_of, metadata_of};
+use crate::browse::PathError;
 use crate::text::{sentence, shown_path};
 
 /// Open target folders that are kept for the files that come next.
 const FOLDERS_MAX: usize = 256;
+/// Files of several pieces that are open at once; more wait for another round. Each may keep its folder open too, and
+/// all together stay below the 1,024 descriptors that a process may usually have.
+const FILES_OPEN_MAX: usize = 256;
 /// Problems that are kept word for word; more are counted.
 const PROBLEMS_MAX: usize = 1000;
 
@@ -98,49 +102,6 @@ pub enum RestoreError {
     Stopped,
 }
 
-/// A file that waits for its content.
-struct Waiting {
-    folder: FolderId,
-    path: Box<[u8]>,
-    /// Where the name starts in the path.
-    name_at: usize,
-    metadata: Metadata,
-    attributes: Attributes,
-    group: u64,
-    /// Pieces that are not written yet; failed ones are never counted down.
-    left: AtomicU32,
-}
-
-#[derive(Clone, Copy)]
-struct Piece {
-    file: u32,
-    length: u32,
-    offset: u64,
-}
-
-#[derive(Default)]
-struct Plan {
-    files: Vec<Waiting>,
-    pieces: Vec<Piece>,
-    wanted: Vec<Wanted>,
-    links: Vec<Link>,
-    /// Link groups whose first name was met.
-    groups: HashSet<u64>,
-    folders: u64,
-    /// Names that belong into each folder, for an exact restore.
-    names: HashMap<FolderId, Vec<Box<[u8]>>>,
-}
-
-struct Link {
-    folder: FolderId,
-    name: Vec<u8>,
-    path: Vec<u8>,
-    group: u64,
-    metadata: Metadata,
-    attributes: Attributes,
-    content: Option<StreamRef>,
-}
-
 /// Restores files of a snapshot.
 ///
 /// # Errors
@@ -185,7 +146,8 @@ fn finish(
 ) -> Result<RestoreOutcome, RestoreError> {
     progress.phase("Giving folders their times");
     for problem in target.finish() {
-        let mut text = format!("{} {}", problem.what, problem.path.display());
+        let path = shown_path(problem.path.as_os_str().as_bytes());
+        let mut text = format!("{} {path}", problem.what);
         if problem.count > 1 {
             text.push_str(&format!(" and {} more", problem.count - 1));
         }
@@ -212,14 +174,66 @@ struct Writing<'t> {
     outcome: Mutex<RestoreOutcome>,
     originals: Mutex<HashMap<u64, Original>>,
     folders: Mutex<HashMap<FolderId, TargetFolder<'t>>>,
-    /// Files of several pieces that are begun; `None` inside: the file is kept or has failed.
-    open: Mutex<HashMap<u32, Option<Arc<NewFile<'t>>>>>,
+    slots: Mutex<Slots<'t>>,
     files: AtomicU64,
     bytes: AtomicU64,
     full: AtomicBool,
 }
 
+/// Files of several pieces that are begun.
+#[derive(Default)]
+struct Slots<'t> {
+    files: HashMap<u32, Slot<'t>>,
+    /// How many of them are open.
+    open: usize,
+}
+
+enum Slot<'t> {
+    Open(Arc<NewFile<'t>>),
+    /// Kept as it stood there, or given up.
+    Closed,
+    /// Too many were open: it is written in another round.
+    Later,
+}
+
+impl<'t> Slots<'t> {
+    fn put(&mut self, file: u32, slot: Slot<'t>) {
+        self.open += usize::from(matches!(slot, Slot::Open(_)));
+        if let Some(Slot::Open(_)) = self.files.insert(file, slot) {
+            self.open -= 1;
+        }
+    }
+
+    fn take(&mut self, file: u32) -> Option<Arc<NewFile<'t>>> {
+        match self.files.remove(&file) {
+            Some(Slot::Open(new)) => {
+                self.open -= 1;
+                Some(new)
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets all of them, and returns those that are to be written later.
+    fn end_round(&mut self) -> Vec<u32> {
+        let files = std::mem::take(self).files.into_iter();
+        let mut later: Vec<u32> = files
+            .filter_map(|(file, slot)| matches!(slot, Slot::Later).then_some(file))
+            .collect();
+        later.sort_unstable();
+        later
+    }
+}
+
 impl<'t> Writing<'t> {
+    /// Gives a file up, and says whether this is the first to do so.
+    fn close(&self, file: u32) -> bool {
+        let mut slots = self.slots.lock().expect("no thread panics with a file");
+        let closed = matches!(slots.files.get(&file), Some(Slot::Closed));
+        slots.put(file, Slot::Closed);
+        !closed
+    }
+
     fn problem(&self, progress: &dyn Progress, text: String) {
         progress.problem(&text);
         let mut outcome = self
@@ -230,6 +244,28 @@ impl<'t> Writing<'t> {
             outcome.problems.push(text);
         } else {
             outcome.more_problems += 1;
+        }
+    }
+
+    /// A file stands in its place; its further names are made from it.
+    fn restored(&self, restored: Restored, group: u64) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        if restored.outcome == Outcome::Kept {
+            self.outcome
+                .lock()
+                .expect("no thread panics with the outcome")
+                .kept += 1;
+        }
+        self.original(restored, group);
+    }
+
+    /// An object of which further names may follow.
+    fn original(&self, restored: Restored, group: u64) {
+        if let Some(original) = restored.original {
+            self.originals
+                .lock()
+                .expect("no thread panics with originals")
+                .insert(group, original);
         }
     }
 
@@ -257,14 +293,18 @@ impl<'a> Work<'a> {
             .expect(Counter::Files, plan.files.len() as u64);
         self.progress.expect(Counter::Bytes, bytes);
         self.progress.phase("Restoring files");
-        let ended = AtomicBool::new(false);
-        self.reader.deliver(&plan.wanted, &ended, &|tag, chunk| {
-            if self.stop.load(Ordering::Relaxed) || writing.full.load(Ordering::Relaxed) {
-                ended.store(true, Ordering::Relaxed);
-                return;
-            }
-            self.piece(&plan, plan.pieces[tag as usize], chunk, &writing);
-        });
+        self.deliver(&plan, &plan.wanted, &writing);
+        let later = writing
+            .slots
+            .lock()
+            .expect("no thread panics with a file")
+            .end_round();
+        for files in later.chunks(FILES_OPEN_MAX) {
+            let files: HashSet<u32> = files.iter().copied().collect();
+            let of_these = |wanted: &&Wanted| files.contains(&plan.piece(wanted.tag).file);
+            let wanted: Vec<Wanted> = plan.wanted.iter().filter(of_these).copied().collect();
+            self.deliver(&plan, &wanted, &writing);
+        }
         if self.stop.load(Ordering::Relaxed) {
             return Err(RestoreError::Stopped);
         }
@@ -275,10 +315,13 @@ impl<'a> Work<'a> {
             );
         }
         for link in &plan.links {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(RestoreError::Stopped);
+            }
             self.link(link, &writing);
         }
-        if self.request.exact && !writing.full.load(Ordering::Relaxed) {
-            self.remove_extras(&plan, &writing)?;
+        if !writing.full.load(Ordering::Relaxed) {
+            self.remove_extras(&plan, &writing);
         }
         let mut outcome = writing
             .outcome
@@ -289,233 +332,17 @@ impl<'a> Work<'a> {
         Ok(outcome)
     }
 
-    /// Makes folders and everything without content, and lists what is to be written.
-    fn plan(
-        &self,
-        part: &Selected,
-        plan: &mut Plan,
-        writing: &Writing<'a>,
-    ) -> Result<(), RestoreError> {
-        let mut top = self.target.open(FolderId::TOP)?;
-        for name in &part.above {
-            let metadata = Metadata {
-                mode: 0o700,
-                ..metadata_of(&Entry::new(EntryKind::Folder, name))
-            };
-            top = top.create_folder(name, &metadata, Attributes::default())?;
-        }
-        // Folders that are being filled: length of their path, and themselves.
-        let mut stack: Vec<(usize, TargetFolder<'a>)> = vec![(0, top)];
-        let open_prefix = part.only.as_ref().filter(|_| part.open).map(Vec::len);
-        walk_entries(self.reader, &part.tree, b"", &mut |path, entry| {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(Step::End);
+    /// Fetches what is wanted and writes it, until all is done, somebody stops it, or nothing more fits.
+    fn deliver(&self, plan: &Plan, wanted: &[Wanted], writing: &Writing<'a>) {
+        let over = || self.stop.load(Ordering::Relaxed) || writing.full.load(Ordering::Relaxed);
+        let ended = AtomicBool::new(over());
+        self.reader.deliver(wanted, &ended, &|tag, chunk| {
+            if over() {
+                ended.store(true, Ordering::Relaxed);
+                return;
             }
-            let parent = path.len() - entry.name.len();
-            if parent == 0 && part.only.as_deref().is_some_and(|only| only != entry.name) {
-                return Ok(Step::Past);
-            }
-            while stack.len() > 1
-                && stack
-                    .last()
-                    .is_some_and(|(length, _)| *length + 1 != parent)
-            {
-                stack.pop();
-            }
-            if entry.status & status::SECRET != 0 && !self.request.with_secrets {
-                writing
-                    .outcome
-                    .lock()
-                    .expect("no thread panics with the outcome")
-                    .secrets_left_out += 1;
-                return Ok(Step::Past);
-            }
-            if parent == 0
-                && entry.kind == EntryKind::Folder
-                && open_prefix == Some(entry.name.len())
-            {
-                self.target
-                    .describe_top(&metadata_of(entry), attributes_of(entry));
-                let top = stack[0].1.clone();
-                stack.push((path.len(), top));
-                return Ok(Step::Into);
-            }
-            let folder = &stack.last().expect("the top is never left").1;
-            match self.entry(path, entry, folder, plan, writing) {
-                Ok(Some(below)) => {
-                    stack.push((path.len(), below));
-                    Ok(Step::Into)
-                }
-                Ok(None) => Ok(Step::Past),
-                Err(PlanError::Files(error)) => {
-                    writing.failed(self.progress, path, &error);
-                    Ok(if writing.full.load(Ordering::Relaxed) {
-                        Step::End
-                    } else {
-                        Step::Past
-                    })
-                }
-                Err(PlanError::Read(error)) => {
-                    writing.problem(
-                        self.progress,
-                        format!("{}: {}", shown_path(path), sentence(&error)),
-                    );
-                    Ok(Step::Past)
-                }
-            }
-        })?;
-        if self.stop.load(Ordering::Relaxed) {
-            Err(RestoreError::Stopped)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// One entry: a folder is made and returned; a file with content waits; all else is made.
-    fn entry(
-        &self,
-        path: &[u8],
-        entry: &Entry<'_>,
-        folder: &TargetFolder<'a>,
-        plan: &mut Plan,
-        writing: &Writing<'a>,
-    ) -> Result<Option<TargetFolder<'a>>, PlanError> {
-        let (metadata, attributes) = (metadata_of(entry), attributes_of(entry));
-        if self.request.exact {
-            plan.names
-                .entry(folder.id())
-                .or_default()
-                .push(entry.name.into());
-        }
-        if entry.status & status::UNREADABLE != 0 {
-            writing.problem(
-                self.progress,
-                format!(
-                    "{}: it could not be read when the snapshot was made",
-                    shown_path(path)
-                ),
-            );
-            if entry.kind != EntryKind::Folder {
-                return Ok(None);
-            }
-        }
-        if entry.status & status::CHANGED != 0 {
-            writing.problem(
-                self.progress,
-                format!(
-                    "{}: it changed while it was read; it may be a mixture",
-                    shown_path(path)
-                ),
-            );
-        }
-        if entry.status & status::LIVE != 0 {
-            writing.problem(
-                self.progress,
-                format!(
-                    "{}: it belonged to a database in use; it may not be whole",
-                    shown_path(path)
-                ),
-            );
-        }
-        if entry.link_group != 0 && plan.groups.contains(&entry.link_group) {
-            let content = if entry.kind == EntryKind::File {
-                Some(content_of(entry)?)
-            } else {
-                None
-            };
-            plan.links.push(Link {
-                folder: folder.id(),
-                name: entry.name.to_vec(),
-                path: path.to_vec(),
-                group: entry.link_group,
-                metadata,
-                attributes,
-                content,
-            });
-            return Ok(None);
-        }
-        match entry.kind {
-            EntryKind::Folder => {
-                plan.folders += 1;
-                return Ok(Some(
-                    folder.create_folder(entry.name, &metadata, attributes)?,
-                ));
-            }
-            EntryKind::File if entry.content != Content::None => {
-                self.wait_for(entry, folder, metadata, attributes, path, plan)?;
-            }
-            kind => {
-                let restored = match kind {
-                    EntryKind::File => {
-                        folder.write_file(entry.name, &metadata, &attributes, &[])?
-                    }
-                    EntryKind::Symlink => {
-                        folder.create_symlink(entry.name, entry.target, &metadata, &attributes)?
-                    }
-                    _ => folder.create_special(entry.name, &metadata, &attributes)?,
-                };
-                if kind == EntryKind::File {
-                    writing.files.fetch_add(1, Ordering::Relaxed);
-                }
-                if let Some(original) = restored.original {
-                    writing
-                        .originals
-                        .lock()
-                        .expect("no thread panics with originals")
-                        .insert(entry.link_group, original);
-                }
-            }
-        }
-        if entry.link_group != 0 {
-            plan.groups.insert(entry.link_group);
-        }
-        Ok(None)
-    }
-
-    fn wait_for(
-        &self,
-        entry: &Entry<'_>,
-        folder: &TargetFolder<'a>,
-        metadata: Metadata,
-        attributes: Attributes,
-        path: &[u8],
-        plan: &mut Plan,
-    ) -> Result<(), PlanError> {
-        let file = u32::try_from(plan.files.len())
-            .expect("a snapshot of four billion files does not fit into memory");
-        let mut put = |id: ChunkId, length: u32, offset: u64| {
-            plan.wanted.push(Wanted {
-                id,
-                tag: plan.pieces.len() as u64,
-            });
-            plan.pieces.push(Piece {
-                file,
-                length,
-                offset,
-            });
-        };
-        let mut count = 0;
-        if let Content::Chunk(id) = entry.content {
-            put(id, content_of(entry)?.length as u32, 0);
-            count = 1;
-        } else {
-            let mut offset = 0;
-            for item in self.reader.chunks(&content_of(entry)?)? {
-                put(item.id, item.length, offset);
-                offset += u64::from(item.length);
-                count += 1;
-            }
-        }
-        plan.files.push(Waiting {
-            folder: folder.id(),
-            name_at: path.len() - entry.name.len(),
-            path: path.into(),
-            metadata,
-            attributes,
-            group: entry.link_group,
-            left: AtomicU32::new(count),
+            self.piece(plan, plan.piece(tag), chunk, writing);
         });
-        Ok(())
     }
 
     fn folder(
@@ -547,30 +374,21 @@ impl<'a> Work<'a> {
         writing: &Writing<'a>,
     ) {
         let file = &plan.files[piece.file as usize];
-        let chunk = match chunk {
-            Ok(chunk) if chunk.len() == piece.length as usize => chunk,
-            Ok(_) => {
-                return writing.problem(
-                    self.progress,
-                    format!(
-                        "{}: a chunk of it has another length",
-                        shown_path(&file.path)
-                    ),
-                );
-            }
-            Err(error) => {
-                writing
-                    .open
-                    .lock()
-                    .expect("no thread panics with a file")
-                    .insert(piece.file, None);
-                return writing.problem(
-                    self.progress,
-                    format!("{}: {}", shown_path(&file.path), sentence(error)),
-                );
-            }
+        let wrong = match chunk {
+            Ok(chunk) if chunk.len() == piece.length as usize => None,
+            Ok(_) => Some("a chunk of it has another length".to_owned()),
+            Err(error) => Some(sentence(error)),
         };
+        if let Some(wrong) = wrong {
+            if writing.close(piece.file) {
+                let text = format!("{}: {wrong}", shown_path(&file.path));
+                writing.problem(self.progress, text);
+            }
+            return;
+        }
+        let chunk = chunk.unwrap_or_default();
         let done = if piece.offset == 0 && chunk.len() as u64 == file.metadata.size {
+            self.progress.count(Counter::Bytes, chunk.len() as u64);
             self.folder(file.folder, writing)
                 .and_then(|folder| {
                     folder.write_file(
@@ -587,29 +405,14 @@ impl<'a> Work<'a> {
         match done {
             Ok(None) => {}
             Ok(Some(restored)) => {
-                writing.files.fetch_add(1, Ordering::Relaxed);
                 writing
                     .bytes
                     .fetch_add(file.metadata.size, Ordering::Relaxed);
                 self.progress.count(Counter::Files, 1);
-                if restored.outcome == lifeboat_files::Outcome::Kept {
-                    writing
-                        .outcome
-                        .lock()
-                        .expect("no thread panics with the outcome")
-                        .kept += 1;
-                }
-                if let Some(original) = restored.original {
-                    writing
-                        .originals
-                        .lock()
-                        .expect("no thread panics with originals")
-                        .insert(file.group, original);
-                }
+                writing.restored(restored, file.group);
             }
             Err(error) => writing.failed(self.progress, &file.path, &error),
         }
-        self.progress.count(Counter::Bytes, chunk.len() as u64);
     }
 
     fn part_of(
@@ -619,62 +422,58 @@ impl<'a> Work<'a> {
         chunk: &[u8],
         writing: &Writing<'a>,
     ) -> Result<Option<Restored>, lifeboat_files::Error> {
-        let open = {
-            let mut open = writing.open.lock().expect("no thread panics with a file");
-            match open.get(&piece.file) {
-                Some(slot) => slot.clone(),
+        let new = {
+            let mut slots = writing.slots.lock().expect("no thread panics with a file");
+            match slots.files.get(&piece.file) {
+                Some(Slot::Open(new)) => Arc::clone(new),
+                // Kept, failed before and said then, or left for another round.
+                Some(Slot::Closed | Slot::Later) => return Ok(None),
+                None if slots.open >= FILES_OPEN_MAX => {
+                    slots.put(piece.file, Slot::Later);
+                    return Ok(None);
+                }
                 None => {
-                    let created = self.folder(file.folder, writing).and_then(|folder| {
-                        folder.create_file(
-                            &file.path[file.name_at..],
-                            &file.metadata,
-                            file.attributes.clone(),
-                        )
-                    });
+                    slots.put(piece.file, Slot::Closed);
+                    let created = self.folder(file.folder, writing)?.create_file(
+                        &file.path[file.name_at..],
+                        &file.metadata,
+                        file.attributes.clone(),
+                    )?;
                     match created {
-                        Ok(FileSlot::New(new)) => {
+                        FileSlot::Kept(restored) => return Ok(Some(restored)),
+                        FileSlot::New(new) => {
                             let new = Arc::new(new);
-                            open.insert(piece.file, Some(Arc::clone(&new)));
-                            Some(new)
-                        }
-                        Ok(FileSlot::Kept(restored)) => {
-                            open.insert(piece.file, None);
-                            return Ok(Some(restored));
-                        }
-                        Err(error) => {
-                            open.insert(piece.file, None);
-                            return Err(error);
+                            slots.put(piece.file, Slot::Open(Arc::clone(&new)));
+                            new
                         }
                     }
                 }
             }
         };
-        // Kept, or failed before: said once.
-        let Some(new) = open else { return Ok(None) };
-        if let Err(error) = new.write_at(chunk, piece.offset) {
-            writing
-                .open
-                .lock()
-                .expect("no thread panics with a file")
-                .insert(piece.file, None);
-            return Err(error);
-        }
+        let written = new.write_at(chunk, piece.offset);
         drop(new);
+        self.progress.count(Counter::Bytes, chunk.len() as u64);
+        if let Err(error) = written {
+            return if writing.close(piece.file) {
+                Err(error)
+            } else {
+                Ok(None)
+            };
+        }
         if file.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(None);
         }
         let last = writing
-            .open
+            .slots
             .lock()
             .expect("no thread panics with a file")
-            .remove(&piece.file)
-            .flatten();
+            .take(piece.file);
         last.and_then(Arc::into_inner)
             .map(NewFile::finish)
             .transpose()
     }
 
-    /// Gives a file one more name; where that cannot be, the content once more.
+    /// Gives an object one more name; where that cannot be, a file's content once more.
     fn link(&self, link: &Link, writing: &Writing<'a>) {
         let original = writing
             .originals
@@ -682,61 +481,97 @@ impl<'a> Work<'a> {
             .expect("no thread panics with originals")
             .get(&link.group)
             .cloned();
-        let linked = self
-            .folder(link.folder, writing)
-            .and_then(|folder| match &original {
-                Some(original) => folder.create_link(&link.name, original).map(|_| ()),
-                None => self.copy_of(link, &folder),
-            });
-        match linked {
-            Ok(()) if link.content.is_some() => {
-                writing.files.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(()) => {}
-            Err(error) => writing.failed(self.progress, &link.path, &error),
-        }
-    }
-
-    /// The first name was not restored: this one is a file of its own.
-    fn copy_of(&self, link: &Link, folder: &TargetFolder<'a>) -> Result<(), lifeboat_files::Error> {
-        let Some(stream) = &link.content else {
-            return folder
-                .create_special(&link.name, &link.metadata, &link.attributes)
-                .map(|_| ());
-        };
-        if let FileSlot::New(file) =
-            folder.create_file(&link.name, &link.metadata, link.attributes.clone())?
-        {
-            let mut out = AtOffset {
-                file: &file,
-                offset: 0,
-                error: None,
+        let done = self.folder(link.folder, writing).and_then(|folder| {
+            let Some(original) = &original else {
+                return self.copy_of(link, &folder, writing);
             };
-            if self.reader.copy_to(stream, &mut out).is_err()
-                && let Some(error) = out.error
-            {
-                return Err(error);
+            match folder.create_link(&link.name, original) {
+                Ok(_) if link.content.is_some() => {
+                    writing.files.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+                Ok(_) => Ok(()),
+                // What stands in the way stands in the way of a copy too.
+                Err(error) if link.content.is_none() || error.kind() == ErrorKind::Exists => {
+                    Err(error)
+                }
+                Err(error) => {
+                    let text = format!(
+                        "{}: restored as a file of its own, not as one more name of another: {}",
+                        shown_path(&link.path),
+                        sentence(&error)
+                    );
+                    writing.problem(self.progress, text);
+                    self.copy_of(link, &folder, writing)
+                }
             }
-            file.finish()?;
+        });
+        if let Err(error) = done {
+            writing.failed(self.progress, &link.path, &error);
         }
+    }
+
+    /// There is nothing to give this name to: it becomes a file of its own, and the first for those that follow.
+    fn copy_of(
+        &self,
+        link: &Link,
+        folder: &TargetFolder<'a>,
+        writing: &Writing<'a>,
+    ) -> Result<(), lifeboat_files::Error> {
+        let (name, metadata, attributes) = (&link.name, &link.metadata, &link.attributes);
+        let Some(stream) = &link.content else {
+            let restored = if metadata.kind == Kind::Symlink {
+                folder.create_symlink(name, &link.target, metadata, attributes)?
+            } else {
+                folder.create_special(name, metadata, attributes)?
+            };
+            writing.original(restored, link.group);
+            return Ok(());
+        };
+        let restored = match folder.create_file(name, metadata, attributes.clone())? {
+            FileSlot::Kept(restored) => restored,
+            FileSlot::New(file) => {
+                let mut out = AtOffset {
+                    file: &file,
+                    offset: 0,
+                    error: None,
+                };
+                if let Err(unread) = self.reader.copy_to(stream, &mut out) {
+                    return match out.error {
+                        Some(error) => Err(error),
+                        None => {
+                            let text = format!("{}: {}", shown_path(&link.path), sentence(&unread));
+                            writing.problem(self.progress, text);
+                            Ok(())
+                        }
+                    };
+                }
+                file.finish()?
+            }
+        };
+        writing.bytes.fetch_add(metadata.size, Ordering::Relaxed);
+        writing.restored(restored, link.group);
         Ok(())
     }
 
-    fn remove_extras(&self, plan: &Plan, writing: &Writing<'a>) -> Result<(), RestoreError> {
+    /// Deletes what folders that are restored as a whole hold beside what the snapshot has.
+    fn remove_extras(&self, plan: &Plan, writing: &Writing<'a>) {
         for (id, names) in &plan.names {
-            let mut names = names.clone();
-            names.sort();
-            let folder = self.folder(*id, writing)?;
-            let deleted = folder.remove_extras(&|name| {
-                names.binary_search_by(|known| (**known).cmp(name)).is_ok()
-            })?;
-            writing
-                .outcome
-                .lock()
-                .expect("no thread panics with the outcome")
-                .deleted += deleted;
+            let names: HashSet<&[u8]> = names.iter().map(|name| &**name).collect();
+            let deleted = self
+                .folder(*id, writing)
+                .and_then(|folder| folder.remove_extras(&|name| names.contains(name)));
+            match deleted {
+                Ok(deleted) => {
+                    writing
+                        .outcome
+                        .lock()
+                        .expect("no thread panics with the outcome")
+                        .deleted += deleted;
+                }
+                Err(error) => writing.failed(self.progress, error.object(), &error),
+            }
         }
-        Ok(())
     }
 }
 
@@ -758,22 +593,5 @@ impl std::io::Write for AtOffset<'_, '_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-enum PlanError {
-    Files(lifeboat_files::Error),
-    Read(ReadError),
-}
-
-impl From<lifeboat_files::Error> for PlanError {
-    fn from(error: lifeboat_files::Error) -> Self {
-        Self::Files(error)
-    }
-}
-
-impl From<ReadError> for PlanError {
-    fn from(error: ReadError) -> Self {
-        Self::Read(error)
     }
 }

@@ -11,15 +11,49 @@ use crate::backup::names_in;
 use crate::browse::{Found, Step, find_item, walk_entries};
 use crate::text::shown_path;
 
-/// One selected part of the snapshot: all entries of a tree, or one of them.
+/// One selected part of the snapshot.
 pub(super) struct Selected {
-    /// Folders to make above it.
-    pub(super) above: Vec<Vec<u8>>,
     pub(super) tree: StreamRef,
-    /// The one entry that is wanted.
-    pub(super) only: Option<Vec<u8>>,
-    /// That entry is a folder whose own entries go right into the target.
+    /// Paths in the tree that are wanted; none = all.
+    only: Vec<Vec<u8>>,
+    /// The one wanted is a folder whose own entries go right into the target.
     pub(super) open: bool,
+}
+
+/// How a path lies to what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// It is wanted, and so is everything below it.
+    Wanted,
+    /// A folder on the way to something wanted.
+    Above,
+    /// Neither.
+    Outside,
+}
+
+impl Selected {
+    /// How the path lies to what is wanted of this tree.
+    pub(super) fn relation(&self, path: &[u8]) -> Relation {
+        let all = self.only.is_empty();
+        if all || self.only.iter().any(|only| lies_in(path, only)) {
+            Relation::Wanted
+        } else if self.only.iter().any(|only| lies_in(only, path)) {
+            Relation::Above
+        } else {
+            Relation::Outside
+        }
+    }
+
+    /// The tree's own folder is restored with everything in it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.only.is_empty()
+    }
+}
+
+/// Whether `path` is `folder`, or lies below it.
+fn lies_in(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.first().is_none_or(|first| *first == b'/'))
 }
 
 /// Finds what was asked for.
@@ -28,46 +62,42 @@ pub(super) fn select(
     snapshot: &Snapshot,
     request: &RestoreRequest,
 ) -> Result<Vec<Selected>, RestoreError> {
-    let everything = [Vec::new()];
-    let paths = if request.paths.is_empty() {
-        everything.as_slice()
-    } else {
-        &request.paths
+    let root = |only: Vec<Vec<u8>>| Selected {
+        tree: snapshot.head.root.clone(),
+        only,
+        open: false,
     };
+    let mut paths: Vec<Vec<&[u8]>> = Vec::new();
+    for path in &request.paths {
+        let parts = path.split(|byte| *byte == b'/');
+        paths.push(parts.filter(|part| !part.is_empty()).collect());
+    }
+    if paths.iter().any(Vec::is_empty) || paths.is_empty() {
+        return Ok(vec![root(Vec::new())]);
+    }
     let mut names: Vec<&[u8]> = Vec::new();
     let mut selected = Vec::new();
-    for path in paths {
-        let parts: Vec<&[u8]> = path
-            .split(|byte| *byte == b'/')
-            .filter(|part| !part.is_empty())
-            .collect();
-        let Some((name, above)) = parts.split_last() else {
-            selected.push(Selected {
-                above: Vec::new(),
-                tree: snapshot.head.root.clone(),
-                only: None,
-                open: false,
-            });
+    for parts in &paths {
+        let (name, above) = parts.split_last().expect("a path that is not empty");
+        let found = find_item(reader, snapshot, &parts.join(&b'/'))?;
+        if request.tree {
             continue;
-        };
-        if !request.tree && names.contains(name) {
+        }
+        if names.contains(name) {
             return Err(RestoreError::SameName(shown_path(name)));
         }
         names.push(name);
-        let found = find_item(reader, snapshot, path)?;
         let Found::Folder { tree, .. } = find_item(reader, snapshot, &above.join(&b'/'))? else {
             unreachable!("what is above something that was found is a folder");
         };
         selected.push(Selected {
-            above: if request.tree {
-                above.iter().map(|part| part.to_vec()).collect()
-            } else {
-                Vec::new()
-            },
             tree,
-            only: Some(name.to_vec()),
-            open: paths.len() == 1 && !request.tree && matches!(found, Found::Folder { .. }),
+            only: vec![name.to_vec()],
+            open: paths.len() == 1 && matches!(found, Found::Folder { .. }),
         });
+    }
+    if request.tree {
+        selected.push(root(paths.iter().map(|parts| parts.join(&b'/')).collect()));
     }
     Ok(selected)
 }
@@ -116,8 +146,8 @@ pub(super) fn dry_run(
     };
     for part in selected {
         walk_entries(reader, &part.tree, b"", &mut |path, entry| {
-            let depth = path.iter().filter(|byte| **byte == b'/').count();
-            if depth == 0 && part.only.as_deref().is_some_and(|only| only != entry.name) {
+            let entry = entry?;
+            if part.relation(path) == Relation::Outside {
                 return Ok(Step::Past);
             }
             count(entry.kind, entry.size, entry.status);
@@ -125,4 +155,31 @@ pub(super) fn dry_run(
         })?;
     }
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_codec::Profile;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_wanted_or_above_or_outside_by_whole_names() {
+        let selected = Selected {
+            tree: StreamRef::empty(Profile::Metadata),
+            only: vec![b"media/2026".to_vec(), b"db".to_vec()],
+            open: false,
+        };
+        for (path, relation) in [
+            ("media", Relation::Above),
+            ("media/2026", Relation::Wanted),
+            ("media/2026/a", Relation::Wanted),
+            ("media/20", Relation::Outside),
+            ("media/2026x", Relation::Outside),
+            ("db", Relation::Wanted),
+            ("d", Relation::Outside),
+        ] {
+            assert_eq!(selected.relation(path.as_bytes()), relation, "{path}");
+        }
+    }
 }
