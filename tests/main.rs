@@ -11,6 +11,7 @@ mod damage;
 mod history;
 mod postgres;
 mod reader;
+mod reading;
 mod restore;
 mod roundtrip;
 mod sources;

@@ -127,7 +127,7 @@ pub(crate) fn attributes_of(entry: &Entry<'_>) -> Attributes {
 /// within one tick of a clock, the second time after it was read.
 pub(crate) fn unchanged(entry: &Entry<'_>, metadata: &Metadata, trusted_before: EntryTime) -> bool {
     entry.kind == entry_kind(metadata.kind)
-        && entry.status & (status::CHANGED | status::UNREADABLE) == 0
+        && entry.status & (status::CHANGED | status::UNREADABLE | status::LIVE) == 0
         && (entry.kind != EntryKind::File || entry.size == metadata.size)
         && entry.inode == metadata.inode
         && entry.mtime == entry_time(metadata.mtime)

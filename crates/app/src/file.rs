@@ -137,7 +137,10 @@ struct FileReader<'f, 'a> {
 
 impl Read for FileReader<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self.file.read(buffer) {
+        // A file that grows as fast as it is read would never end: what it had at first is enough to say that it changed.
+        let left = self.file.metadata().size.saturating_sub(*self.bytes);
+        let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        match self.file.read(&mut buffer[..room]) {
             Ok(count) => {
                 if *self.bytes == 0 {
                     let head = count.min(16);
@@ -161,4 +164,34 @@ fn single_chunk(stream: &StreamRef) -> Stored {
         return Stored::Chunk(only.id);
     }
     Stored::Stream(stream.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn of_a_file_that_grows_no_more_is_read_than_it_had_and_the_growth_is_noticed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("log");
+        std::fs::write(&path, [7; 1000]).unwrap();
+        let folder = Folder::open(scratch.path()).unwrap();
+        let seen = folder.metadata(b"log").unwrap();
+        let mut file = folder.open_file(b"log", &seen).unwrap();
+        let mut appended = std::fs::File::options().append(true).open(&path).unwrap();
+        appended.write_all(&[8; 500]).unwrap();
+        let (mut start, mut bytes, mut content) = ([0; 16], 0, Vec::new());
+        let mut reader = FileReader {
+            file: &mut file,
+            start: &mut start,
+            bytes: &mut bytes,
+            error: None,
+        };
+        reader.read_to_end(&mut content).unwrap();
+        assert_eq!(content, [7; 1000]);
+        assert_eq!((start, bytes), ([7; 16], 1000));
+        assert!(file.finish().unwrap().change.is_some());
+    }
 }

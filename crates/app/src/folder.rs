@@ -3,27 +3,28 @@
 //! An unchanged file costs one look at its metadata; nothing of it is opened. A folder's tree is stored when its last
 //! part is done, by the worker that did it, and then counts as a part of the folder above.
 
+mod item;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{Content, Entry, EntryKind, Problem, StreamRef, put_entry, status};
 use lifeboat_files::{
-    Attributes, ClusterState, ErrorKind, Excludes, Folder, Identity, Kind, Listing, Metadata,
+    Attributes, AttributesRead, ClusterState, Excludes, Folder, Identity, Kind, Listing, Metadata,
     Special, recognise,
 };
 use lifeboat_repository::{Counter, Lane, Tasks, WriteError, Writer, work};
 
+use self::item::{Part, READ_AGAIN, join};
 use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
-use crate::file::{FileError, Stored, read_file};
+use crate::file::Stored;
 use crate::memory::{Gathered, Memory, Past};
 
 /// Bytes of files that a worker reads before it offers the rest of a folder to others.
 const SHARE_BYTES: u64 = 4 << 20;
 /// Deeper folders are not kept open while what is below them waits.
 const OPEN_DEPTH_MAX: usize = 200;
-/// How often a file that changes while it is read is read again.
-const TRIES: usize = 3;
 
 /// How a folder is read.
 pub(crate) struct FolderOptions {
@@ -77,9 +78,18 @@ enum Task {
     Folder(Arc<Node>),
     Rest {
         node: Arc<Node>,
+        folder: Arc<Folder>,
         listing: Arc<Listing>,
         from: usize,
     },
+}
+
+/// A file of several names as it was read under the first of them.
+#[derive(Clone)]
+struct Named {
+    metadata: Metadata,
+    stored: Stored,
+    attributes: Attributes,
 }
 
 struct Walk<'a> {
@@ -88,8 +98,10 @@ struct Walk<'a> {
     memory: &'a Memory<'a>,
     top: Folder,
     dev: u64,
-    links: Mutex<HashMap<Identity, (u64, Stored)>>,
+    links: Mutex<HashMap<Identity, Named>>,
     problems: Mutex<Vec<Problem>>,
+    /// Problems that are not in the list.
+    more_problems: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
     unreadable: AtomicU64,
@@ -107,45 +119,15 @@ pub(crate) fn read_folder(
     memory: &Memory<'_>,
     past: Option<Vec<u8>>,
 ) -> Result<FolderRead, FolderError> {
-    let top = Folder::open(path)?;
-    let metadata = top.own_metadata()?;
-    let folder = Folder::open(path)?;
-    let read = folder.own_attributes();
-    let walk = Walk {
-        source: name,
-        options,
-        memory,
-        top,
-        dev: metadata.dev,
-        links: Mutex::default(),
-        problems: Mutex::default(),
-        files: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
-        unreadable: AtomicU64::new(0),
-        gathered: Gathered::default(),
-        done: Mutex::new(None),
-    };
-    read.unread
-        .iter()
-        .for_each(|error| walk.problem(b"", error, "unreadable"));
-    let node = Arc::new(Node {
-        parent: None,
-        path: Vec::new(),
-        depth: 0,
-        metadata,
-        attributes: read.attributes,
-        status: Mutex::new(0),
-        folder: Mutex::new(Some(Arc::new(folder))),
-        past,
-        parts: Mutex::default(),
-        pending: AtomicUsize::new(1),
-    });
+    let walk = Walk::new(name, options, memory, Folder::open(path)?)?;
+    let node = walk.top_node(past)?;
     work(
         writer,
         threads,
         vec![Task::Folder(node)],
         |lane, task, tasks| walk.task(lane, task, tasks),
     )?;
+    walk.end_problems();
     Ok(FolderRead {
         entry: walk
             .done
@@ -163,7 +145,53 @@ pub(crate) fn read_folder(
     })
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(
+        source: &'a str,
+        options: &'a FolderOptions,
+        memory: &'a Memory<'a>,
+        top: Folder,
+    ) -> Result<Self, lifeboat_files::Error> {
+        let dev = top.own_metadata()?.dev;
+        Ok(Self {
+            source,
+            options,
+            memory,
+            top,
+            dev,
+            links: Mutex::default(),
+            problems: Mutex::default(),
+            more_problems: AtomicU64::new(0),
+            files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            unreadable: AtomicU64::new(0),
+            gathered: Gathered::default(),
+            done: Mutex::new(None),
+        })
+    }
+
+    /// The source's own folder, with which the walk begins.
+    fn top_node(&self, past: Option<Vec<u8>>) -> Result<Arc<Node>, lifeboat_files::Error> {
+        // A handle of its own: the top's serves to find what lies below.
+        let folder = self.top.open_beneath(b"")?;
+        let read = folder.own_attributes();
+        read.unread
+            .iter()
+            .for_each(|error| self.item_problem(b"", error));
+        Ok(Arc::new(Node {
+            parent: None,
+            path: Vec::new(),
+            depth: 0,
+            metadata: folder.own_metadata()?,
+            attributes: read.attributes,
+            status: Mutex::new(0),
+            folder: Mutex::new(Some(Arc::new(folder))),
+            past,
+            parts: Mutex::default(),
+            pending: AtomicUsize::new(1),
+        }))
+    }
+
     fn task(
         &self,
         lane: &mut Lane<'_, '_>,
@@ -173,39 +201,39 @@ impl Walk<'_> {
         match task {
             Task::Rest {
                 node,
+                folder,
                 listing,
                 from,
-            } => self.range(lane, &node, &listing, from, tasks),
+            } => self.range(lane, &node, &folder, &listing, from, tasks),
             Task::Folder(node) => {
                 let mut listing = Listing::new();
-                let listed =
-                    self.open(&node)
-                        .and_then(|mut folder| match Arc::get_mut(&mut folder) {
-                            Some(own) => own.list(&mut listing).map(|()| folder),
-                            // Kept open for those below: a handle of its own does the listing.
-                            None => self
-                                .reopen(&node)
-                                .and_then(|mut own| own.list(&mut listing))
-                                .map(|()| folder),
-                        });
-                match listed {
-                    Ok(folder) => {
-                        self.look_at_folder(&node, &folder, &listing);
-                        if self.options.exclude_caches && folder.is_cache(&listing) {
-                            listing = Listing::new();
-                        }
-                        if node.depth < OPEN_DEPTH_MAX {
-                            *node.folder.lock().expect("no thread panics with a folder") =
-                                Some(folder);
-                        }
-                    }
+                let mut folder = match self.open(&node) {
+                    Ok(folder) => folder,
                     Err(error) => {
-                        *node.status.lock().expect("no thread panics with a status") |=
-                            status::UNREADABLE;
-                        self.item_problem(&node.path, &error);
+                        self.lost_folder(&node, &error);
+                        return self.part_done(lane, &node);
                     }
+                };
+                let listed = match Arc::get_mut(&mut folder) {
+                    Some(own) => own.list(&mut listing),
+                    // Kept open for those below: a handle of its own does the listing.
+                    None => self
+                        .reopen(&node)
+                        .and_then(|mut own| own.list(&mut listing)),
+                };
+                // Names up to where the list broke off are read.
+                if let Err(error) = listed {
+                    self.lost_folder(&node, &error);
                 }
-                self.range(lane, &node, &Arc::new(listing), 0, tasks)
+                self.look_at_folder(&node, &folder, &listing);
+                if self.options.exclude_caches && folder.is_cache(&listing) {
+                    listing = Listing::new();
+                }
+                if node.depth < OPEN_DEPTH_MAX {
+                    *node.folder.lock().expect("no thread panics with a folder") =
+                        Some(Arc::clone(&folder));
+                }
+                self.range(lane, &node, &folder, &Arc::new(listing), 0, tasks)
             }
         }
     }
@@ -265,28 +293,24 @@ impl Walk<'_> {
         &self,
         lane: &mut Lane<'_, '_>,
         node: &Arc<Node>,
+        folder: &Arc<Folder>,
         listing: &Arc<Listing>,
         from: usize,
         tasks: &Tasks<'_, Task>,
     ) -> Result<(), WriteError> {
-        let mut part = Part {
-            first: from,
-            entries: Vec::new(),
-            scratch: Vec::new(),
-            files: 0,
-            bytes: 0,
-        };
+        let mut part = Part::from_place(from);
         let mut past = Past::new(node.past.as_deref().unwrap_or_default());
-        let folder = if listing.is_empty() {
-            None
-        } else {
-            self.open_kept(node)
-        };
         let mut path = Vec::new();
-        for place in from..listing.len() {
-            let (Some(listed), Some(folder)) = (listing.get(place), folder.as_ref()) else {
-                break;
-            };
+        for (place, listed) in listing.iter().enumerate().skip(from) {
+            if lane.writer().stopped() {
+                return Err(WriteError::Stopped);
+            }
+            // The list's own word spares what is left out any look at it: it may be a mount that hangs.
+            if let Some(kind) = listed.hint
+                && self.excluded(node, listed.name, kind, &mut path)
+            {
+                continue;
+            }
             let metadata = match folder.metadata(listed.name) {
                 Ok(metadata) => metadata,
                 Err(error) => {
@@ -301,15 +325,8 @@ impl Walk<'_> {
                     continue;
                 }
             };
-            if !self.options.excludes.is_empty() {
-                join(&mut path, &node.path, listed.name);
-                if self
-                    .options
-                    .excludes
-                    .excludes(listed.name, &path, metadata.kind == Kind::Folder)
-                {
-                    continue;
-                }
+            if listed.hint.is_none() && self.excluded(node, listed.name, metadata.kind, &mut path) {
+                continue;
             }
             if self.options.skip.contains(&metadata.identity()) {
                 continue;
@@ -318,14 +335,7 @@ impl Walk<'_> {
             if metadata.kind == Kind::Folder {
                 if self.options.one_file_system && metadata.dev != self.dev {
                     // The mount point itself stays, empty, so that a restore can be mounted over again.
-                    self.plain(
-                        &mut part,
-                        folder,
-                        listed.name,
-                        &metadata,
-                        known.map(|(entry, _)| entry),
-                        node,
-                    );
+                    self.plain(&mut part, folder, listed.name, &metadata, node);
                     continue;
                 }
                 part.close(node);
@@ -344,6 +354,7 @@ impl Walk<'_> {
             if let Some((entry, raw)) = known
                 && unchanged(entry, &metadata, self.memory.trusted_before)
                 && self.may_take_over(lane.writer(), entry)
+                && !has_log(listing, place)
             {
                 part.entries.extend_from_slice(raw);
                 if metadata.kind == Kind::File {
@@ -362,19 +373,17 @@ impl Walk<'_> {
                     &metadata,
                 )?;
             } else {
-                self.plain(&mut part, folder, listed.name, &metadata, None, node);
+                self.plain(&mut part, folder, listed.name, &metadata, node);
             }
             if part.bytes >= SHARE_BYTES && place + 1 < listing.len() && tasks.hungry() {
                 node.pending.fetch_add(1, Ordering::SeqCst);
                 tasks.push(Task::Rest {
                     node: Arc::clone(node),
+                    folder: Arc::clone(folder),
                     listing: Arc::clone(listing),
                     from: place + 1,
                 });
                 break;
-            }
-            if lane.writer().stopped() {
-                return Err(WriteError::Stopped);
             }
         }
         let progress = lane.writer().progress();
@@ -386,13 +395,15 @@ impl Walk<'_> {
         self.part_done(lane, node)
     }
 
-    fn open_kept(&self, node: &Node) -> Option<Arc<Folder>> {
-        let kept = node
-            .folder
-            .lock()
-            .expect("no thread panics with a folder")
-            .clone();
-        kept.or_else(|| self.reopen(node).ok().map(Arc::new))
+    fn excluded(&self, node: &Node, name: &[u8], kind: Kind, path: &mut Vec<u8>) -> bool {
+        let excludes = &self.options.excludes;
+        if excludes.is_empty() {
+            return false;
+        }
+        if excludes.needs_path() {
+            join(path, &node.path, name);
+        }
+        excludes.excludes(name, path, kind == Kind::Folder)
     }
 
     fn may_take_over(&self, writer: &Writer<'_>, entry: &Entry<'_>) -> bool {
@@ -415,33 +426,37 @@ impl Walk<'_> {
         folder: &Folder,
         place: usize,
         name: &[u8],
-        metadata: Metadata,
+        mut metadata: Metadata,
         known: Option<&Entry<'_>>,
         tasks: &Tasks<'_, Task>,
     ) {
         let mut path = Vec::with_capacity(node.path.len() + name.len() + 1);
         join(&mut path, &node.path, name);
         let same = known.filter(|entry| unchanged(entry, &metadata, self.memory.trusted_before));
-        let attributes = same.map_or_else(
-            // Inode flags are told by an open folder only; one that cannot be opened still has the rest.
-            || match folder
-                .open_child(name)
-                .map(|child| child.own_attributes())
-                .or_else(|_| folder.attributes(name))
-            {
-                Ok(read) => {
-                    read.unread
-                        .iter()
-                        .for_each(|error| self.problem(&path, error, "unreadable"));
-                    read.attributes
+        let attributes = match same {
+            Some(entry) => attributes_of(entry),
+            None => {
+                // Inode flags are told by an open folder only; one that cannot be opened still has the rest.
+                let read = match folder
+                    .open_child(name)
+                    .map(|child| child.own_attributes())
+                    .or_else(|_| folder.attributes(name))
+                {
+                    Ok(read) => read,
+                    Err(error) => AttributesRead {
+                        attributes: Attributes::default(),
+                        unread: vec![error],
+                    },
+                };
+                if !read.unread.is_empty() {
+                    metadata.ctime = READ_AGAIN;
                 }
-                Err(error) => {
-                    self.item_problem(&path, &error);
-                    Attributes::default()
-                }
-            },
-            attributes_of,
-        );
+                read.unread
+                    .iter()
+                    .for_each(|error| self.item_problem(&path, error));
+                read.attributes
+            }
+        };
         let past = known.and_then(|entry| self.memory.child(&path, entry.content));
         node.pending.fetch_add(1, Ordering::SeqCst);
         tasks.push(Task::Folder(Arc::new(Node {
@@ -505,248 +520,20 @@ impl Walk<'_> {
         }
         Ok(())
     }
-
-    /// Reads one file, again when it changes meanwhile.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "everything that is known of the entry"
-    )]
-    fn file(
-        &self,
-        lane: &mut Lane<'_, '_>,
-        part: &mut Part,
-        node: &Node,
-        folder: &Folder,
-        listing: &Listing,
-        name: &[u8],
-        metadata: &Metadata,
-    ) -> Result<(), WriteError> {
-        if metadata.nlink > 1
-            && let Some((size, stored)) = self
-                .links
-                .lock()
-                .expect("no thread panics with links")
-                .get(&metadata.identity())
-                .cloned()
-            && size == metadata.size
-        {
-            let attributes = folder
-                .attributes(name)
-                .map(|read| read.attributes)
-                .unwrap_or_default();
-            part.put(name, metadata, &attributes, stored.content(), 0);
-            return Ok(());
-        }
-        let mut path = Vec::new();
-        let mut seen = *metadata;
-        for attempt in 1..=TRIES {
-            let read = match read_file(lane, folder, listing, name, &seen) {
-                Ok(read) => read,
-                Err(FileError::Write(error)) => return Err(error),
-                Err(FileError::Files(error)) => {
-                    join(&mut path, &node.path, name);
-                    self.lost_item(part, name, Kind::File, &path, &error);
-                    return Ok(());
-                }
-            };
-            let change = read.changed;
-            if change && attempt < TRIES {
-                match folder.metadata(name) {
-                    Ok(now) if now.kind == Kind::File => {
-                        seen = now;
-                        continue;
-                    }
-                    _ => {}
-                }
-            }
-            let mut bits = 0;
-            if read.in_use {
-                bits |= status::LIVE;
-                join(&mut path, &node.path, name);
-                self.push(Problem {
-                    source: self.source.to_owned(),
-                    path: path.clone(),
-                    what: "it is an SQLite database in use: a copy of it may not be whole; add it as a source of its own".to_owned(),
-                    class: "live-database".to_owned(),
-                });
-            }
-            for error in &read.unread {
-                join(&mut path, &node.path, name);
-                self.problem(&path, error, "unreadable");
-            }
-            if change {
-                bits |= status::CHANGED;
-                join(&mut path, &node.path, name);
-                self.unreadable.fetch_add(1, Ordering::Relaxed);
-                self.push(Problem {
-                    source: self.source.to_owned(),
-                    path: path.clone(),
-                    what: format!("it changed while it was read, {TRIES} times; what is stored may be a mixture"),
-                    class: "changed".to_owned(),
-                });
-            }
-            // What was read counts, not what the metadata promised.
-            let metadata = Metadata {
-                size: read.bytes,
-                ..read.metadata
-            };
-            part.put(
-                name,
-                &metadata,
-                &read.attributes,
-                read.stored.content(),
-                bits,
-            );
-            if metadata.nlink > 1 && !change {
-                self.links
-                    .lock()
-                    .expect("no thread panics with links")
-                    .insert(metadata.identity(), (read.bytes, read.stored));
-            }
-            return Ok(());
-        }
-        Ok(())
-    }
-
-    /// An entry that has no content of its own to read.
-    fn plain(
-        &self,
-        part: &mut Part,
-        folder: &Folder,
-        name: &[u8],
-        metadata: &Metadata,
-        known: Option<&Entry<'_>>,
-        node: &Node,
-    ) {
-        let mut path = Vec::new();
-        let target = if metadata.kind == Kind::Symlink {
-            match folder.read_link(name) {
-                Ok(target) => target,
-                Err(error) => {
-                    join(&mut path, &node.path, name);
-                    return self.lost_item(part, name, metadata.kind, &path, &error);
-                }
-            }
-        } else {
-            Vec::new()
-        };
-        let attributes = known.map_or_else(
-            || {
-                folder
-                    .attributes(name)
-                    .map(|read| read.attributes)
-                    .unwrap_or_default()
-            },
-            attributes_of,
-        );
-        let mut entry = entry_of(name, metadata);
-        put_attributes(&mut entry, &attributes);
-        entry.target = &target;
-        put_entry(&mut part.entries, &entry, &mut part.scratch);
-    }
-
-    /// An entry that was listed and could not be read.
-    fn lost_item(
-        &self,
-        part: &mut Part,
-        name: &[u8],
-        kind: Kind,
-        path: &[u8],
-        error: &lifeboat_files::Error,
-    ) {
-        if error.kind() != ErrorKind::Vanished {
-            let kind = crate::entry::entry_kind(kind);
-            let entry = Entry {
-                status: status::UNREADABLE,
-                ..Entry::new(kind, name)
-            };
-            put_entry(&mut part.entries, &entry, &mut part.scratch);
-        }
-        self.item_problem(path, error);
-    }
-
-    fn item_problem(&self, path: &[u8], error: &lifeboat_files::Error) {
-        self.problem(
-            path,
-            error,
-            if error.kind() == ErrorKind::Vanished {
-                "vanished"
-            } else {
-                "unreadable"
-            },
-        );
-    }
-
-    fn problem(&self, path: &[u8], error: &lifeboat_files::Error, class: &str) {
-        // What vanished between the list and the look was deleted while we ran: it is named, but nothing of now is missing.
-        if class != "vanished" {
-            self.unreadable.fetch_add(1, Ordering::Relaxed);
-        }
-        self.push(Problem {
-            source: self.source.to_owned(),
-            path: path.to_vec(),
-            what: crate::text::sentence(error),
-            class: class.to_owned(),
-        });
-    }
-
-    fn push(&self, problem: Problem) {
-        self.problems
-            .lock()
-            .expect("no thread panics with a problem")
-            .push(problem);
-    }
 }
 
-/// A run of entries of one folder.
-struct Part {
-    first: usize,
-    entries: Vec<u8>,
-    scratch: Vec<u8>,
-    files: u64,
-    bytes: u64,
-}
-
-impl Part {
-    fn put(
-        &mut self,
-        name: &[u8],
-        metadata: &Metadata,
-        attributes: &Attributes,
-        content: Content<'_>,
-        bits: u64,
-    ) {
-        let mut entry = entry_of(name, metadata);
-        put_attributes(&mut entry, attributes);
-        entry.content = content;
-        entry.status = bits;
-        put_entry(&mut self.entries, &entry, &mut self.scratch);
-        self.count(metadata.size);
-    }
-
-    fn count(&mut self, bytes: u64) {
-        self.files += 1;
-        self.bytes += bytes;
-    }
-
-    fn close(&mut self, node: &Node) {
-        if !self.entries.is_empty() {
-            let entries = std::mem::take(&mut self.entries);
-            node.parts
-                .lock()
-                .expect("no thread panics with a part")
-                .insert(self.first, entries);
-        }
-    }
-}
-
-fn join(path: &mut Vec<u8>, folder: &[u8], name: &[u8]) {
-    path.clear();
-    path.extend_from_slice(folder);
-    if !folder.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
+/// Whether an SQLite log or journal may lie beside the entry: then the entry alone may not be the database any more,
+/// though it did not change. What begins with a name follows it at once in the order of names.
+fn has_log(listing: &Listing, place: usize) -> bool {
+    let (Some(this), Some(next)) = (listing.get(place), listing.get(place + 1)) else {
+        return false;
+    };
+    next.name.starts_with(this.name)
+        && ["-wal", "-journal"].iter().any(|suffix| {
+            listing
+                .find(&[this.name, suffix.as_bytes()].concat())
+                .is_some()
+        })
 }
 
 /// The past tree of a source's own folder, from the parent snapshot's root.
@@ -759,3 +546,6 @@ pub(crate) fn past_reference(root: &[u8], name: &str) -> Option<StreamRef> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

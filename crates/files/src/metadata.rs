@@ -48,6 +48,17 @@ impl Metadata {
         self.identity() == other.identity() && self.kind == other.kind
     }
 
+    /// Whether neither content nor anything else of the object changed between the two looks.
+    ///
+    /// Every change sets the time of change, which nobody but the kernel can set; the rest is for file systems whose
+    /// clock is coarse.
+    pub fn is_unmodified_since(&self, earlier: &Self) -> bool {
+        self.same_object(earlier)
+            && self.size == earlier.size
+            && self.mtime == earlier.mtime
+            && self.ctime == earlier.ctime
+    }
+
     /// Which object this was taken from; equal for all names of a hard-linked file.
     pub fn identity(&self) -> Identity {
         Identity {

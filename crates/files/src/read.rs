@@ -146,7 +146,7 @@ impl OpenFile<'_> {
         };
         let (metadata, change) = match named {
             Some(named) if named.same_object(&self.before) => {
-                let whole = self.position == named.size && !modified(&self.before, &named);
+                let whole = self.position == named.size && named.is_unmodified_since(&self.before);
                 (named, (!whole).then_some(Change::Modified))
             }
             other => {
@@ -165,12 +165,6 @@ impl OpenFile<'_> {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Every change of content or metadata sets the time of change, which nobody but the kernel can set; the rest is for
-/// file systems whose clock is coarse.
-fn modified(before: &Metadata, after: &Metadata) -> bool {
-    before.size != after.size || before.mtime != after.mtime || before.ctime != after.ctime
 }
 
 #[cfg(test)]

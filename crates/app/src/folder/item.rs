@@ -1,0 +1,321 @@
+//! One entry of a folder: what it holds is stored, and what cannot be read of it is told.
+
+use std::sync::atomic::Ordering;
+
+use lifeboat_codec::{Content, Entry, Problem, put_entry, status};
+use lifeboat_files::{
+    Attributes, AttributesRead, ErrorKind, Folder, Kind, Listing, Metadata, Time,
+};
+use lifeboat_repository::{Lane, WriteError};
+
+use super::{Named, Node, Walk};
+use crate::entry::{entry_of, put_attributes};
+use crate::file::{FileError, read_file};
+
+/// How often a file that changes while it is read is read again.
+const TRIES: usize = 3;
+/// The time of change of an entry of which something could not be read: no object has it, so the next run does not
+/// take the entry over, and tells again what is missing.
+pub(super) const READ_AGAIN: Time = Time {
+    seconds: 0,
+    nanos: 0,
+};
+/// Problems that are listed one by one; the entries themselves say of all that could not be read.
+const PROBLEMS_MAX: usize = 10_000;
+
+impl Walk<'_> {
+    /// Reads one file, again when it changes meanwhile.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that is known of the entry"
+    )]
+    pub(super) fn file(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        part: &mut Part,
+        node: &Node,
+        folder: &Folder,
+        listing: &Listing,
+        name: &[u8],
+        metadata: &Metadata,
+    ) -> Result<(), WriteError> {
+        if metadata.nlink > 1
+            && let Some(named) = self
+                .links
+                .lock()
+                .expect("no thread panics with links")
+                .get(&metadata.identity())
+                .filter(|named| named.metadata.is_unmodified_since(metadata))
+                .cloned()
+        {
+            part.put(name, metadata, &named.attributes, named.stored.content(), 0);
+            return Ok(());
+        }
+        let mut path = Vec::new();
+        let mut seen = *metadata;
+        for attempt in 1..=TRIES {
+            let again = |now: &Metadata| attempt < TRIES && now.kind == Kind::File;
+            let read = match read_file(lane, folder, listing, name, &seen) {
+                Ok(read) => read,
+                Err(FileError::Write(error)) => return Err(error),
+                Err(FileError::Files(error)) => {
+                    // Programs replace a file by renaming a new one over it: that is the one to read.
+                    if error.kind() == ErrorKind::Changed
+                        && let Ok(now) = folder.metadata(name)
+                        && again(&now)
+                    {
+                        seen = now;
+                        continue;
+                    }
+                    join(&mut path, &node.path, name);
+                    self.lost_item(part, name, Kind::File, &path, &error);
+                    return Ok(());
+                }
+            };
+            let change = read.changed;
+            if change
+                && let Ok(now) = folder.metadata(name)
+                && again(&now)
+            {
+                seen = now;
+                continue;
+            }
+            let mut bits = 0;
+            if read.in_use {
+                bits |= status::LIVE;
+                join(&mut path, &node.path, name);
+                self.push(Problem {
+                    source: self.source.to_owned(),
+                    path: path.clone(),
+                    what: "it is an SQLite database in use: a copy of it may not be whole; add it as a source of its own".to_owned(),
+                    class: "live-database".to_owned(),
+                });
+            }
+            for error in &read.unread {
+                join(&mut path, &node.path, name);
+                self.problem(&path, error, "unreadable");
+            }
+            if change {
+                bits |= status::CHANGED;
+                join(&mut path, &node.path, name);
+                self.unreadable.fetch_add(1, Ordering::Relaxed);
+                self.push(Problem {
+                    source: self.source.to_owned(),
+                    path: path.clone(),
+                    what: format!("it changed while it was read, {attempt} times; what is stored may be a mixture"),
+                    class: "changed".to_owned(),
+                });
+            }
+            // What was read counts, not what the metadata promised.
+            let mut metadata = Metadata {
+                size: read.bytes,
+                ..read.metadata
+            };
+            if !read.unread.is_empty() {
+                metadata.ctime = READ_AGAIN;
+            }
+            part.put(
+                name,
+                &metadata,
+                &read.attributes,
+                read.stored.content(),
+                bits,
+            );
+            if metadata.nlink > 1 && bits == 0 && read.unread.is_empty() {
+                let named = Named {
+                    metadata,
+                    stored: read.stored,
+                    attributes: read.attributes,
+                };
+                self.links
+                    .lock()
+                    .expect("no thread panics with links")
+                    .insert(metadata.identity(), named);
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// An entry that has no content of its own to read.
+    pub(super) fn plain(
+        &self,
+        part: &mut Part,
+        folder: &Folder,
+        name: &[u8],
+        metadata: &Metadata,
+        node: &Node,
+    ) {
+        let mut path = Vec::new();
+        let target = if metadata.kind == Kind::Symlink {
+            match folder.read_link(name) {
+                Ok(target) => target,
+                Err(error) => {
+                    join(&mut path, &node.path, name);
+                    return self.lost_item(part, name, metadata.kind, &path, &error);
+                }
+            }
+        } else {
+            Vec::new()
+        };
+        let read = folder.attributes(name).unwrap_or_else(|error| {
+            let (attributes, unread) = (Attributes::default(), vec![error]);
+            AttributesRead { attributes, unread }
+        });
+        let mut metadata = *metadata;
+        if !read.unread.is_empty() {
+            join(&mut path, &node.path, name);
+            read.unread
+                .iter()
+                .for_each(|error| self.item_problem(&path, error));
+            metadata.ctime = READ_AGAIN;
+        }
+        let attributes = read.attributes;
+        let mut entry = entry_of(name, &metadata);
+        put_attributes(&mut entry, &attributes);
+        entry.target = &target;
+        put_entry(&mut part.entries, &entry, &mut part.scratch);
+    }
+
+    /// An entry that was listed and could not be read.
+    pub(super) fn lost_item(
+        &self,
+        part: &mut Part,
+        name: &[u8],
+        kind: Kind,
+        path: &[u8],
+        error: &lifeboat_files::Error,
+    ) {
+        if error.kind() != ErrorKind::Vanished {
+            let kind = crate::entry::entry_kind(kind);
+            let entry = Entry {
+                status: status::UNREADABLE,
+                ..Entry::new(kind, name)
+            };
+            put_entry(&mut part.entries, &entry, &mut part.scratch);
+        }
+        self.item_problem(path, error);
+    }
+
+    /// A folder whose entries could not be listed, or not all of them.
+    pub(super) fn lost_folder(&self, node: &Node, error: &lifeboat_files::Error) {
+        *node.status.lock().expect("no thread panics with a status") |= status::UNREADABLE;
+        self.item_problem(&node.path, error);
+    }
+
+    pub(super) fn item_problem(&self, path: &[u8], error: &lifeboat_files::Error) {
+        self.problem(
+            path,
+            error,
+            if error.kind() == ErrorKind::Vanished {
+                "vanished"
+            } else {
+                "unreadable"
+            },
+        );
+    }
+
+    pub(super) fn problem(&self, path: &[u8], error: &lifeboat_files::Error, class: &str) {
+        // What vanished between the list and the look was deleted while we ran: it is named, but nothing of now is missing.
+        if class != "vanished" {
+            self.unreadable.fetch_add(1, Ordering::Relaxed);
+        }
+        self.push(Problem {
+            source: self.source.to_owned(),
+            path: path.to_vec(),
+            what: crate::text::sentence(error),
+            class: class.to_owned(),
+        });
+    }
+
+    pub(super) fn push(&self, problem: Problem) {
+        let mut problems = self
+            .problems
+            .lock()
+            .expect("no thread panics with a problem");
+        if problems.len() < PROBLEMS_MAX {
+            problems.push(problem);
+        } else {
+            self.more_problems.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says how many problems are not in the list.
+    pub(super) fn end_problems(&self) {
+        let more = self.more_problems.load(Ordering::Relaxed);
+        if more > 0 {
+            self.problems
+                .lock()
+                .expect("no thread panics with a problem")
+                .push(Problem {
+                    source: self.source.to_owned(),
+                    path: Vec::new(),
+                    what: format!("{more} more problems are not listed one by one"),
+                    class: "other".to_owned(),
+                });
+        }
+    }
+}
+
+/// A run of entries of one folder.
+pub(super) struct Part {
+    /// The place of the first one in the listing.
+    pub(super) first: usize,
+    /// Encoded.
+    pub(super) entries: Vec<u8>,
+    scratch: Vec<u8>,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+impl Part {
+    pub(super) fn from_place(first: usize) -> Self {
+        Self {
+            first,
+            entries: Vec::new(),
+            scratch: Vec::new(),
+            files: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn put(
+        &mut self,
+        name: &[u8],
+        metadata: &Metadata,
+        attributes: &Attributes,
+        content: Content<'_>,
+        bits: u64,
+    ) {
+        let mut entry = entry_of(name, metadata);
+        put_attributes(&mut entry, attributes);
+        entry.content = content;
+        entry.status = bits;
+        put_entry(&mut self.entries, &entry, &mut self.scratch);
+        self.count(metadata.size);
+    }
+
+    pub(super) fn count(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn close(&mut self, node: &Node) {
+        if !self.entries.is_empty() {
+            let entries = std::mem::take(&mut self.entries);
+            node.parts
+                .lock()
+                .expect("no thread panics with a part")
+                .insert(self.first, entries);
+        }
+    }
+}
+
+pub(super) fn join(path: &mut Vec<u8>, folder: &[u8], name: &[u8]) {
+    path.clear();
+    path.extend_from_slice(folder);
+    if !folder.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
