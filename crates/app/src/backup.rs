@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use lifeboat_codec::{Manifest, Problem, Role, SnapshotId, SourceRecord};
 use lifeboat_files::{Excludes, Folder, Identity};
 use lifeboat_repository::{
-    Committed, Contents, Draft, Progress, ReadError, Repository, Snapshot, WriteError, Writer,
+    Basis, Committed, Contents, Draft, Progress, ReadError, Repository, Snapshot, WriteError,
+    Writer,
 };
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -141,7 +142,8 @@ pub fn backup(
         repository.remember_source(
             &request.app,
             &name,
-            gathered.finish(committed.name.id, started_ms),
+            &committed.basis,
+            &gathered.finish(committed.name.id, started_ms),
         );
     }
     Ok(BackupOutcome {
@@ -155,8 +157,8 @@ pub fn backup(
 struct Past {
     id: Option<SnapshotId>,
     started_ms: u64,
-    /// Source name, local memory.
-    local: Vec<(String, Vec<u8>)>,
+    /// Source name, local memory and what it rests on.
+    local: Vec<(String, (Basis, Vec<u8>))>,
     /// The root tree of the parent snapshot, where local memory lacks.
     root: Option<Vec<u8>>,
     domain: u32,
@@ -172,7 +174,7 @@ impl Past {
         let folders = sources
             .iter()
             .filter(|source| matches!(source, Source::Folder(_)));
-        let local: Vec<(String, Vec<u8>)> = folders
+        let local: Vec<_> = folders
             .filter_map(|source| {
                 Some((
                     source.name().to_owned(),
@@ -190,7 +192,7 @@ impl Past {
         // A write-only host lists no snapshots; its own memory names the one that it made.
         let own = local
             .first()
-            .and_then(|(_, bytes)| bytes.get(..16))
+            .and_then(|(_, (_, bytes))| bytes.get(..16))
             .and_then(SnapshotId::from_slice);
         let id = parent
             .map(|parent| parent.name.id)
@@ -316,7 +318,9 @@ impl Run<'_, '_> {
                     .find(|(name, _)| *name == source.name);
                 let local = local
                     .zip(self.past.id)
-                    .and_then(|((_, bytes), id)| Memory::local(bytes.clone(), id));
+                    .and_then(|((_, (basis, bytes)), id)| {
+                        Memory::local(bytes.clone(), id, self.writer.still_has(basis))
+                    });
                 let memory = match (local, &reader) {
                     (Some(memory), _) => memory,
                     (None, Some(reader)) => Memory::snapshot(reader, self.past.started_ms),

@@ -409,9 +409,12 @@ impl<'a> Walk<'a> {
     fn may_take_over(&self, writer: &Writer<'_>, entry: &Entry<'_>) -> bool {
         match entry.content {
             Content::None => true,
+            // A parent snapshot's word is not enough: what it names may have been lost since.
+            _ if self.memory.whole => true,
             Content::Chunk(id) => writer.has_chunk(id),
-            // With packs missing, every chunk would have to be looked up: reading the file again does that.
-            Content::Stream(_) => !writer.suspicious(),
+            Content::Stream(reference) => {
+                StreamRef::decode(reference).is_ok_and(|stream| writer.has_stream(&stream))
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Memory<'r> {
     trees: Trees<'r>,
     /// Entries that changed at or after this are read again.
     pub(crate) trusted_before: EntryTime,
+    /// True when all that was stored then is known to be there still.
+    pub(crate) whole: bool,
 }
 
 enum Trees<'r> {
@@ -38,11 +40,12 @@ impl<'r> Memory<'r> {
         Self {
             trees: Trees::None,
             trusted_before: EntryTime::default(),
+            whole: false,
         }
     }
 
-    /// The local memory, if it is that of `parent`.
-    pub(crate) fn local(bytes: Vec<u8>, parent: SnapshotId) -> Option<Self> {
+    /// The local memory, if it is that of `parent`; `whole` as the field.
+    pub(crate) fn local(bytes: Vec<u8>, parent: SnapshotId, whole: bool) -> Option<Self> {
         let mut input = Input::new(&bytes, "the memory of a source");
         let id = SnapshotId(input.array().ok()?);
         let started_ms = input.u64().ok()?;
@@ -56,6 +59,7 @@ impl<'r> Memory<'r> {
         (id == parent).then(|| Self {
             trees: Trees::Local { bytes, places },
             trusted_before: trusted_before(started_ms),
+            whole,
         })
     }
 
@@ -63,6 +67,7 @@ impl<'r> Memory<'r> {
         Self {
             trees: Trees::Snapshot(reader),
             trusted_before: trusted_before(started_ms),
+            whole: false,
         }
     }
 
@@ -159,12 +164,14 @@ mod tests {
         gathered.add(b"", b"top");
         gathered.add(b"a/b", b"inner");
         let bytes = gathered.finish(SnapshotId([1; 16]), 5_000);
-        let memory = Memory::local(bytes.clone(), SnapshotId([1; 16])).unwrap();
+        let memory = Memory::local(bytes.clone(), SnapshotId([1; 16]), true).unwrap();
         assert_eq!(memory.top(None).unwrap(), b"top");
         assert_eq!(memory.child(b"a/b", Content::None).unwrap(), b"inner");
         assert_eq!(memory.child(b"a", Content::None), None);
-        assert!(Memory::local(bytes[..bytes.len() - 1].to_vec(), SnapshotId([1; 16])).is_none());
-        assert!(Memory::local(bytes, SnapshotId([2; 16])).is_none());
+        assert!(
+            Memory::local(bytes[..bytes.len() - 1].to_vec(), SnapshotId([1; 16]), true).is_none()
+        );
+        assert!(Memory::local(bytes, SnapshotId([2; 16]), true).is_none());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use lifeboat_codec::{FamilyId, Header, ObjectHash, Opened, ReplicaId, WriterId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 const APPLICATION_ID: i32 = 0x4C46_4254;
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// SQLite before this version can corrupt a write-ahead log that two connections use.
 const SQLITE_MIN: i32 = 3_051_003;
 const SUM_BYTES: usize = 16;

@@ -4,7 +4,7 @@
 //! the markers, then at the packs, and only when every pack that it relies on is there and condemned by nobody, the
 //! confirm. No lock and no clock is involved. Exit 0 means that the confirm is durable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -17,14 +17,16 @@ use lifeboat_codec::{
 use lifeboat_codec::{Enrolled, PackId};
 use lifeboat_store::{Body, ErrorKind};
 
+use crate::basis::Basis;
 use crate::index;
+use crate::known::Known;
 use crate::packs::{PackMaker, upload};
 use crate::progress::Progress;
 use crate::reachable::chunks_of;
 use crate::repository::{ReadError, Repository, object_name, read_frame};
 use crate::state::Anchor;
 use crate::write_error::WriteError;
-use crate::writer::{Known, Writer};
+use crate::writer::Writer;
 
 /// How long a lease is meant to hold.
 const LEASE_SECONDS: u64 = 1800;
@@ -76,6 +78,17 @@ pub struct Committed {
     pub name: SnapshotName,
     /// What it says.
     pub head: Head,
+    /// The index objects that it rests on, for [`Repository::remember_source`].
+    pub basis: Basis,
+}
+
+/// What was found between intents and confirms.
+pub(crate) struct Look {
+    /// How many packs the store lists.
+    packs: u64,
+    /// How many chunks the index knows.
+    chunks: u64,
+    basis: Basis,
 }
 
 /// The packs that are in the store, with their lengths.
@@ -138,7 +151,7 @@ impl Repository {
         let all = index::load(self).map_err(WriteError::from)?;
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
-        let suspicious = all
+        let complete = !all
             .packs
             .iter()
             .any(|pack| gone(&pack.entry.id, pack.entry.object_bytes));
@@ -172,7 +185,7 @@ impl Repository {
             keys,
             progress,
             stop,
-            suspicious,
+            complete,
         );
 
         let uploaders = self.store.connections().clamp(1, UPLOADERS_MAX);
@@ -243,13 +256,20 @@ impl Repository {
         };
         adjust(&mut head);
         progress.phase("Confirming the snapshot");
-        Ok(self.confirm(head, run, author, &meta)?)
+        let relied = lookup
+            .packs
+            .iter()
+            .map(|pack| pack.entry.id)
+            .chain(index.packs.iter().map(|pack| pack.id))
+            .collect();
+        Ok(self.confirm(head, &relied, run, author, &meta)?)
     }
 
     /// Puts intent and confirm with the looks between them.
     fn confirm(
         &mut self,
         head: Head,
+        relied: &HashSet<PackId>,
         run: RunId,
         author: &Author,
         meta: &(Envelope, RunKey),
@@ -274,12 +294,12 @@ impl Repository {
         self.store
             .put_new(&object_name(&name.intent()), Body::Bytes(&object))?;
 
-        let (packs, chunks) = self.look(&[&head])?;
+        let look = self.look(&[&head], relied)?;
         let confirm = Confirm {
             snapshot: hash,
             confirmed_ms: self.now_ms(),
-            packs,
-            chunks,
+            packs: look.packs,
+            chunks: look.chunks,
         };
         let confirm_header = Header::named(
             Kind::Confirm,
@@ -325,12 +345,20 @@ impl Repository {
                 hash,
             },
         )?;
-        Ok(Committed { name, head })
+        Ok(Committed {
+            name,
+            head,
+            basis: look.basis,
+        })
     }
 
-    /// The look between intents and confirms: every pack that `heads` rely on is there and condemned by nobody.
-    /// Returns how many packs the store lists and how many chunks the index knows.
-    pub(crate) fn look(&mut self, heads: &[&Head]) -> Result<(u64, u64), WriteError> {
+    /// The look between intents and confirms: every pack that `heads` rely on is there, condemned by nobody, and still in
+    /// the index; `relied` are those that were when they were relied on.
+    pub(crate) fn look(
+        &mut self,
+        heads: &[&Head],
+        relied: &HashSet<PackId>,
+    ) -> Result<Look, WriteError> {
         // From here on the snapshots are roots. A pruner either saw them, or wrote its marker before: then it is seen now.
         let condemned = self.condemned()?;
         let present = self.present()?;
@@ -338,12 +366,18 @@ impl Repository {
         let all = index::load(self)?;
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
+        let named: HashSet<PackId> = all.packs.iter().map(|pack| pack.entry.id).collect();
         let missing = all
             .packs
             .iter()
             .filter(|pack| gone(&pack.entry.id, pack.entry.object_bytes))
-            .count();
-        let chunks = all.chunk_count();
+            .count()
+            + relied.difference(&named).count();
+        let look = Look {
+            packs: present.len() as u64,
+            chunks: all.chunk_count(),
+            basis: all.basis.clone(),
+        };
         if missing > 0 {
             self.lookup = std::sync::OnceLock::from(Arc::new(
                 all.without(|entry| gone(&entry.id, entry.object_bytes)),
@@ -356,7 +390,7 @@ impl Repository {
                 return Err(WriteError::Overtaken { packs: missing });
             }
         }
-        Ok((present.len() as u64, chunks))
+        Ok(look)
     }
 
     /// Writes the index of new packs; returns its length. Nothing when there are none.
@@ -389,8 +423,8 @@ impl Repository {
     }
 
     /// Packs that a marker condemns.
-    fn condemned(&self) -> Result<std::collections::HashSet<PackId>, ReadError> {
-        let mut condemned = std::collections::HashSet::new();
+    fn condemned(&self) -> Result<HashSet<PackId>, ReadError> {
+        let mut condemned = HashSet::new();
         for (name, _) in self.list("trash/")? {
             let bytes = match self.object(name.as_str()) {
                 Ok(bytes) => bytes,

@@ -32,6 +32,7 @@ pub(crate) fn load(repository: &Repository) -> Result<Lookup, ReadError> {
             .into_iter()
             .try_for_each(|entry| lookup.add(entry, &index.envelopes))
             .map_err(|source| ReadError::format(name, source))?;
+        lookup.basis.add(name);
     }
     Ok(lookup)
 }

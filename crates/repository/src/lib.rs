@@ -8,12 +8,14 @@ mod parallel;
 mod surroundings;
 mod state;
 mod cache;
+mod basis;
 mod lookup;
 mod repository;
 mod index;
 mod reader;
 mod write_error;
 mod packs;
+mod known;
 mod writer;
 mod reachable;
 mod snapshots;
@@ -29,6 +31,7 @@ mod leak_tests;
 #[cfg(test)]
 mod tests;
 
+pub use basis::Basis;
 pub use check::{CheckOptions, CheckReport, ReadData, check};
 pub use commit::{Committed, Contents, Draft};
 pub use copy::{CopyError, CopyReport, copy};

@@ -10,6 +10,8 @@ use lifeboat_codec::{
     ChunkId, Codec, Envelope, FormatError, PackEntry, Row, Rows, envelope_number, pack_name,
 };
 
+use crate::basis::Basis;
+
 /// Ids are keyed hashes already: their first bytes are as good as any hash of them.
 #[derive(Default)]
 pub(crate) struct IdHasher(u64);
@@ -77,6 +79,8 @@ pub(crate) struct Lookup {
     domains: HashMap<u32, IdMap<u32>>,
     /// Second and further holders of a chunk, for when the first is damaged.
     others: IdMap<Vec<u32>>,
+    /// The index objects that say it.
+    pub(crate) basis: Basis,
 }
 
 impl Lookup {
@@ -165,7 +169,10 @@ impl Lookup {
         if !self.packs.iter().any(|pack| gone(&pack.entry)) {
             return self;
         }
-        let mut rest = Self::default();
+        let mut rest = Self {
+            basis: self.basis,
+            ..Self::default()
+        };
         for pack in self.packs {
             if !gone(&pack.entry) {
                 let mut entry = pack.entry;

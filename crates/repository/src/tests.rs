@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use lifeboat_codec::{
-    Author, ENVELOPE_BYTES, Envelope, Frame, Index, Input, Keyring, NewSlot, PackEntry, Profile,
-    Recipient, Role, RunId, SlotType, Stretch, create_slot,
+    Author, Content, ENVELOPE_BYTES, Entries, Envelope, Frame, Head, Index, Input, Keyring,
+    NewSlot, PackEntry, Profile, Recipient, Role, RunId, SlotType, StreamRef, Stretch, create_slot,
 };
 use lifeboat_store::{Body, MemoryStore, Store};
 
 use super::*;
-use crate::testing::{World, backup, noise, restore, surroundings};
+use crate::testing::{Files, World, backup, noise, restore, surroundings};
 
 fn files() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
@@ -441,4 +441,132 @@ fn an_index_that_names_anothers_pack_hides_none_of_its_chunks() {
         }
     }
     assert_eq!(restore(&world.open().unwrap(), &first.head).unwrap(), files);
+}
+
+/// Whether a run of `repository` would take over each file of the snapshot unread.
+fn taken_over(repository: &mut Repository, head: &Head) -> BTreeMap<String, bool> {
+    let reader = repository.reader(head.domain).unwrap();
+    let root = reader.whole(&head.root).unwrap();
+    let media = Entries::new(&root).next().unwrap().unwrap();
+    let Content::Stream(media) = media.content else {
+        panic!("a source without a tree")
+    };
+    let tree = reader.whole(&StreamRef::decode(media).unwrap()).unwrap();
+    drop(reader);
+    let mut taken = BTreeMap::new();
+    let never = AtomicBool::new(false);
+    let ended = repository.backup(&Draft::default(), &Silent, &never, |writer| {
+        for entry in Entries::new(&tree).map(Result::unwrap) {
+            let has = match entry.content {
+                Content::None => true,
+                Content::Chunk(id) => writer.has_chunk(id),
+                Content::Stream(reference) => {
+                    writer.has_stream(&StreamRef::decode(reference).unwrap())
+                }
+            };
+            taken.insert(String::from_utf8(entry.name.to_vec()).unwrap(), has);
+        }
+        Err::<Contents, _>(WriteError::Stopped)
+    });
+    assert!(matches!(ended, Err(WriteError::Stopped)));
+    taken
+}
+
+#[test]
+fn what_a_lost_index_object_named_is_not_taken_over_unread() {
+    let (world, mut repository) = World::new();
+    let mut files = files();
+    backup(&mut repository, &files).unwrap();
+    let lost = objects(&world.store, "index/");
+    // Its list is new; half of what it lists is not.
+    files.insert(
+        "longer".into(),
+        [files["large"].as_slice(), &noise(2, 9_000_000)].concat(),
+    );
+    files.insert("new".into(), noise(3, 1000));
+    let second = backup(&mut repository, &files).unwrap();
+    assert!(
+        taken_over(&mut repository, &second.head)
+            .values()
+            .all(|taken| *taken)
+    );
+
+    // The trees are read before the index object is lost, as a run reads what its cache remembers.
+    let mut open = world.open().unwrap();
+    open.lookup().unwrap();
+    for name in lost.keys() {
+        world.store.delete(&name.parse().unwrap()).unwrap();
+    }
+    let taken = taken_over(&mut open, &second.head);
+    let still: Vec<&str> = taken
+        .iter()
+        .filter(|(_, taken)| **taken)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(still, ["empty", "new"]);
+    let third = backup(&mut open, &files).unwrap();
+    assert_eq!(restore(&world.open().unwrap(), &third.head).unwrap(), files);
+}
+
+#[test]
+fn an_index_object_that_vanishes_under_a_run_leaves_no_snapshot_that_rests_on_it() {
+    let (world, mut repository) = World::new();
+    let files = Files::from([("a".to_owned(), noise(1, 3_000_000))]);
+    let first = backup(&mut repository, &files).unwrap();
+    let never = AtomicBool::new(false);
+    let result = repository.backup(&Draft::default(), &Silent, &never, |writer| {
+        for name in objects(&world.store, "index/").into_keys() {
+            world.store.delete(&name.parse().unwrap()).unwrap();
+        }
+        Ok::<_, WriteError>(Contents {
+            root: first.head.root.clone(),
+            manifest: first.head.manifest.clone(),
+            files: writer.added().chunks,
+            bytes: 0,
+            unreadable: 0,
+        })
+    });
+    assert!(matches!(result, Err(WriteError::Overtaken { .. })));
+    assert_eq!(
+        world.open().unwrap().snapshots().unwrap().snapshots.len(),
+        1
+    );
+}
+
+#[test]
+fn a_write_only_host_does_not_rest_on_what_it_remembers_of_a_lost_index_object() {
+    let (world, mut repository) = World::new();
+    let (_, key) = repository
+        .add_slot(&NewSecret::KeyFile, Role::WriteOnly, "web host")
+        .unwrap();
+    let (key, folder) = (key.unwrap(), tempfile::tempdir().unwrap());
+    let open = || {
+        Repository::open(
+            Arc::clone(&world.store) as Arc<dyn Store>,
+            &Unlock::KeyFile(&key),
+            surroundings(&folder),
+        )
+        .unwrap()
+    };
+    let mut host = open();
+    let committed = backup(&mut host, &files()).unwrap();
+    host.remember_source("shop", "media", &committed.basis, b"seen");
+    let believed = || {
+        let mut host = open();
+        let (basis, seen) = host.source_memory("shop", "media").unwrap();
+        assert_eq!(seen, b"seen");
+        let (mut still, never) = (false, AtomicBool::new(false));
+        let ended = host.backup(&Draft::default(), &Silent, &never, |writer| {
+            still = writer.still_has(&basis);
+            Err::<Contents, _>(WriteError::Stopped)
+        });
+        assert!(matches!(ended, Err(WriteError::Stopped)));
+        still
+    };
+    assert!(believed());
+    for name in objects(&world.store, "index/").into_keys() {
+        world.store.delete(&name.parse().unwrap()).unwrap();
+    }
+    // Also by the run after the one that noticed.
+    assert!(!believed() && !believed());
 }

@@ -9,20 +9,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use lifeboat_codec::{
-    ChunkId, ChunkItem, Chunker, DomainKeys, Kind, Nonce, Profile, Recipient, SEGMENT_BYTES,
-    SegmentSealer, StreamRef, chunk_id, content_tail, put_chunk,
+    ChunkId, ChunkItem, Chunker, DomainKeys, Kind, Nonce, Profile, Recipient, Role, SEGMENT_BYTES,
+    SegmentSealer, StreamRef, chunk_id, content_tail, list_chunks, put_chunk,
 };
 
-use crate::lookup::{IdMap, Lookup};
+use crate::basis::Basis;
+use crate::known::Known;
 use crate::packs::{OpenPacks, PackMaker, RUN_BYTES};
 use crate::progress::{Counter, Progress};
+use crate::reader::Reader;
 use crate::repository::Repository;
 use crate::write_error::WriteError;
 
 #[cfg(test)]
 mod tests;
 
-const SHARDS: usize = 64;
 /// A chunk of this length is a segment alone and is sealed from where it lies.
 const ALONE_BYTES: usize = SEGMENT_BYTES / 2;
 /// Segments that wait for an idle worker.
@@ -33,53 +34,6 @@ const CHUNKS_MAX: usize = 8192;
 const INLINE_CHUNKS: usize = 4;
 /// Room in a lane for reading large files.
 const READ_BYTES: usize = 8 << 20;
-
-/// Chunks that the repository has, or that this run took on.
-pub(crate) struct Known {
-    pub(crate) lookup: Arc<Lookup>,
-    domain: u32,
-    shards: Vec<Mutex<IdMap<()>>>,
-}
-
-impl Known {
-    pub(crate) fn new(lookup: Arc<Lookup>, domain: u32) -> Self {
-        Self {
-            lookup,
-            domain,
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-        }
-    }
-
-    fn stored(&self, id: ChunkId) -> bool {
-        self.lookup.find(self.domain, id).is_some()
-    }
-
-    fn shard(&self, id: ChunkId) -> &Mutex<IdMap<()>> {
-        // The last byte: the map itself uses the first ones.
-        &self.shards[usize::from(id.0[15]) % SHARDS]
-    }
-
-    /// True for the first one who asks for a chunk that the repository does not have: it must store it.
-    fn take_on(&self, id: ChunkId) -> bool {
-        !self.stored(id)
-            && self
-                .shard(id)
-                .lock()
-                .expect("no thread panics in a shard")
-                .insert(id, ())
-                .is_none()
-    }
-
-    /// True when the chunk is stored, or will be when this run ends well.
-    fn has(&self, id: ChunkId) -> bool {
-        self.stored(id)
-            || self
-                .shard(id)
-                .lock()
-                .expect("no thread panics in a shard")
-                .contains_key(&id)
-    }
-}
 
 /// Work that any worker can do for another: seal one segment.
 struct Job {
@@ -120,8 +74,10 @@ pub struct Writer<'r> {
     new_bytes: AtomicU64,
     progress: &'r dyn Progress,
     stop: &'r AtomicBool,
-    /// True when nothing may be taken over unread: packs are missing, so each chunk must be looked up.
-    pub(crate) suspicious: bool,
+    /// Reads the chunk lists of what may be taken over; none for a key that reads nothing.
+    lists: Option<Reader<'r>>,
+    /// True when every pack is there that the index names.
+    complete: bool,
 }
 
 impl<'r> Writer<'r> {
@@ -131,9 +87,17 @@ impl<'r> Writer<'r> {
         keys: DomainKeys,
         progress: &'r dyn Progress,
         stop: &'r AtomicBool,
-        suspicious: bool,
+        complete: bool,
     ) -> Self {
         let chunker = Chunker::new(&maker.repository.keyring.chunker);
+        let lists = (maker.repository.role() != Role::WriteOnly)
+            .then(|| {
+                maker
+                    .repository
+                    .reader_over(Arc::clone(&known.lookup), known.domain)
+                    .ok()
+            })
+            .flatten();
         Self {
             maker,
             known,
@@ -148,7 +112,8 @@ impl<'r> Writer<'r> {
             new_bytes: AtomicU64::new(0),
             progress,
             stop,
-            suspicious,
+            lists,
+            complete,
         }
     }
 
@@ -170,18 +135,30 @@ impl<'r> Writer<'r> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// True when every chunk of a stream is stored, so that it may be taken over without reading the source.
-    ///
-    /// As long as all packs are there, a parent snapshot's word is enough.
+    /// True when everything is still there that a run which rested on `earlier` left: what it saw may be taken over.
     #[must_use]
-    pub fn has_chunk(&self, id: ChunkId) -> bool {
-        !self.suspicious || self.known.has(id)
+    pub fn still_has(&self, earlier: &Basis) -> bool {
+        self.complete && self.known.lookup.basis.holds(earlier)
     }
 
-    /// True when packs are missing, so that taking over needs [`Writer::has_chunk`] for each chunk.
+    /// True when the chunk is stored, so that it may be taken over without reading the source.
     #[must_use]
-    pub fn suspicious(&self) -> bool {
-        self.suspicious
+    pub fn has_chunk(&self, id: ChunkId) -> bool {
+        self.known.has(id)
+    }
+
+    /// True when every chunk of a stream is stored, those of its lists too. Reads the lists; a key that reads nothing
+    /// says no where there are any.
+    #[must_use]
+    pub fn has_stream(&self, stream: &StreamRef) -> bool {
+        let all = |items: &[ChunkItem]| items.iter().all(|item| self.known.has(item.id));
+        list_chunks(&stream.items).is_ok_and(|items| all(&items))
+            && (stream.depth == 0
+                || self
+                    .lists
+                    .as_ref()
+                    .and_then(|lists| lists.chunks(stream).ok())
+                    .is_some_and(|items| all(&items)))
     }
 
     /// What was added so far.

@@ -221,7 +221,8 @@ impl Job<'_> {
             .iter()
             .map(|snapshot| &snapshot.head)
             .collect();
-        self.to.look(&heads)?;
+        let relied = packs.iter().map(|pack| pack.entry.id).collect();
+        self.to.look(&heads, &relied)?;
         for snapshot in &batch.snapshots {
             verbatim(self.from, self.to, &snapshot.name.confirm())?;
             report.copied.push((snapshot.name.id, snapshot.name.id));
