@@ -381,18 +381,20 @@ fn a_slot_that_an_unfinished_repository_left_behind_shuts_nobody_out() {
         store
     };
     let folder = tempfile::tempdir().unwrap();
-    let store = make(&folder);
-    let own = objects(&store, "keys/");
-    // Until one is tried before the repository's own.
-    loop {
-        let left = objects(&make(&folder), "keys/");
-        if left.keys().min() > own.keys().max() {
-            for (name, object) in left {
-                let name = name.parse().unwrap();
-                store.put_new(&name, Body::Bytes(&object)).unwrap();
-            }
-            break;
+    // Until the slots of one are all tried before those of the other.
+    let (store, left) = loop {
+        let (one, other) = (make(&folder), make(&folder));
+        let (slots, others) = (objects(&one, "keys/"), objects(&other, "keys/"));
+        if slots.keys().max() < others.keys().min() {
+            break (one, others);
         }
+        if others.keys().max() < slots.keys().min() {
+            break (other, slots);
+        }
+    };
+    for (name, object) in left {
+        let name = name.parse().unwrap();
+        store.put_new(&name, Body::Bytes(&object)).unwrap();
     }
     let opened = Repository::open(
         store as Arc<dyn Store>,
