@@ -160,7 +160,7 @@ impl Parameters {
         name: &str,
         value: Zeroizing<String>,
     ) -> Result<(), ConninfoError> {
-        let known = keyword(name).ok_or_else(|| ConninfoError::Unknown(name.to_owned()))?;
+        let known = keyword(name).ok_or_else(|| unknown(name))?;
         if let Use::Only(allowed) = known.uses
             && !value.is_empty()
             && !allowed.contains(&value.as_str())
@@ -194,6 +194,18 @@ pub enum ConninfoError {
     /// A keyword that libpq does not have.
     #[error("unknown connection parameter \"{0}\"")]
     Unknown(String),
+    /// A word before `=` that no keyword can be, and so perhaps a piece of a password.
+    #[error("a word before \"=\" in the connection string is no connection parameter")]
+    NoKeyword,
+    /// An address of another kind, or a mistyped one.
+    #[error("the connection URL does not begin with \"postgres://\" or \"postgresql://\"")]
+    Scheme,
+    /// An `@` behind the one that ends the user part, or none before the `/` and one behind it.
+    #[error(
+        "the connection URL has an \"@\" in its host or database; in a user's name or password \"@\" is written as \
+         \"%40\" and \"/\" as \"%2F\""
+    )]
+    StrayAt,
     /// A keyword or value that cannot be honoured here.
     #[error(
         "connection parameter {keyword} is not supported with this value{}",
@@ -206,8 +218,10 @@ pub enum ConninfoError {
         allowed: &'static [&'static str],
     },
     /// A word without `=` in a keyword string.
-    #[error("\"=\" is missing after \"{0}\" in the connection string")]
-    MissingEquals(String),
+    #[error(
+        "\"=\" is missing after a word in the connection string; a value with spaces stands in single quotes"
+    )]
+    MissingEquals,
     /// A quoted value that never ends.
     #[error("a quoted value in the connection string does not end")]
     OpenQuote,
@@ -228,6 +242,16 @@ pub enum ConninfoError {
     QueryWithoutValue,
 }
 
+/// Repeats `name` only where it looks like a keyword: a mistyped address lands here whole, its password too.
+fn unknown(name: &str) -> ConninfoError {
+    let like_a_keyword = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    if name.chars().all(like_a_keyword) {
+        ConninfoError::Unknown(name.to_owned())
+    } else {
+        ConninfoError::NoKeyword
+    }
+}
+
 fn allowed_text(allowed: &[&str]) -> String {
     match allowed {
         [] => String::new(),
@@ -246,6 +270,10 @@ pub(crate) fn parse(text: &str) -> Result<Parameters, ConninfoError> {
     }
     if text.contains('=') {
         return parse_keywords(text);
+    }
+    // libpq would take a mistyped URL for the name of a database, and everybody would repeat it with its password.
+    if text.contains([':', '/', '@']) {
+        return Err(ConninfoError::Scheme);
     }
     let mut parameters = Parameters::default();
     if !text.is_empty() {
@@ -281,6 +309,11 @@ fn parse_url(rest: &str) -> Result<Parameters, ConninfoError> {
         Some((location, database)) => (location, database),
         None => (rest, ""),
     };
+    // Nothing of this may be repeated: what stands here is the rest of a password that was not encoded.
+    let is_split_password = parameters.get("user").is_none() && database.contains('@');
+    if location.contains('@') || is_split_password {
+        return Err(ConninfoError::StrayAt);
+    }
     parse_location(&mut parameters, location)?;
     set_decoded(&mut parameters, "dbname", database)?;
     for pair in query
@@ -387,7 +420,7 @@ fn parse_keywords(text: &str) -> Result<Parameters, ConninfoError> {
         }
         while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
         if letters.next_if_eq(&'=').is_none() {
-            return Err(ConninfoError::MissingEquals(name));
+            return Err(ConninfoError::MissingEquals);
         }
         while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
         let quoted = letters.next_if_eq(&'\'').is_some();

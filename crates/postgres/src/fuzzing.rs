@@ -47,7 +47,7 @@ pub fn password(text: &str, [host, port, database, user]: [&str; 4]) -> Option<Z
         database,
         user,
     };
-    passfile::search(text, sought)
+    passfile::search(text.as_bytes(), sought)
 }
 
 /// What an archive was that came in these portions, and its table of contents as text.

@@ -35,12 +35,12 @@ pub(crate) enum Found {
 
 /// Looks `sought` up in the file at `path`. A file that does not exist holds nothing.
 pub(crate) fn look_up(path: &Path, sought: Sought<'_>) -> io::Result<Found> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
+    // Looked at before it is opened: opening a pipe that nobody writes to would wait for ever.
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => return Err(error),
     };
-    let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Ok(Found::Unused(format!(
             "The password file {} is not a plain file, so it is not used.",
@@ -53,55 +53,72 @@ pub(crate) fn look_up(path: &Path, sought: Sought<'_>) -> io::Result<Found> {
             path.display()
         )));
     }
-    let mut text = Zeroizing::new(String::with_capacity(
-        metadata.len().min(LEN_BYTES_MAX) as usize
-    ));
-    file.take(LEN_BYTES_MAX).read_to_string(&mut text)?;
+    // Room for all of it at once, so that a growing buffer leaves no copy behind.
+    let room = metadata.len().min(LEN_BYTES_MAX) as usize + 1;
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    fs::File::open(path)?
+        .take(LEN_BYTES_MAX)
+        .read_to_end(&mut text)?;
     Ok(match search(&text, sought) {
         Some(password) => Found::Password(password),
         None => Found::Nothing,
     })
 }
 
-/// The password in a file's text.
-pub(crate) fn search(text: &str, sought: Sought<'_>) -> Option<Zeroizing<String>> {
-    text.lines()
+/// The password in a file's bytes. A line that is no text is of something else: what is sought is text.
+pub(crate) fn search(bytes: &[u8], sought: Sought<'_>) -> Option<Zeroizing<String>> {
+    let Sought {
+        host,
+        port,
+        database,
+        user,
+    } = sought;
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .map(|line| line.trim_end_matches('\r'))
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| {
-            let mut rest = line;
-            for wanted in [sought.host, sought.port, sought.database, sought.user] {
-                let (field, after) = field(rest)?;
-                // `\*` is a literal asterisk: the wildcard is looked for before unescaping.
-                if field != "*" && unescape(field).as_str() != wanted {
-                    return None;
-                }
-                rest = after;
-            }
-            let password = unescape(rest);
-            (!password.is_empty()).then_some(password)
+            [host, port, database, user]
+                .into_iter()
+                .try_fold(line, after_match)
+                .map(password)
         })
+        .filter(|password| !password.is_empty())
 }
 
-/// The text up to the next colon that has its meaning, and what follows it.
-fn field(text: &str) -> Option<(&str, &str)> {
-    let mut escaped = false;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            ':' => return Some((&text[..at], &text[at + 1..])),
-            _ => {}
+/// What follows the first field of `line` and its colon, if the field is `wanted` or the wildcard.
+///
+/// A colon ends the field only where nothing more is wanted: an IPv6 address needs no backslashes.
+fn after_match<'a>(line: &'a str, wanted: &str) -> Option<&'a str> {
+    if let Some(after) = line.strip_prefix("*:") {
+        return Some(after);
+    }
+    let mut wanted = wanted.chars();
+    let mut letters = line.char_indices();
+    loop {
+        let (at, letter) = letters.next()?;
+        if letter == ':' && wanted.as_str().is_empty() {
+            return Some(&line[at + 1..]);
+        }
+        let letter = match letter {
+            '\\' => letters.next()?.1,
+            letter => letter,
+        };
+        if wanted.next() != Some(letter) {
+            return None;
         }
     }
-    None
 }
 
-fn unescape(text: &str) -> Zeroizing<String> {
-    let mut plain = Zeroizing::new(String::with_capacity(text.len()));
-    let mut letters = text.chars();
+/// The last field: up to a colon that has its meaning, or to the end; a backslash that ends it is itself.
+fn password(field: &str) -> Zeroizing<String> {
+    let mut plain = Zeroizing::new(String::with_capacity(field.len()));
+    let mut letters = field.chars();
     while let Some(letter) = letters.next() {
         match letter {
-            '\\' => plain.extend(letters.next()),
+            ':' => break,
+            '\\' => plain.push(letters.next().unwrap_or('\\')),
             letter => plain.push(letter),
         }
     }
@@ -129,7 +146,7 @@ short:line
             database,
             user,
         };
-        search(FILE, sought).map(|password| password.to_string())
+        search(FILE.as_bytes(), sought).map(|password| password.to_string())
     }
 
     #[test]
@@ -179,5 +196,58 @@ short:line
             Found::Password(password) => assert_eq!(password.as_str(), "pw"),
             _ => panic!("the password was not found"),
         }
+    }
+
+    /// Each of these was tried with psql 15.
+    #[test]
+    fn colons_and_backslashes_mean_what_libpq_takes_them_for() {
+        let sought = |host| Sought {
+            host,
+            port: "5432",
+            database: "shop",
+            user: "ann",
+        };
+        for (host, line, expected) in [
+            ("::1", "::1:5432:shop:ann:pw", Some("pw")),
+            ("2001:db8::1", "2001:db8::1:*:*:ann:pw", Some("pw")),
+            ("::1", r"\:\:1:5432:shop:ann:pw", Some("pw")),
+            ("h", "h:5432:shop:ann:pw:a remark", Some("pw")),
+            ("h", r"h:5432:shop:ann:p\:w\\", Some(r"p:w\")),
+            ("h", r"h:5432:shop:ann:pw\", Some(r"pw\")),
+            ("h", r"\*:5432:shop:ann:pw", None),
+            // The first line that fits decides, also when it has no password.
+            ("h", "h:5432:shop:ann:\n*:*:*:*:pw", None),
+            ("h", "h:5432:shop:ann", None),
+        ] {
+            let found = search(line.as_bytes(), sought(host));
+            assert_eq!(found.as_deref().map(String::as_str), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_in_another_encoding_is_passed_over() {
+        let sought = Sought {
+            host: "h",
+            port: "1",
+            database: "d",
+            user: "u",
+        };
+        let found = search(b"other:1:d:u:gehe\xefm\nh:1:d:u:pw\n", sought);
+        assert_eq!(found.unwrap().as_str(), "pw");
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let sought = Sought {
+            host: "h",
+            port: "1",
+            database: "d",
+            user: "u",
+        };
+        assert!(matches!(look_up(&path, sought), Ok(Found::Unused(_))));
     }
 }

@@ -247,7 +247,8 @@ fn candidates(
     asked: &str,
 ) -> Result<Vec<Candidate>, ProgramsError> {
     if let Some(folder) = environment(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
-        let folder = PathBuf::from(folder);
+        // Child programs are started from another folder.
+        let folder = std::path::absolute(&folder).unwrap_or_else(|_| folder.into());
         return match version(&folder.join(asked)) {
             Ok(version) => Ok(vec![Candidate { folder, version }]),
             Err(source) => Err(ProgramsError::Unusable { folder, source }),

@@ -327,12 +327,12 @@ fn saved_password(
     sought: passfile::Sought<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Zeroizing<String>>, ResolveError> {
-    let path = match given(parameters, "passfile") {
-        Some(path) => PathBuf::from(path),
-        None => match home {
-            Some(home) => home.join(".pgpass"),
-            None => return Ok(None),
-        },
+    let named = given(parameters, "passfile").map(PathBuf::from);
+    let Some(path) = named
+        .clone()
+        .or_else(|| home.map(|home| home.join(".pgpass")))
+    else {
+        return Ok(None);
     };
     match passfile::look_up(&path, sought) {
         Ok(passfile::Found::Password(password)) => Ok(Some(password)),
@@ -341,7 +341,15 @@ fn saved_password(
             warnings.push(sentence);
             Ok(None)
         }
-        Err(source) => Err(ResolveError::File { path, source }),
+        Err(source) if named.is_some() => Err(ResolveError::File { path, source }),
+        // Nobody asked for this one; a home that is another account's, or none at all, is no reason to stop.
+        Err(error) => {
+            warnings.push(format!(
+                "The password file {} cannot be read ({error}), so it is not used.",
+                path.display()
+            ));
+            Ok(None)
+        }
     }
 }
 
@@ -417,6 +425,7 @@ fn system_roots(environment: Environment<'_>) -> Result<PathBuf, ResolveError> {
         .map(PathBuf::from)
         .into_iter()
         .chain(SYSTEM_ROOTS.map(PathBuf::from))
+        .filter_map(|path| std::path::absolute(path).ok())
         .find(|path| path.is_file())
         .ok_or(ResolveError::NoSystemRoots)
 }
@@ -431,8 +440,9 @@ fn chosen_file(
     match given(parameters, keyword) {
         Some(path) => {
             let path = PathBuf::from(path);
-            match std::fs::metadata(&path) {
-                Ok(_) => Ok(Some(path)),
+            // Child programs run in another folder, where a relative path leads elsewhere.
+            match std::path::absolute(&path).and_then(|path| path.metadata().map(|_| path)) {
+                Ok(path) => Ok(Some(path)),
                 Err(source) => Err(ResolveError::File { path, source }),
             }
         }

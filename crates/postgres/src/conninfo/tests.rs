@@ -122,10 +122,7 @@ fn keyword_strings_know_quotes_backslashes_and_spaces() {
 
 #[test]
 fn what_is_wrong_is_named_and_passwords_are_not_repeated() {
-    assert_eq!(
-        refusal("host=h user"),
-        ConninfoError::MissingEquals("user".to_owned())
-    );
+    assert_eq!(refusal("host=h user"), ConninfoError::MissingEquals);
     assert_eq!(refusal("password='abc"), ConninfoError::OpenQuote);
     assert_eq!(refusal("postgres://[::1/d"), ConninfoError::OpenBracket);
     assert_eq!(refusal("postgres://[::1]x/d"), ConninfoError::AfterHost);
@@ -141,5 +138,36 @@ fn what_is_wrong_is_named_and_passwords_are_not_repeated() {
     assert_eq!(
         refusal("host=h requirepeer=postgres").to_string(),
         "connection parameter requirepeer is not supported with this value"
+    );
+}
+
+/// The slips by which a password lands where an error would quote it.
+#[test]
+fn a_mistyped_address_is_refused_without_a_word_of_its_password() {
+    for text in [
+        "postgres//ann:hunter@db/shop?sslmode=require",
+        "postgresq://ann:hunter@db/shop?sslmode=require",
+        "postgresq://ann:hunter@db/shop",
+        "postgres:/ann:hunter@db/shop",
+        "ann:hunter@db",
+        "postgres://ann:hunt@hunter@db/shop",
+        "postgres://ann:hunter/2@db/shop",
+        "postgres://ann:12/hunter@db/shop",
+        "host=db password=hunter 2 dbname=shop",
+        "host=db password=my hunter dbname=shop",
+        "host=db password=my Hunter2=x dbname=shop",
+    ] {
+        let said = refusal(text).to_string().to_lowercase();
+        assert!(!said.contains("hunt"), "{text}: {said}");
+    }
+    // An `@` is no slip where it cannot be a password's.
+    expect(
+        "postgres://ann@db/a%40b?application_name=a@b",
+        &[
+            ("application_name", "a@b"),
+            ("dbname", "a@b"),
+            ("host", "db"),
+            ("user", "ann"),
+        ],
     );
 }

@@ -342,3 +342,25 @@ fn timeouts_and_keepalives_have_finite_defaults_and_follow_the_string() {
         "dbname='a' keepalives=0 keepalives_idle=5 keepalives_interval=15 keepalives_count=4 tcp_user_timeout=900"
     );
 }
+
+#[test]
+fn a_home_that_is_none_does_not_stand_in_the_way_and_a_named_password_file_must_be_readable() {
+    // Accounts of services are often given a home that is a file.
+    let home = Home::new().set("HOME", "/dev/null");
+    let settings = home.resolve("postgres://ann@db/shop");
+    assert_eq!(password(&settings), None);
+    let warning = &settings.warnings()[0];
+    assert!(warning.contains("/dev/null/.pgpass"), "{warning}");
+    let refusal = home.refusal("host=db passfile=/dev/null/pgpass");
+    assert_eq!(refusal, "cannot read /dev/null/pgpass");
+}
+
+#[test]
+fn files_named_by_a_relative_path_are_found_by_the_child_programs_too() {
+    // Tests run in the crate's own folder, child programs in another.
+    let settings =
+        Home::new().resolve("host=db sslmode=verify-full sslrootcert=Cargo.toml user=ann");
+    let roots = variable(&settings, "PGSSLROOTCERT").unwrap();
+    assert!(Path::new(&roots).is_absolute(), "{roots}");
+    assert!(Path::new(&roots).ends_with("Cargo.toml"), "{roots}");
+}
