@@ -60,7 +60,8 @@ fn dump_all(
     let mut command = child::command(&programs.program("pg_dumpall"), Some(settings));
     command
         .args(what)
-        .arg("--no-password")
+        // In the encoding of the database otherwise, which need not be the one in which this is kept.
+        .args(["--no-password", "--encoding=UTF8"])
         // Connect to the one database that is known to be there and to let us in.
         .arg("--dbname")
         .arg(settings.conninfo())
@@ -70,12 +71,17 @@ fn dump_all(
     let stdout = Zeroizing::new(stdout);
     let text = Zeroizing::new(String::from_utf8_lossy(&stdout).into_owned());
     let mut sql = Zeroizing::new(String::with_capacity(text.len()));
-    // `\restrict` and its counterpart are commands of psql with a token that is new each time, and no SQL.
-    for line in text.lines().filter(|line| !line.starts_with('\\')) {
+    for line in text.lines().filter(|line| !is_command_of_psql(line)) {
         sql.push_str(line);
         sql.push('\n');
     }
     Ok(sql)
+}
+
+/// `\restrict` and its counterpart have a token that is new each time, and are no SQL. Any other line that begins with
+/// a backslash is the middle of a comment on a role.
+fn is_command_of_psql(line: &str) -> bool {
+    line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ")
 }
 
 #[cfg(test)]
@@ -121,5 +127,24 @@ mod tests {
         );
         assert!(some.sql.contains("3MB"));
         assert!(!some.sql.contains("SCRAM"));
+    }
+
+    #[test]
+    fn names_and_comments_come_out_as_they_are_whatever_the_encoding_of_the_database() {
+        // Its own, for the bytes of that role's name make no sense in databases of other encodings.
+        let cluster = testing::own_cluster(&crate::cluster::ClusterOptions::default());
+        let settings = testing::latin_database(&cluster);
+        let role = testing::unique("müller");
+        testing::run(
+            &settings,
+            &format!(
+                "CREATE ROLE \"{role}\"; COMMENT ON ROLE \"{role}\" IS E'first\\n\\\\second line'"
+            ),
+        );
+        let moment =
+            Moment::hold(&settings, &MomentOptions::default(), testing::runtime()).unwrap();
+        let globals = globals(&moment, &testing::programs(&cluster)).unwrap();
+        assert!(globals.sql.contains(&role), "{}", globals.sql.as_str());
+        assert!(globals.sql.contains("\n\\\\second line"));
     }
 }

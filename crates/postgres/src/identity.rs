@@ -65,7 +65,9 @@ impl Identity {
             ])
             .args(["--set", "ON_ERROR_STOP=1", "--command", self.question])
             .arg("--dbname")
-            .arg(settings.conninfo());
+            .arg(settings.conninfo())
+            // As our own sessions: names are compared, and the database's encoding need not be this one.
+            .env("PGCLIENTENCODING", "UTF8");
         let (stdout, _) = child::output(command).map_err(IdentityError::Program)?;
         let theirs = String::from_utf8_lossy(&stdout)
             .trim_end_matches('\n')
@@ -145,5 +147,16 @@ mod tests {
             identity.answer
         );
         identity.confirm(&settings, &programs).unwrap();
+    }
+
+    #[test]
+    fn a_database_with_an_accent_and_another_encoding_is_recognised() {
+        let cluster = testing::cluster();
+        let settings = testing::latin_database(&cluster);
+        let connection = Connection::open(&settings, testing::runtime()).unwrap();
+        let identity = Identity::of(&connection).unwrap();
+        identity
+            .confirm(&settings, &testing::programs(&cluster))
+            .unwrap();
     }
 }

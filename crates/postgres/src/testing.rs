@@ -104,6 +104,19 @@ pub(crate) fn database(cluster: &Cluster, sql: &str) -> Settings {
     settings
 }
 
+/// A new database with an accent in its name whose encoding is not UTF-8.
+pub(crate) fn latin_database(cluster: &Cluster) -> Settings {
+    let name = unique("bücher");
+    run(
+        &cluster.settings("postgres"),
+        &format!(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'",
+            quote::identifier(&name)
+        ),
+    );
+    cluster.settings(&name)
+}
+
 /// A plain dump of a database, for comparison.
 pub(crate) fn plain_dump(programs: &Programs, settings: &Settings) -> String {
     let mut command = crate::child::command(&programs.program("pg_dump"), Some(settings));
