@@ -59,10 +59,11 @@ fn redact_urls(text: &str) -> String {
         redacted.push_str(before);
         redacted.push_str("://");
         rest = address;
-        let end = address
-            .find(|letter: char| letter.is_whitespace() || matches!(letter, '"' | '<' | '>'))
-            .unwrap_or(address.len());
-        if let Some((colon, at)) = password_in(&address[..end]) {
+        let end = address.find(char::is_whitespace).unwrap_or(address.len());
+        // What closes an address in a sentence may also stand in a password.
+        let closed = address[..end].find(['"', '<', '>']).unwrap_or(end);
+        let found = password_in(&address[..closed]).or_else(|| password_in(&address[..end]));
+        if let Some((colon, at)) = found {
             redacted.push_str(&address[..=colon]);
             redacted.push_str(HIDDEN);
             rest = &address[at..];
@@ -90,11 +91,16 @@ fn redact_settings(text: &str) -> String {
         redacted.push_str(before);
         redacted.push('=');
         rest = value;
-        let name_start = before
+        // Connection strings may have spaces on both sides of the sign.
+        let name = before.trim_end_matches([' ', '\t']);
+        let name_start = name
             .char_indices()
             .rfind(|(_, letter)| !(letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-')))
             .map_or(0, |(place, letter)| place + letter.len_utf8());
-        if is_secret_name(&before[name_start..]) {
+        if is_secret_name(&name[name_start..]) {
+            let spaces = value.len() - value.trim_start_matches([' ', '\t']).len();
+            let (spaces, value) = value.split_at(spaces);
+            redacted.push_str(spaces);
             let length = value_length(value);
             if length > 0 {
                 redacted.push_str(HIDDEN);
@@ -146,6 +152,8 @@ mod tests {
                 "\"postgres://u:***@h\" and a@b",
             ),
             ("postgres://ü:pä@h", "postgres://ü:***@h"),
+            ("postgres://u:p<w\"x@h/db", "postgres://u:***@h/db"),
+            ("<http://h> and \"a@b\"", "<http://h> and \"a@b\""),
         ] {
             assert_eq!(redact(text), expected);
         }
@@ -184,7 +192,13 @@ mod tests {
             ),
             ("AWS_SECRET_ACCESS_KEY=abc", "AWS_SECRET_ACCESS_KEY=***"),
             ("PGPASSWORD=pw PGUSER=u", "PGPASSWORD=*** PGUSER=u"),
-            ("password= x", "password= x"),
+            ("password= x", "password= ***"),
+            (
+                "host=h password = 'p w' dbname = d",
+                "host=h password = *** dbname = d",
+            ),
+            ("password =", "password ="),
+            ("password=\nx", "password=\nx"),
             ("épassword=pw", "épassword=***"),
         ] {
             assert_eq!(redact(text), expected);

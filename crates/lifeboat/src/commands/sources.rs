@@ -2,7 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use lifeboat_app::{AppConfig, FolderSource, PostgresSource, SourceConfig, SqliteSource, redact};
+use lifeboat_app::{
+    AppConfig, FolderSource, PostgresSource, SourceConfig, SqliteSource, redact, redact_arguments,
+};
 use serde::Serialize;
 
 use super::address::refuse_secret;
@@ -33,7 +35,7 @@ fn fact(source: &SourceConfig) -> SourceFacts {
         }
         SourceConfig::Sqlite(database) => ("sqlite", database.path.display().to_string()),
         SourceConfig::Postgres(database) => ("postgres", redact(&database.url)),
-        SourceConfig::Command(command) => ("command", redact(&command.run.join(" "))),
+        SourceConfig::Command(command) => ("command", redact_arguments(&command.run).join(" ")),
     };
     SourceFacts {
         name: source.name().to_owned(),
