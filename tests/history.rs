@@ -125,6 +125,13 @@ fn apps_that_are_backed_up_together_have_a_row_each() {
         (&"two".into(), &ran.code.into())
     );
     assert!(log_of(&machine, &listed[1]).contains("two failed"));
+    // Programs hear of each that failed too.
+    let ran = machine.run(["backup", "--json", "--config", "lifeboat.toml"]);
+    let told = ran.problems();
+    assert!(
+        told.iter().any(|told| told.starts_with("two failed: ")),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -221,4 +228,20 @@ fn a_history_that_cannot_be_written_hinders_nothing() {
     assert_eq!(warnings, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("history"), "{}", ran.stderr);
     machine.run(["snapshots", "shop"]).done();
+}
+
+#[test]
+fn a_history_that_somebody_holds_for_ever_hinders_nothing() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("a.txt", "a file");
+    let source = tree.root().as_os_str();
+    let arguments = ["backup", "--app", "shop", "--source"].map(OsStr::new);
+    machine.run(arguments.into_iter().chain([source])).done();
+    let lock = fs::File::open(machine.path("state/lifeboat/history.lock")).unwrap();
+    lock.lock().unwrap();
+    let ran = machine.run(arguments.into_iter().chain([source])).done();
+    assert!(ran.stderr.contains("not wholly in the history"), "{ran:?}");
+    drop(lock);
+    machine.run(["log"]).done();
 }

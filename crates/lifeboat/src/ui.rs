@@ -207,6 +207,16 @@ impl Ui {
         self.say_labelled(WARNING, "warning:", &text::printable(sentence));
     }
 
+    /// Says what could not be handled while the work goes on; `what` names it.
+    pub(crate) fn problem(&self, what: &str) {
+        self.record.log(&format!("problem: {what}"));
+        if self.is_json() {
+            self.tell("error", &ProblemFacts { message: what });
+        } else {
+            self.say_labelled(WARNING, "problem:", &text::printable(what));
+        }
+    }
+
     /// Says why the command failed.
     pub(crate) fn failure(&self, error: &CommandError) {
         for (label, sentence) in error.lines() {
@@ -371,13 +381,7 @@ impl Progress for Watch<'_> {
 
     fn problem(&self, what: &str) {
         self.tally.problem();
-        self.ui.record.log(&format!("problem: {what}"));
-        if self.ui.is_json() {
-            self.ui.tell("error", &ProblemFacts { message: what });
-        } else {
-            self.ui
-                .say_labelled(WARNING, "problem:", &text::printable(what));
-        }
+        self.ui.problem(what);
     }
 }
 

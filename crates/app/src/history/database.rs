@@ -9,11 +9,12 @@ use super::log;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The name of the database in the state folder.
 const FILE_NAME: &str = "history.db";
@@ -86,7 +87,7 @@ pub(super) fn open(folder: &Path, now: Timestamp) -> Result<Opened, HistoryError
 
     let lock = folder.join(LOCK_NAME);
     let _lock = create_private(&lock)
-        .and_then(|file| file.lock().map(|()| file))
+        .and_then(held)
         .map_err(failed("lock", &lock))?;
     let path = path_in(folder);
     // Created here and not by SQLite, so that nobody else can read it; the files beside it get the same mode.
@@ -117,6 +118,20 @@ pub(super) fn open(folder: &Path, now: Timestamp) -> Result<Opened, HistoryError
             path,
             source: io::Error::other(reason),
         }),
+    }
+}
+
+/// The file with its lock, which is waited for no longer than for the database: the work does not rest on the history.
+fn held(file: File) -> io::Result<File> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

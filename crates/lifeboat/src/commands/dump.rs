@@ -2,16 +2,19 @@
 
 use std::{
     ffi::OsString,
-    fs::OpenOptions,
-    io::Write,
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
-    path::PathBuf,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
 };
 
 use lifeboat_app::{Found, shown_path};
 use lifeboat_repository::StreamError;
+use tempfile::NamedTempFile;
 
-use crate::{context::Context, error::CommandError, exit_code::ExitCode, selection::Selection};
+use crate::{
+    context::Context, error::CommandError, exit_code::ExitCode, interrupt::Interrupt,
+    selection::Selection,
+};
 
 /// Write a file, database or table of a snapshot to standard output or a file.
 #[derive(Debug, clap::Args)]
@@ -63,36 +66,62 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         );
     };
     let mut failure = None;
-    let copied = |out: &mut dyn Write, failure: &mut Option<StreamError>| match reader
-        .copy_to(content, out)
-    {
-        Ok(()) => Ok(()),
-        Err(StreamError::Write(error)) => Err(error),
-        Err(error) => {
-            *failure = Some(error);
-            Ok(())
+    let interrupt = context.interrupt();
+    let copied = |out: &mut dyn Write, failure: &mut Option<StreamError>| {
+        let mut out = UntilStopped { out, interrupt };
+        match reader.copy_to(content, &mut out) {
+            Ok(()) => Ok(()),
+            Err(StreamError::Write(error)) => Err(error),
+            Err(error) => {
+                *failure = Some(error);
+                Ok(())
+            }
         }
     };
     match &args.output {
         None => context.ui().stdout(|out| copied(out, &mut failure))?,
         Some(file) => {
-            let wrong = |error: std::io::Error| {
+            let wrong = |error: io::Error| {
                 CommandError::new(ExitCode::Failed, format!("cannot write {}", file.display()))
                     .caused_by(&error)
                     .hint("Choose a new file name.")
             };
-            let mut out = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(file)
-                .map_err(wrong)?;
+            // Long work is not begun for a name that is taken.
+            if file.symlink_metadata().is_ok() {
+                return Err(wrong(io::ErrorKind::AlreadyExists.into()));
+            }
+            // Under its name stands the whole file or none.
+            let folder = file.parent().filter(|folder| *folder != Path::new(""));
+            let mut out = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(wrong)?;
             copied(&mut out, &mut failure).map_err(wrong)?;
-            out.sync_all().map_err(wrong)?;
+            if failure.is_none() {
+                out.as_file().sync_all().map_err(wrong)?;
+                out.persist_noclobber(file)
+                    .map_err(|error| wrong(error.error))?;
+            }
         }
     }
     match failure {
         Some(StreamError::Read(error)) => Err(error.into()),
         _ => Ok(ExitCode::Done),
+    }
+}
+
+/// Passes bytes on until the program is asked to stop.
+struct UntilStopped<'a> {
+    out: &'a mut dyn Write,
+    interrupt: &'a Interrupt,
+}
+
+impl Write for UntilStopped<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.interrupt.is_set() {
+            return Err(io::Error::other("it was asked to stop"));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
