@@ -397,6 +397,84 @@ fn a_backup_that_waits_for_pg_dump_can_be_stopped() {
     no_snapshot(&machine);
 }
 
+#[test]
+fn what_pg_dump_says_although_it_succeeds_is_told() {
+    let cluster = cluster::shared();
+    let machine = Lifeboat::with_repository();
+    let script = format!(
+        "{VERSION}\necho 'pg_dump: warning: a subscription was left out' >&2\nexec $REAL \"$@\""
+    );
+    let mut backup = stand_in(&machine, &cluster, &script);
+    let source = address(&cluster, "postgres", "postgres");
+    backup.args(["backup", "--app", "shop", "--source", &source]);
+    let ran = Ran::of(backup).done();
+    assert!(
+        ran.stderr
+            .contains("pg_dump said about db: pg_dump: warning: a subscription was left out"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_restore_that_is_stopped_takes_its_database_away_again() {
+    let cluster = cluster::shared();
+    let (name, back) = (new_name("fast"), new_name("slow"));
+    psql(&cluster, "postgres", &format!("CREATE DATABASE {name}"));
+    psql(
+        &cluster,
+        &name,
+        "CREATE FUNCTION one() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+           PERFORM pg_catalog.pg_sleep(CASE WHEN pg_catalog.current_database() LIKE 'slow%' THEN 600 ELSE 0 END);
+           RETURN 1; END $$;
+         CREATE MATERIALIZED VIEW waits AS SELECT public.one()",
+    );
+    let machine = Lifeboat::with_repository();
+    let source = address(&cluster, "postgres", &name);
+    machine
+        .run(["backup", "--app", "shop", "--source", &source])
+        .done();
+    let mut restore = machine.command();
+    let to = address(&cluster, "postgres", &back);
+    restore.args(["restore-db", "shop", "--to", &to]);
+    let mut child = restore.spawn().unwrap();
+    let asleep = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{back}' AND wait_event = 'PgSleep'"
+    );
+    let begun = Instant::now();
+    while psql(&cluster, "postgres", &asleep).trim() == "0" {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is restored");
+        thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(ends_soon(&mut child), Some(143));
+    let there = format!("SELECT count(*) FROM pg_database WHERE datname = '{back}'");
+    assert_eq!(psql(&cluster, "postgres", &there).trim(), "0");
+}
+
+#[test]
+fn a_restore_that_cannot_begin_says_whose_fault_it_is() {
+    let cluster = cluster::shared();
+    let (name, role) = (new_name("shop"), new_name("small"));
+    psql(&cluster, "postgres", &format!("CREATE DATABASE {name}"));
+    psql(
+        &cluster,
+        &name,
+        &format!("CREATE TABLE t (x int); CREATE ROLE {role} LOGIN"),
+    );
+    let machine = Lifeboat::with_repository();
+    let source = address(&cluster, "postgres", &name);
+    machine
+        .run(["backup", "--app", "shop", "--source", &source])
+        .done();
+    let new = new_name("back");
+    let to = address(&cluster, &role, &new);
+    let ran = machine.run(["restore-db", "shop", "--to", &to]);
+    assert!(ran.explains(13).contains("permission denied"), "{ran:?}");
+    let to = address(&cluster, "postgres", &new);
+    let ran = machine.run(["restore-db", "shop", "--to", &to, "--table", "public.none"]);
+    assert!(ran.explains(2).contains("public.none"), "{ran:?}");
+}
+
 fn wait_for(path: &Path) {
     let begun = Instant::now();
     while !path.exists() {

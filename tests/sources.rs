@@ -5,6 +5,7 @@
 use std::{
     ffi::OsString,
     fs,
+    io::Read,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::Stdio,
@@ -173,6 +174,35 @@ fn standard_input_comes_back_byte_for_byte() {
     assert!(new < 1_000, "what is new is the time of the file: {new}");
 }
 
+#[test]
+fn empty_standard_input_is_kept_and_told() {
+    let machine = Lifeboat::with_repository();
+    let backup = ["backup", "--json", "--app", "shop", "--stdin"];
+    let backup = backup.iter().chain(&["--stdin-filename", "shop.sql"]);
+    let ran = machine.run_with_input(backup, b"").done();
+    assert_eq!(ran.problems(), ["stdin/shop.sql: standard input was empty"]);
+}
+
+#[test]
+fn a_dump_that_is_stopped_ends_before_the_end_of_its_file() {
+    let machine = Lifeboat::with_repository();
+    let backup = ["backup", "--app", "shop", "--stdin"];
+    let backup = backup.iter().chain(&["--stdin-filename", "out"]);
+    machine.run_with_input(backup, &noise(5, 20_000_000)).done();
+    let mut dump = machine.command();
+    dump.args(["dump", "shop:stdin/out"]).stdout(Stdio::piped());
+    let mut child = dump.spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    // From the first byte on it waits for whoever reads the rest.
+    let mut first = [0];
+    output.read_exact(&mut first).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).unwrap();
+    assert_eq!(ends_soon(&mut child), Some(143));
+    assert!(rest.len() < 19_000_000, "{}", rest.len());
+}
+
 /// Backs up what a shell command prints.
 fn from_command(machine: &Lifeboat, script: &str) -> Ran {
     let name = ["--stdin-filename", "out", "--stdin-from-command"];
@@ -214,6 +244,21 @@ fn a_commands_output_is_kept_only_when_the_command_succeeds() {
         "{missing:?}"
     );
     assert_eq!(snapshots(&machine), 1);
+}
+
+#[test]
+fn a_password_among_a_commands_arguments_is_repeated_nowhere() {
+    let machine = Lifeboat::with_repository();
+    let backup = ["backup", "--app", "shop", "--stdin-filename", "out"];
+    let command = ["--stdin-from-command", "--", "sh", "-c", "exit 1", "sh"];
+    let secrets = ["--password", "hunter2", "--token=my hunter2"];
+    let ran = machine.run(backup.iter().chain(&command).chain(&secrets));
+    assert!(!ran.explains(1).contains("hunter2"), "{ran:?}");
+    let logged = machine.run(["log", "--json"]).done();
+    assert!(!logged.stdout().contains("hunter2"), "{logged:?}");
+    let log = machine.run(["log", "2"]).done();
+    assert!(!log.stdout().contains("hunter2"), "{log:?}");
+    assert!(log.stdout().contains("sh -c exit 1"), "{log:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Puts a PostgreSQL database of a snapshot back, into a new database.
 
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 
 use lifeboat_codec::EntryKind;
 use lifeboat_postgres::{
@@ -63,12 +64,13 @@ pub enum DatabaseError {
 /// Restores a PostgreSQL database of a snapshot into a new database.
 ///
 /// # Errors
-/// When the snapshot has no such database, the target exists or does not fit, or anything fails on the way. Then the new
-/// database is removed again.
+/// When the snapshot has no such database, the target exists or does not fit, `stop` is set, or anything fails on the
+/// way. Then the new database is removed again.
 pub fn restore_database(
     repository: &Repository,
     snapshot: &Snapshot,
     request: &DatabaseRequest,
+    stop: &AtomicBool,
     runtime: &Handle,
 ) -> Result<RestoreReport, DatabaseError> {
     let manifest = repository.manifest(snapshot)?;
@@ -139,6 +141,7 @@ pub fn restore_database(
             &new_database,
             &mut from,
             &options,
+            stop,
             runtime,
         );
         drop(from);

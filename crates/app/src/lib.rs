@@ -42,6 +42,6 @@ pub use preflight::{TestProblem, TestResult, app_test};
 pub use redact::{redact, redact_arguments};
 pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use selector::{Selector, SelectorError, SnapshotSummary};
-pub use source::{SECRET_VARIABLES, Source, SourceError};
+pub use source::{PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};
 pub use spelling::nearest;
 pub use text::{sentence, shown_path};

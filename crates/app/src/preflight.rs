@@ -105,7 +105,7 @@ fn postgres(source: &PostgresSource, runtime: &Handle, result: &mut TestResult) 
         Ok(settings) => settings,
         Err(error) => return result.failed(&error),
     };
-    match lifeboat_postgres::preflight(&settings, &environment, runtime) {
+    match lifeboat_postgres::preflight(&settings, &source.skip_data, &environment, runtime) {
         Ok(found) => {
             result.seen = format!(
                 "{}, PostgreSQL {}, read with pg_dump {}",

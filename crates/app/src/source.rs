@@ -27,7 +27,8 @@ use crate::config::{
 };
 use crate::facts::{database_sql, describe};
 use crate::folder::FolderError;
-use crate::patient::wait_for;
+use crate::patient::{wait_for, wait_for_end};
+use crate::redact::redact_arguments;
 
 /// The variables that hold a repository's secret or lead to it: no other program needs them, so none gets them.
 pub const SECRET_VARIABLES: [&str; 6] = [
@@ -38,6 +39,11 @@ pub const SECRET_VARIABLES: [&str; 6] = [
     "LIFEBOAT_TO_PASSWORD_FILE",
     "LIFEBOAT_TO_KEY_FILE",
 ];
+
+/// The fact of a PostgreSQL source that is a line which `pg_dump` wrote to standard error although it succeeded.
+///
+/// It may speak of something that is not in the dump, such as a subscription, so whoever runs the backup is told.
+pub const PG_DUMP_SAID: &str = "pg_dump-said";
 
 /// A file with secrets is never larger than a file of settings is.
 pub(crate) const SECRET_BYTES_MAX: u64 = 16 << 20;
@@ -342,12 +348,19 @@ pub(crate) fn read_stdin(
             writer,
         };
         let stream = lane.put_stream(Profile::Database, &mut input)?;
+        // What a program leaves that failed before it wrote a byte; how it ended is not seen from here.
+        let empty = (stream.length == 0).then(|| Problem {
+            source: "stdin".to_owned(),
+            path: filename.as_bytes().to_vec(),
+            what: "standard input was empty".to_owned(),
+            class: "other".to_owned(),
+        });
         let files = vec![made(filename, stream, now_ms)];
         let record = record("stdin", "stdin", "standard input", &files);
         Ok(SourceRead {
             entry: put_folder(lane, "stdin", entry_time(now_ms), files)?,
             record,
-            problems: Vec::new(),
+            problems: empty.into_iter().collect(),
         })
     })
 }
@@ -359,7 +372,7 @@ pub(crate) fn read_command(
     source: &CommandSource,
     now_ms: u64,
 ) -> Result<SourceRead, SourceError> {
-    let shown = crate::redact::redact(&source.run.join(" "));
+    let shown = redact_arguments(&source.run).join(" ");
     let (program, arguments) = source.run.split_first().ok_or_else(|| {
         SourceError::Start("a command".to_owned(), io::Error::other("it is empty"))
     })?;
@@ -393,7 +406,8 @@ pub(crate) fn read_command(
             // Our own child, by its handle; it may have ended by itself.
             let _ = child.kill();
         }
-        (stream, child.wait(), complaints.join().unwrap_or_default())
+        let status = wait_for_end(&mut child, || writer.stopped());
+        (stream, status, complaints.join().unwrap_or_default())
     });
     let status = status.map_err(|error| SourceError::Start(shown.clone(), error))?;
     let stream = stream?;
@@ -530,7 +544,7 @@ pub(crate) fn read_postgres(
     writer
         .progress()
         .phase(&format!("Looking at {}", settings.display()));
-    let found = preflight(&settings, &environment, runtime)?;
+    let found = preflight(&settings, &source.skip_data, &environment, runtime)?;
     let moment = Moment::hold(
         &settings,
         &MomentOptions {
@@ -586,13 +600,10 @@ pub(crate) fn read_postgres(
             .clone()
             .map(|id| ("system-identifier".to_owned(), id)),
     );
-    record_facts.extend(
-        found
-            .warnings
-            .iter()
-            .chain(&report.warnings)
-            .map(|warning| ("warning".to_owned(), warning.clone())),
-    );
+    let warnings = found.warnings.iter();
+    record_facts.extend(warnings.map(|warning| ("warning".to_owned(), warning.clone())));
+    let said = report.warnings.iter();
+    record_facts.extend(said.map(|line| (PG_DUMP_SAID.to_owned(), line.clone())));
     record_facts.extend(roles.note.clone().map(|note| ("warning".to_owned(), note)));
     let settings_sql = database_sql(&facts.database, facts.server.major());
     let described = describe(&facts);

@@ -2,6 +2,7 @@
 
 use lifeboat_app::{BackupError, ConfigError, DatabaseError, PathError, RestoreError, SourceError};
 use lifeboat_codec::FormatError;
+use lifeboat_postgres::{PlanError, RestoreError as PgRestoreError};
 use lifeboat_repository::{CopyError, CreateError, KeyError, OpenError, ReadError, WriteError};
 use lifeboat_store::{ErrorKind, LocationError};
 
@@ -212,11 +213,23 @@ impl From<DatabaseError> for CommandError {
                 ExitCode::Database,
                 "Install the PostgreSQL client of the server's version.",
             ),
-            DatabaseError::Restore(lifeboat_postgres::RestoreError::Exists(_)) => (
+            DatabaseError::Restore(PgRestoreError::Exists(_)) => (
                 ExitCode::Refused,
                 "Choose another name: a restore never touches a database that exists.",
             ),
-            DatabaseError::Restore(lifeboat_postgres::RestoreError::Plan(_)) => (
+            DatabaseError::Restore(PgRestoreError::Plan(PlanError::UnknownTable(_))) => (
+                ExitCode::Usage,
+                "Name it as schema.table; `lifeboat dump SNAP:DB/database.json` lists the tables.",
+            ),
+            DatabaseError::Restore(
+                PgRestoreError::Connect(_)
+                | PgRestoreError::Query(_)
+                | PgRestoreError::Create { .. },
+            ) => (
+                ExitCode::Database,
+                "Check that the server runs, and that this user may create databases.",
+            ),
+            DatabaseError::Restore(PgRestoreError::Plan(_)) => (
                 ExitCode::Database,
                 "Mend what the server lacks, or leave owners and grants out with --no-owner and --no-acl.",
             ),

@@ -5,14 +5,29 @@
 
 use std::{
     fmt,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+    process::{Pid, Signal, kill_process},
 };
 
 use crate::settings::Settings;
+
+/// How soon the wish to stop is noticed.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// How long a program may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How much of a child's standard error is kept: the end of it.
 const STDERR_LEN_BYTES_MAX: usize = 64 << 10;
@@ -41,6 +56,12 @@ pub enum ProgramError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// It was ended because the work is to stop.
+    #[error("{program} was stopped")]
+    Stopped {
+        /// The program's name.
+        program: String,
     },
     /// It ended with another exit code than 0, or by a signal.
     #[error("{program} ended with {ended}{}", quoted(stderr))]
@@ -128,7 +149,7 @@ pub(crate) fn command(program: &Path, settings: Option<&Settings>) -> Command {
 
 /// A running child together with the thread that reads its standard error.
 ///
-/// Dropping it kills the child, by its handle alone, and waits for both.
+/// Dropping it ends the child, by its handle alone, and waits for both.
 pub(crate) struct Running {
     name: String,
     child: Child,
@@ -166,6 +187,28 @@ impl Running {
     /// Waits for the end; `Ok` holds what was written to standard error by a program that exited with 0.
     pub(crate) fn wait(&mut self) -> Result<String, ProgramError> {
         let status = self.child.wait().map_err(|source| self.contact(source))?;
+        self.judge(status)
+    }
+
+    /// As [`wait`](Self::wait), but ends the child when `stop` is set meanwhile.
+    pub(crate) fn wait_unless(&mut self, stop: &AtomicBool) -> Result<String, ProgramError> {
+        while !stop.load(Ordering::Relaxed) {
+            let status = self
+                .child
+                .try_wait()
+                .map_err(|source| self.contact(source))?;
+            if let Some(status) = status {
+                return self.judge(status);
+            }
+            std::thread::sleep(SLICE);
+        }
+        self.kill();
+        Err(ProgramError::Stopped {
+            program: self.name.clone(),
+        })
+    }
+
+    fn judge(&mut self, status: ExitStatus) -> Result<String, ProgramError> {
         let stderr = self.join();
         match Ended::from(status) {
             Ended::Code(0) => Ok(stderr),
@@ -177,8 +220,19 @@ impl Running {
         }
     }
 
-    /// Ends the child now, whatever it is doing.
+    /// Ends the child, whatever it is doing.
+    ///
+    /// It is asked first: PostgreSQL's programs then cancel what the server does for them, and end their workers,
+    /// which would otherwise live on and hold their locks.
     pub(crate) fn kill(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // It is not waited for yet, so its number cannot have gone to another process.
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            let deadline = Instant::now() + GRACE;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(SLICE / 5);
+            }
+        }
         // An error means that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -209,6 +263,44 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A child's standard input, which is written to only until the work is to stop.
+pub(crate) struct Input<'a> {
+    pipe: ChildStdin,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Input<'a> {
+    /// A full pipe is waited for here and not by the system, which would not look at `stop`.
+    pub(crate) fn new(pipe: ChildStdin, stop: &'a AtomicBool) -> io::Result<Self> {
+        fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
+        Ok(Self { pipe, stop })
+    }
+}
+
+impl Write for Input<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const WAIT: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 50_000_000,
+        };
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.pipe.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            match poll(&mut [PollFd::new(&self.pipe, PollFlags::OUT)], Some(&WAIT)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(io::Error::other("it was asked to stop"))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, Read, Seek as _, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use crate::archive::{ArchiveError, ArchiveScanner, ArchiveSummary};
@@ -37,16 +38,21 @@ pub enum IntakeError {
 /// An archive being read, followed as it passes.
 pub(crate) struct Intake<'a> {
     archive: &'a mut dyn Read,
+    stop: &'a AtomicBool,
     scanner: ArchiveScanner,
     /// What was read to know the table of contents, and has not been passed on.
     start: Vec<u8>,
 }
 
 impl<'a> Intake<'a> {
-    /// Reads until the table of contents is known.
-    pub(crate) fn open(archive: &'a mut dyn Read) -> Result<Self, IntakeError> {
+    /// Reads until the table of contents is known. Once `stop` is set, reading fails.
+    pub(crate) fn open(
+        archive: &'a mut dyn Read,
+        stop: &'a AtomicBool,
+    ) -> Result<Self, IntakeError> {
         let mut intake = Self {
             archive,
+            stop,
             scanner: ArchiveScanner::new(),
             start: Vec::new(),
         };
@@ -109,6 +115,9 @@ impl<'a> Intake<'a> {
     /// The next bytes, followed; nothing at the end.
     fn next<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, IntakeError> {
         let count = loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(IntakeError::Read(io::Error::other("it was asked to stop")));
+            }
             match self.archive.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result.map_err(IntakeError::Read)?,

@@ -76,15 +76,17 @@ pub struct Preflight {
     pub warnings: Vec<String>,
 }
 
-/// Looks at everything that would make a dump of the database fail.
+/// Looks at everything that would make a dump of the database fail that leaves out the rows of the tables `skip_data`.
 pub fn preflight(
     settings: &Settings,
+    skip_data: &[String],
     environment: Environment<'_>,
     handle: &Handle,
 ) -> Result<Preflight, PreflightError> {
     let connection = Connection::open(settings, handle)?;
     let server = catalog::server(&connection)?;
     let mut findings = rights(&connection, &server)?;
+    findings.extend(unknown_tables(&connection, skip_data)?);
     let programs = match Programs::find(server.major(), environment) {
         Ok(programs) => Some(programs),
         Err(error) => {
@@ -100,6 +102,30 @@ pub fn preflight(
         }),
         _ => Err(PreflightError::Findings(findings)),
     }
+}
+
+/// The tables whose rows are to be left out and that are not there.
+fn unknown_tables(
+    connection: &Connection,
+    skip_data: &[String],
+) -> Result<Vec<Finding>, QueryError> {
+    if skip_data.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT n.nspname || '.' || c.relname
+           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {}",
+        dumped(TABLES)
+    );
+    let rows = connection.rows("look for the tables without their rows", &sql)?;
+    let known: Vec<String> = rows.into_iter().filter_map(|mut row| row.pop()?).collect();
+    let unknown = skip_data.iter().filter(|table| !known.contains(table));
+    Ok(unknown
+        .map(|table| Finding {
+            sentence: format!("There is no table {table} whose rows could be left out."),
+            mend: None,
+        })
+        .collect())
 }
 
 fn clients(error: &ProgramsError, major: u32) -> Finding {
@@ -349,7 +375,7 @@ mod tests {
     use crate::testing;
 
     fn findings(settings: &Settings) -> Vec<Finding> {
-        match preflight(settings, &|_| None, testing::runtime()) {
+        match preflight(settings, &[], &|_| None, testing::runtime()) {
             Ok(_) => Vec::new(),
             Err(PreflightError::Findings(findings)) => findings,
             Err(error) => panic!("{error}"),
@@ -436,10 +462,27 @@ mod tests {
         let settings = testing::database(&cluster, "");
         let result = preflight(
             &settings,
+            &[],
             &|name| (name == "LIFEBOAT_PG_BIN").then(|| path.clone()),
             testing::runtime(),
         );
         let error = result.unwrap_err().to_string();
         assert!(error.contains("is older than the server"), "{error}");
+    }
+
+    #[test]
+    fn a_table_to_leave_out_that_is_not_there_is_a_finding() {
+        let cluster = testing::cluster();
+        let settings = testing::database(&cluster, "CREATE TABLE \"Sessions\" (id int)");
+        let skip_data = ["public.Sessions", "public.sessions"].map(str::to_owned);
+        let result = preflight(&settings, &skip_data, &|_| None, testing::runtime());
+        let Err(PreflightError::Findings(found)) = result else {
+            panic!("nothing was found");
+        };
+        let sentences: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            sentences,
+            ["There is no table public.sessions whose rows could be left out."]
+        );
     }
 }

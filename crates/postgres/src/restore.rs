@@ -12,6 +12,7 @@ use std::{
     io::{self, Read, Write as _},
     path::PathBuf,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tokio::runtime::Handle;
@@ -20,7 +21,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     archive::ArchiveSummary,
     catalog,
-    child::{self, ProgramError, Running},
+    child::{self, Input, ProgramError, Running},
     connect::{ConnectError, Connection, QueryError},
     identity::{Identity, IdentityError},
     intake::{Intake, IntakeError, Passed},
@@ -125,13 +126,15 @@ pub struct RestoreReport {
 
 /// Restores `archive` into the new database `new_database` of the server that `admin` leads to.
 ///
-/// `admin` names a database to connect to meanwhile, usually `postgres`, and a role that may create databases.
+/// `admin` names a database to connect to meanwhile, usually `postgres`, and a role that may create databases. When
+/// `stop` is set, the restore fails soon.
 pub fn restore_archive(
     admin: &Settings,
     programs: &Programs,
     new_database: &str,
     archive: &mut dyn Read,
     options: &RestoreOptions,
+    stop: &AtomicBool,
     handle: &Handle,
 ) -> Result<RestoreReport, RestoreError> {
     let connection = Connection::open(admin, handle)?;
@@ -139,7 +142,7 @@ pub fn restore_archive(
         return Err(RestoreError::Exists(new_database.to_owned()));
     }
     let server = catalog::server(&connection)?;
-    let intake = Intake::open(archive)?;
+    let intake = Intake::open(archive, stop)?;
     let plan = Plan::make(&connection, programs, intake.scanner(), options)?;
     let source = if options.jobs > 1 {
         Source::File(intake.spool(&options.spool_folder)?)
@@ -148,7 +151,9 @@ pub fn restore_archive(
     };
     create(&connection, new_database, options, server.major())?;
     let settings = connection.settings().with_database(new_database);
-    let outcome = fill(&settings, programs, source, &plan, options, handle);
+    let outcome = Connection::open(&settings, handle)
+        .map_err(RestoreFailure::from)
+        .and_then(|inside| fill(&inside, programs, source, &plan, options, stop));
     match outcome {
         Ok((archive, mut warnings)) => {
             warnings.splice(0..0, plan.warnings);
@@ -213,15 +218,15 @@ fn create(
 
 /// Everything that happens inside the new database.
 fn fill(
-    settings: &Settings,
+    connection: &Connection,
     programs: &Programs,
     source: Source<'_>,
     plan: &Plan,
     options: &RestoreOptions,
-    handle: &Handle,
+    stop: &AtomicBool,
 ) -> Result<(ArchiveSummary, Vec<String>), RestoreFailure> {
-    let connection = Connection::open(settings, handle)?;
-    Identity::of(&connection)?.confirm(settings, programs)?;
+    let settings = connection.settings();
+    Identity::of(connection)?.confirm(settings, programs)?;
     let list = plan
         .list
         .as_deref()
@@ -235,7 +240,7 @@ fn fill(
         Source::File((file, summary)) => {
             // Parallel workers open the archive again by its name; this name leads to the file that has none.
             command.arg("/dev/stdin").stdin(Stdio::from(file));
-            (summary, Running::start(command)?.wait()?)
+            (summary, Running::start(command)?.wait_unless(stop)?)
         }
         Source::Stream(intake) => {
             command.stdin(Stdio::piped());
@@ -245,12 +250,13 @@ fn fill(
                 .stdin
                 .take()
                 .expect("standard input is a pipe");
+            let stdin = Input::new(stdin, stop).map_err(|source| running.contact(source))?;
             let passed = intake.pass_on(stdin);
             match passed {
-                Ok(Passed::All(summary)) => (summary, running.wait()?),
+                Ok(Passed::All(summary)) => (summary, running.wait_unless(stop)?),
                 // Its words count first. If it had all that was chosen, the rest must be good all the same.
                 Ok(Passed::Refused(intake)) => {
-                    let stderr = running.wait()?;
+                    let stderr = running.wait_unless(stop)?;
                     (intake.follow_to_the_end()?, stderr)
                 }
                 // A bad archive is the cause, and what `pg_restore` makes of half of it the consequence.
@@ -262,8 +268,8 @@ fn fill(
         }
     };
     let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
-    if options.analyze {
-        warnings.extend(analyze(&connection));
+    if options.analyze && !stop.load(Ordering::Relaxed) {
+        warnings.extend(analyze(connection));
     }
     Ok((summary, warnings))
 }

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use jiff::tz::TimeZone;
-use lifeboat_app::{AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, Source, SourceConfig};
+use lifeboat_app::{
+    AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, PG_DUMP_SAID, Source, SourceConfig,
+};
 use lifeboat_codec::Note;
 use lifeboat_repository::Repository;
 use lifeboat_store::Location;
@@ -125,8 +127,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             Ok(code) => code,
             Err(error) if requests.len() == 1 => return Err(error),
             Err(error) => {
-                // Said at once for people; the first one ends the run for programs.
-                context.ui().warning(&format!(
+                // Work that was asked to stop fails in many ways; they all mean this one.
+                let error = context.interrupt().as_error().unwrap_or(error);
+                // Each is said at once, also to programs; the first one ends the run.
+                context.ui().problem(&format!(
                     "{} failed: {}",
                     request.app,
                     error.facts().message
@@ -201,6 +205,13 @@ fn one(
             removes: None,
             said_ms,
         })?;
+    }
+    for source in &outcome.sources {
+        let said = source.facts.iter().filter(|(fact, _)| fact == PG_DUMP_SAID);
+        for (_, line) in said {
+            let warning = format!("pg_dump said about {}: {line}", source.name);
+            context.ui().warning(&warning);
+        }
     }
     let totals = outcome.committed.head.totals;
     let seconds = started.elapsed();

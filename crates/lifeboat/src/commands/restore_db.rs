@@ -70,8 +70,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         no_acl: args.no_acl,
     };
     let runtime = context.runtime()?;
+    let stop = context.interrupt().flag();
     let report = context.ui().watched(|_| {
-        lifeboat_app::restore_database(&repository, selected.snapshot, &request, runtime)
+        lifeboat_app::restore_database(&repository, selected.snapshot, &request, stop, runtime)
     })?;
     for warning in &report.warnings {
         context.ui().warning(warning);

@@ -85,6 +85,7 @@ fn restore(
         name,
         &mut archive,
         options,
+        &AtomicBool::new(false),
         testing::runtime(),
     )
 }
@@ -201,6 +202,7 @@ fn an_archive_that_is_cut_off_damaged_or_unreadable_leaves_no_database() {
         &name,
         &mut Breaks(&archive[..archive.len() - 10]),
         &RestoreOptions::default(),
+        &AtomicBool::new(false),
         testing::runtime(),
     )
     .unwrap_err();
@@ -394,4 +396,64 @@ fn an_archive_of_a_newer_pg_dump_is_refused_with_the_package_to_install() {
         error.to_string().ends_with("install postgresql-client-99"),
         "{error}"
     );
+}
+
+/// By one job `pg_restore` itself waits for the server, by several its workers do, which are processes of their own.
+#[test]
+fn a_restore_that_is_stopped_ends_its_programs_and_leaves_no_database() {
+    let cluster = testing::cluster();
+    // Fast where it is made, and without an end where it is restored.
+    let source = testing::database(
+        &cluster,
+        "CREATE TABLE big AS SELECT i, repeat('x', 1000) x FROM generate_series(1, 2000) i;
+         CREATE FUNCTION slow() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+           PERFORM pg_catalog.pg_sleep(CASE WHEN pg_catalog.current_database() LIKE 'stopped%' THEN 600 ELSE 0 END);
+           RETURN 1; END $$;
+         CREATE MATERIALIZED VIEW waits AS SELECT public.slow() AS one;
+         CREATE TABLE a_checked (one int DEFAULT 1 CHECK (one = public.slow()));
+         INSERT INTO a_checked DEFAULT VALUES",
+    );
+    let (archive, _) = dump(&cluster, &source);
+    for jobs in [1, 2] {
+        let name = testing::unique("stopped");
+        let options = RestoreOptions {
+            jobs,
+            ..RestoreOptions::default()
+        };
+        let stop = AtomicBool::new(false);
+        let asked = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let asleep = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event = 'PgSleep'"
+                );
+                while testing::ask(&cluster.settings("postgres"), &asleep) == "0" {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                stop.store(true, Ordering::Relaxed);
+                std::time::Instant::now()
+            });
+            let error = restore_archive(
+                &cluster.settings("postgres"),
+                &testing::programs(&cluster),
+                &name,
+                &mut &archive[..],
+                &options,
+                &stop,
+                testing::runtime(),
+            )
+            .unwrap_err();
+            assert!(
+                testing::chain(&error).contains("pg_restore was stopped"),
+                "{}",
+                testing::chain(&error)
+            );
+            watcher.join().unwrap()
+        });
+        // Less than the time after which a program is ended that did not obey.
+        assert!(
+            asked.elapsed() < std::time::Duration::from_secs(4),
+            "{jobs} jobs"
+        );
+        assert!(!is_there(&cluster, &name), "{jobs} jobs");
+    }
 }

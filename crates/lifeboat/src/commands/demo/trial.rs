@@ -202,10 +202,11 @@ impl<'a> Trial<'a> {
             to: server.address(&new),
             ..DatabaseRequest::default()
         };
-        let runtime = self.context.runtime()?;
+        let (runtime, stop) = (self.context.runtime()?, self.context.interrupt().flag());
+        let (repository, snapshot) = (&self.repository, &point.snapshot);
         self.context.ui().watched(|watch| {
             watch.phase("Restoring the PostgreSQL database");
-            lifeboat_app::restore_database(&self.repository, &point.snapshot, &request, runtime)
+            lifeboat_app::restore_database(repository, snapshot, &request, stop, runtime)
         })?;
         let size = Bytes(sql.len() as u64);
         Ok(if server.dump(&new)? == sql {
