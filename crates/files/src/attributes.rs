@@ -36,6 +36,9 @@ const FLAGS_KEPT: u32 = IFlags::APPEND
     .bits()
     | CASEFOLD;
 
+/// Flags after which an object takes nothing more, not even another name.
+pub(crate) const FLAGS_SEALING: u32 = IFlags::APPEND.union(IFlags::IMMUTABLE).bits();
+
 /// Flags that have an effect only if they are set while the file or folder is still empty.
 pub(crate) const FLAGS_EARLY: u32 = IFlags::NOCOW.union(IFlags::COMPRESSED).bits() | CASEFOLD;
 

@@ -4,7 +4,7 @@
 //! are given only to an object that has the owner they were meant for. Each thing that cannot be given is noted.
 
 use crate::attributes::{ACL_ACCESS, ACL_DEFAULT, Attributes, CAPABILITY, Carrier};
-use crate::attributes::{FLAGS_EARLY, path_of, set_flags};
+use crate::attributes::{FLAGS_EARLY, FLAGS_SEALING, path_of, set_flags};
 use crate::create::options::Owner;
 use crate::create::problem::What;
 use crate::create::target::Target;
@@ -17,9 +17,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::borrow::Cow;
+use std::io;
 
-/// Set-user-id and set-group-id.
-const SET_ID: u16 = 0o6000;
+const SET_USER_ID: u16 = 0o4000;
+const SET_GROUP_ID: u16 = 0o2000;
+const SET_ID: u16 = SET_USER_ID | SET_GROUP_ID;
 
 /// An object that gets its metadata.
 #[derive(Clone, Copy)]
@@ -53,6 +55,12 @@ pub(crate) fn apply(
     let note = |what, errno: Errno| target.note(what, Some(errno.into()), path);
     let owner = target.options().owner.of(metadata.uid, metadata.gid);
     let mut mode = metadata.mode;
+    let taken = set_id_taken(&target.options().owner, metadata);
+    if taken != 0 {
+        mode &= !taken;
+        let reason = "a program that runs as its owner is not handed to another one";
+        target.note(What::Mode, Some(io::Error::other(reason)), path);
+    }
     let mut mode_now = have.mode;
     if have.owner != Some(owner) {
         // The kernel takes set-id bits away when the owner changes.
@@ -94,12 +102,34 @@ pub(crate) fn apply(
             }
         }
     }
+    let mut flags = attributes.flags;
+    if metadata.kind == Kind::File && metadata.nlink > 1 {
+        // Its other names come first; `Target::seal` does the rest.
+        flags &= !FLAGS_SEALING;
+    }
     if let Object::Open(fd) = object
-        && (attributes.flags & !FLAGS_EARLY != 0 || have.reused)
-        && let Err(errno) = set_late_flags(fd, attributes.flags)
+        && (flags & !FLAGS_EARLY != 0 || have.reused)
+        && let Err(errno) = set_late_flags(fd, flags)
     {
         note(What::Flags, errno);
     }
+}
+
+/// The set-id bits that a file loses: under one owner for everything they would let it act for whoever that is.
+fn set_id_taken(owner: &Owner, metadata: &Metadata) -> u16 {
+    let Owner::All { uid, gid } = owner else {
+        return 0;
+    };
+    if metadata.kind == Kind::Folder {
+        return 0;
+    }
+    let user = if *uid == metadata.uid { 0 } else { SET_USER_ID };
+    let group = if *gid == metadata.gid {
+        0
+    } else {
+        SET_GROUP_ID
+    };
+    metadata.mode & (user | group)
 }
 
 /// Sets the flags that must be there before content; what fails is noted under `path`.
@@ -117,7 +147,7 @@ pub(crate) fn apply_early_flags(
     }
 }
 
-fn set_late_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<(), Errno> {
+pub(crate) fn set_late_flags(fd: BorrowedFd<'_>, flags: u32) -> Result<(), Errno> {
     match set_flags(fd, flags, !FLAGS_EARLY) {
         // A file system without flags has none that could be wrong.
         Err(Errno::NOTTY | Errno::OPNOTSUPP) if flags & !FLAGS_EARLY == 0 => Ok(()),

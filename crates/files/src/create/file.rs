@@ -4,11 +4,12 @@
 //! folder that others can enter only when all its bytes are there; a file that is given up is removed again; a hole
 //! is left only where zeros were to be written, since a new file reads as zeros where nothing was.
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, FLAGS_SEALING};
 use crate::beneath::check_name;
 use crate::create::apply::{self, Have, Object};
-use crate::create::folder::{Outcome, Place, Restored, TargetFolder};
+use crate::create::folder::{Original, Outcome, Place, Restored, TargetFolder};
 use crate::create::options::Overwrite;
+use crate::create::target::Sealed;
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
 use crate::metadata::{Metadata, stat_open};
@@ -173,8 +174,23 @@ impl<'t> TargetFolder<'t> {
                 self.path(name)
             });
         }
-        self.restored(Outcome::Kept, name, metadata, || Ok(found.identity()))
-            .map(Some)
+        let restored = self.restored(Outcome::Kept, name, metadata, || Ok(found.identity()))?;
+        self.seal_later(restored.original.as_ref(), attributes);
+        Ok(Some(restored))
+    }
+
+    /// A file that may get further names gets the flags that forbid them at the end.
+    fn seal_later(&self, original: Option<&Original>, attributes: &Attributes) {
+        if let Some(original) = original
+            && attributes.flags & FLAGS_SEALING != 0
+        {
+            self.target().seal_later(Sealed {
+                folder: original.folder,
+                name: original.name.clone(),
+                identity: original.identity,
+                flags: attributes.flags,
+            });
+        }
     }
 }
 
@@ -267,9 +283,9 @@ impl NewFile<'_> {
         if settled.is_err() {
             self.place = temporary.map(Place::Temporary);
         }
-        folder.restored(Outcome::Written, &settled?, &self.metadata, || {
-            stat_open(self.fd.as_fd()).map(|found| found.identity())
-        })
+        let restored = folder.restored(Outcome::Written, &settled?, metadata, identity)?;
+        folder.seal_later(restored.original.as_ref(), attributes);
+        Ok(restored)
     }
 }
 

@@ -6,11 +6,13 @@
 use crate::beneath::open_path;
 use crate::create::apply::{self, Have, Object};
 use crate::create::folder::TargetFolder;
+use crate::create::options::Owner;
 use crate::create::problem::{Problem, What};
-use crate::create::target::{FolderId, Target};
-use crate::error::Error;
+use crate::create::target::{FolderId, Sealed, Target};
+use crate::error::{Error, ErrorKind};
 use crate::metadata::stat_open;
-use rustix::fs::{Mode, fchmod, syncfs};
+use rustix::fd::AsFd;
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, openat, syncfs};
 use std::collections::HashSet;
 
 impl Target {
@@ -19,6 +21,14 @@ impl Target {
     /// Until then the folders that the restore created are closed to all but its user: a restore that is given up
     /// half-way exposes nothing.
     pub fn finish(self) -> Vec<Problem> {
+        for sealed in self.take_sealed() {
+            if let Err(error) = self.seal(&sealed) {
+                let source = Some(error.into_source());
+                self.note(What::Flags, source, || {
+                    self.path(sealed.folder, &sealed.name)
+                });
+            }
+        }
         // A folder is registered after its parent, so the way back meets children first.
         let mut below = None;
         for id in self.ids().rev() {
@@ -64,7 +74,32 @@ impl Target {
         Ok(Some(folder))
     }
 
+    /// Gives a file that has all its names the flags that forbid any more.
+    fn seal(&self, sealed: &Sealed) -> Result<(), Error> {
+        let Sealed {
+            folder,
+            name,
+            identity,
+            flags,
+        } = sealed;
+        let folder = self.open(*folder)?;
+        let fail = |errno| Error::from_errno("open", name, errno);
+        let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(folder.fd(), &**name, how, Mode::empty()).map_err(fail)?;
+        if stat_open(file.as_fd()).map_err(fail)?.identity() != *identity {
+            let reason = "another file stands in its place";
+            return Err(Error::because(ErrorKind::Changed, "open", name, reason));
+        }
+        apply::set_late_flags(file.as_fd(), *flags).map_err(fail)
+    }
+
     fn open_top_to_others(&self) {
+        if let Owner::All { uid, gid } = self.options().owner {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            if let Err(errno) = fchown(self.top(), Some(uid), Some(gid)) {
+                self.note(What::Owner, Some(errno.into()), Vec::new);
+            }
+        }
         let Some(umask) = self.umask() else { return };
         let mode = Mode::from_raw_mode((0o777 & !umask).into());
         if let Err(errno) = fchmod(self.top(), mode) {
@@ -81,7 +116,11 @@ impl Target {
                 continue;
             }
             let path = self.folder_path(id);
-            let done = open_path(self.top(), &path).and_then(syncfs);
+            // The top's own handle, open since the start, hears of every failed write since then.
+            let done = match id {
+                FolderId::TOP => syncfs(self.top()),
+                _ => open_path(self.top(), &path).and_then(syncfs),
+            };
             if let Err(errno) = done {
                 self.note(What::Durable, Some(errno.into()), || path);
             }

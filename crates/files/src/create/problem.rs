@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -84,12 +85,17 @@ impl std::error::Error for Problem {
     }
 }
 
+/// Problems that are kept one by one; of more, each kind is kept once and counted.
+const PROBLEMS_MAX: usize = 1000;
+
 /// The problems of a restore so far.
 #[derive(Debug, Default)]
 pub(crate) struct ProblemLog {
     problems: Vec<Problem>,
     /// Where in `problems` a failure is that may strike every entry.
     common: HashMap<(What, Option<i32>), usize>,
+    /// The same for those beyond the limit, whatever entry or attribute they name.
+    beyond: HashMap<(Discriminant<What>, Option<i32>), usize>,
 }
 
 impl ProblemLog {
@@ -110,6 +116,16 @@ impl ProblemLog {
         }
         if let Some(key) = common {
             self.common.insert(key, self.problems.len());
+        } else if self.problems.len() >= PROBLEMS_MAX {
+            let next = self.problems.len();
+            let index = *self
+                .beyond
+                .entry((discriminant(&what), code))
+                .or_insert(next);
+            if index < next {
+                self.problems[index].count += 1;
+                return;
+            }
         }
         self.problems.push(Problem {
             path: PathBuf::from(OsString::from_vec(path())),
@@ -131,7 +147,8 @@ fn is_common(what: &What, code: Option<i32>) -> bool {
     let unknown = matches!(errno, Some(Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL));
     match what {
         What::Owner | What::Attribute(_) | What::Flags => denied || unknown,
-        What::Mode => denied,
+        // Without a number it was taken from the entry on purpose.
+        What::Mode => denied || code.is_none(),
         What::Skipped(_) => true,
         What::Time | What::Renamed(_) | What::Extra | What::Folder | What::Durable => false,
     }
@@ -140,6 +157,21 @@ fn is_common(what: &What, code: Option<i32>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_stays_bounded_whatever_it_is_about() {
+        let mut log = ProblemLog::default();
+        for number in 0..10_000 {
+            let name = format!("f{number}").into_bytes();
+            let what = What::Renamed(name.clone().into());
+            log.add(what, None, || name.clone());
+            log.add(What::Time, Some(Errno::IO.into()), || name);
+        }
+        let problems = log.into_problems();
+        assert_eq!(problems.len(), PROBLEMS_MAX + 2);
+        let counted: u64 = problems.iter().map(|problem| problem.count).sum();
+        assert_eq!(counted, 20_000);
+    }
 
     #[test]
     fn a_failure_of_every_entry_is_kept_once_and_counted() {

@@ -39,6 +39,7 @@ pub struct Target {
     uid: u32,
     table: Mutex<Table>,
     problems: Mutex<ProblemLog>,
+    sealed: Mutex<Vec<Sealed>>,
     temporary_names: AtomicU64,
 }
 
@@ -55,6 +56,15 @@ struct Row {
     name: Box<[u8]>,
     known: Known,
     wanted: Option<Box<(Metadata, Attributes)>>,
+}
+
+/// A file of several names that is to take nothing more, once it has them all.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) folder: FolderId,
+    pub(crate) name: Box<[u8]>,
+    pub(crate) identity: Identity,
+    pub(crate) flags: u32,
 }
 
 /// What is known of a folder of a restore.
@@ -122,6 +132,7 @@ impl Target {
                 made: HashSet::new(),
             }),
             problems: Mutex::default(),
+            sealed: Mutex::default(),
             temporary_names: AtomicU64::new(0),
         })
     }
@@ -199,6 +210,15 @@ impl Target {
             wanted,
         });
         FolderId(id)
+    }
+
+    /// Puts off the flags that would keep a file from getting its other names.
+    pub(crate) fn seal_later(&self, sealed: Sealed) {
+        lock(&self.sealed).push(sealed);
+    }
+
+    pub(crate) fn take_sealed(&self) -> Vec<Sealed> {
+        std::mem::take(&mut lock(&self.sealed))
     }
 
     /// Remembers an object that was made where another name may lead to it.
