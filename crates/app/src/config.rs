@@ -130,9 +130,14 @@ fn is_own(owner: u32, mode: u32, user: u32) -> bool {
     (owner == user || owner == 0) && mode & WRITABLE_BY_ALL == 0
 }
 
+/// Whether nothing lies there; below a file nothing can, such as below the `/dev/null` that is a service's home.
 fn is_missing(path: &Path) -> bool {
-    path.metadata()
-        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    path.metadata().is_err_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        )
+    })
 }
 
 #[cfg(test)]

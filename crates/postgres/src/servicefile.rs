@@ -92,7 +92,14 @@ pub(crate) fn apply(
     for path in &places {
         let text = match fs::read_to_string(path) {
             Ok(text) => Zeroizing::new(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                continue;
+            }
             Err(source) => {
                 return Err(ServiceError::Unreadable {
                     path: path.clone(),
@@ -175,6 +182,20 @@ mod tests {
         assert_eq!(parameters.get("port"), Some("6000"));
         assert_eq!(parameters.get("user"), Some("bob"));
         assert_eq!(parameters.get("dbname"), None);
+    }
+
+    #[test]
+    fn a_home_that_is_no_folder_has_no_service_file() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("pg_service.conf"), "[shop]\nhost=db\n").unwrap();
+        let places = places(
+            None,
+            Some(Path::new("/dev/null")),
+            Some(folder.path().to_owned()),
+        );
+        let mut parameters = Parameters::default();
+        apply("shop", places, &mut parameters).unwrap();
+        assert_eq!(parameters.get("host"), Some("db"));
     }
 
     #[test]

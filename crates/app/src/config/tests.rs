@@ -525,6 +525,12 @@ fn the_configuration_is_looked_for_in_order() {
 }
 
 #[test]
+fn below_a_home_that_is_no_folder_lies_no_configuration() {
+    assert!(is_missing(Path::new("/dev/null/.config/lifeboat.toml")));
+    assert!(!is_missing(Path::new("/dev/null")));
+}
+
+#[test]
 fn a_file_found_by_chance_is_used_only_when_nobody_else_could_have_put_it_there() {
     for (owner, mode, user, expected) in [
         (1000, 0o100_644, 1000, true),
