@@ -557,3 +557,19 @@ fn a_reader_that_goes_away_is_no_failure_to_talk_about() {
     assert_eq!(child.wait().unwrap().code(), Some(141), "{said}");
     assert_eq!(said, "");
 }
+
+#[test]
+fn a_pattern_that_is_none_is_found_before_anything_is_read() {
+    let machine = Lifeboat::with_repository();
+    Tree::create(machine.path("media")).file("a.txt", "a file");
+    let ran = machine.run([
+        "backup",
+        "--app",
+        "shop",
+        "--source",
+        "media",
+        "--exclude",
+        "a[",
+    ]);
+    assert!(ran.explains(2).contains("a["), "{ran:?}");
+}

@@ -147,6 +147,34 @@ fn a_database_of_every_kind_of_object_comes_back() {
 }
 
 #[test]
+fn what_is_kept_beside_the_archive_makes_the_database_again_by_psql_alone() {
+    let cluster = cluster::shared();
+    let name = new_name("shop");
+    psql(&cluster, "postgres", &format!("CREATE DATABASE {name}"));
+    psql(
+        &cluster,
+        "postgres",
+        &format!(
+            "ALTER DATABASE {name} SET work_mem = '7MB'; COMMENT ON DATABASE {name} IS 'it''s the shop'"
+        ),
+    );
+    let machine = Lifeboat::with_repository();
+    let source = address(&cluster, "postgres", &name);
+    machine
+        .run(["backup", "--app", "shop", "--source", &source])
+        .done();
+    let sql = machine.run(["dump", "shop:db/database.sql"]).done();
+    let other = cluster::own();
+    psql(&other, "postgres", sql.stdout());
+    assert_eq!(psql(&other, &name, "SHOW work_mem").trim(), "7MB");
+
+    // A server that has no database of the usual name is restored to all the same.
+    psql(&other, "template1", "DROP DATABASE postgres");
+    let back = restored(&machine, &other, "shop");
+    assert_eq!(psql(&other, &back, "SHOW work_mem").trim(), "7MB");
+}
+
+#[test]
 fn one_table_comes_back_alone() {
     let cluster = cluster::shared();
     let (name, _) = database(&cluster, 1);

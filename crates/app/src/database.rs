@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use lifeboat_codec::EntryKind;
 use lifeboat_postgres::{
-    PreflightError, Programs, ProgramsError, ResolveError, RestoreOptions, RestoreReport, resolve,
-    restore_archive,
+    ConnectError, Connection, PreflightError, Programs, ProgramsError, ResolveError,
+    RestoreOptions, RestoreReport, Settings, resolve, restore_archive,
 };
 use lifeboat_repository::{ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
@@ -14,6 +14,9 @@ use tokio::runtime::Handle;
 
 use crate::browse::{Found, PathError, find_item};
 use crate::facts::database_facts;
+
+/// What a server says to whoever wants to connect to a database that is not there.
+const NO_SUCH_DATABASE: &str = "3D000";
 
 /// How a database is restored.
 #[derive(Clone, Debug, Default)]
@@ -108,12 +111,16 @@ pub fn restore_database(
     let archive = file("database.dump")?;
     let facts = reader.whole(&file("database.json")?)?;
     let facts = database_facts(&String::from_utf8_lossy(&facts));
+    let unknown = facts.is_none().then(|| {
+        "The snapshot does not say in words known here how the database was made: the new one has the server's usual \
+         encoding, locale and settings."
+            .to_owned()
+    });
 
     let environment = |name: &str| std::env::var_os(name);
     let target = resolve(&request.to, &environment)?;
     let new_database = target.database().to_owned();
-    let admin = target.with_database("postgres");
-    let major = server_major(&admin, runtime)?;
+    let (admin, major) = administration(&target, runtime)?;
     let programs = Programs::find(major, &environment)?;
     let options = RestoreOptions {
         facts,
@@ -151,16 +158,30 @@ pub fn restore_database(
         ) {
             // The repository's fault is the cause, whatever the server made of it.
             (Err(StreamError::Read(error)), _) => Err(error.into()),
-            (_, restored) => Ok(restored?),
+            (_, Ok(mut report)) => {
+                report.warnings.extend(unknown);
+                Ok(report)
+            }
+            (_, Err(error)) => Err(error.into()),
         }
     })
 }
 
-fn server_major(
-    settings: &lifeboat_postgres::Settings,
-    runtime: &Handle,
-) -> Result<u32, DatabaseError> {
-    let connection =
-        lifeboat_postgres::Connection::open(settings, runtime).map_err(PreflightError::from)?;
-    Ok(connection.server_major().map_err(PreflightError::from)?)
+/// The way to a database of the target's server that is there before the new one, and the server's major version.
+///
+/// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
+fn administration(target: &Settings, runtime: &Handle) -> Result<(Settings, u32), DatabaseError> {
+    let mut admin = target.with_database("postgres");
+    let connection = match Connection::open(&admin, runtime) {
+        Err(ConnectError::Refused { source, .. })
+            if source.sqlstate.as_deref() == Some(NO_SUCH_DATABASE) =>
+        {
+            admin = target.with_database("template1");
+            Connection::open(&admin, runtime)
+        }
+        opened => opened,
+    }
+    .map_err(PreflightError::from)?;
+    let major = connection.server_major().map_err(PreflightError::from)?;
+    Ok((admin, major))
 }

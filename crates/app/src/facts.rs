@@ -6,14 +6,12 @@ use lifeboat_postgres::{
 
 /// SQL that makes the database again, for a person who has nothing but `psql`.
 pub(crate) fn database_sql(facts: &DatabaseFacts, major: u32) -> String {
-    let mut sql = format!(
-        "-- How {} was made, and its settings; restore-db does this itself.\n{}\n",
-        facts.name,
-        facts.create_sql(&facts.name, major)
-    );
-    for statement in facts.settings_sql(&facts.name, true, true) {
+    let mut sql =
+        "-- How the database was made, and its settings; restore-db does this itself.\n".to_owned();
+    let create = facts.create_sql(&facts.name, major);
+    for statement in std::iter::once(create).chain(facts.settings_sql(&facts.name, true, true)) {
         sql.push_str(&statement);
-        sql.push('\n');
+        sql.push_str(";\n");
     }
     sql
 }

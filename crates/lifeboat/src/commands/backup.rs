@@ -7,6 +7,7 @@ use lifeboat_app::{
     AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, PG_DUMP_SAID, Source, SourceConfig,
 };
 use lifeboat_codec::Note;
+use lifeboat_files::Excludes;
 use lifeboat_repository::Repository;
 use lifeboat_store::Location;
 use serde::Serialize;
@@ -263,6 +264,11 @@ fn one(
 
 /// What is to be backed up: apps of the configuration, or the sources named here.
 fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, CommandError> {
+    // Before hours of databases are read.
+    Excludes::new(&args.exclude.iter().collect::<Vec<_>>()).map_err(|error| {
+        CommandError::from_error(ExitCode::Usage, &error)
+            .hint("Write the pattern by the rules of .gitignore, in quotes.")
+    })?;
     if let Some(app) = &args.named {
         lifeboat_app::check_app_name(app)
             .map_err(|error| CommandError::from_error(ExitCode::Usage, &error))?;
