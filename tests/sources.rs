@@ -347,6 +347,80 @@ fn secrets_come_back_only_when_they_are_asked_for() {
     assert_eq!(snapshots(&machine), 2);
 }
 
+#[test]
+fn a_secret_that_lies_in_a_folder_is_a_secret_there_too() {
+    let machine = Lifeboat::with_repository();
+    let app = Tree::create(machine.path("app"));
+    app.file(".env", "KEY=value\n").mode(".env", 0o644);
+    app.file("index.html", "hello");
+    let folder = format!(
+        "[app.shop.media.files]\npath = \"{}\"\n",
+        app.root().display()
+    );
+    let secrets = format!(
+        "\n[app.shop.secrets]\npaths = [\"{}/.env\"]\n",
+        app.root().display()
+    );
+    let back_up = |config: &str, more: &[&str]| {
+        fs::write(machine.path("lifeboat.toml"), config).unwrap();
+        let words = ["backup", "shop", "--config", "lifeboat.toml"];
+        machine.run(words.iter().chain(more)).done();
+    };
+    // Long enough for the next backup to take over what did not change.
+    thread::sleep(Duration::from_millis(2_100));
+    back_up(&folder, &[]);
+    back_up(&[folder, secrets].concat(), &["--only", "files"]);
+    let (ran, without) = restored(&machine, "shop:files", "without", &[]);
+    assert_eq!(number(&ran.done().summary(), "secrets_left_out"), 1);
+    assert!(!without.root().join(".env").exists());
+    assert!(without.root().join("index.html").exists());
+    let (ran, with) = restored(&machine, "shop:files", "with", &["--with-secrets"]);
+    ran.done();
+    let path = with.root().join(".env");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "KEY=value\n");
+    assert_eq!(
+        path.metadata().unwrap().permissions().mode() & 0o7777,
+        0o600
+    );
+}
+
+#[test]
+fn what_a_command_complains_of_is_told_without_its_passwords() {
+    let machine = Lifeboat::with_repository();
+    let script = "printf 'cannot reach mysql://app:hunter2@host \\033[2J\\n' >&2; exit 1";
+    let ran = from_command(&machine, script);
+    let told = ran.explains(1);
+    assert!(told.contains("cannot reach"), "{ran:?}");
+    assert!(
+        !told.contains("hunter2") && !told.contains('\u{1b}'),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_database_that_is_locked_for_a_while_is_waited_for_and_the_wait_can_be_ended() {
+    let machine = Lifeboat::with_repository();
+    let path = machine.path("app.db");
+    let writer = bank(&path, "delete");
+    writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let source = format!("sqlite:{}", path.display());
+    let start = || {
+        let mut command = machine.command();
+        command.args(["backup", "--app", "shop", "--source", &source]);
+        command.stdout(Stdio::null()).spawn().unwrap()
+    };
+    let mut stopped = start();
+    thread::sleep(Duration::from_millis(500));
+    kill_process(Pid::from_child(&stopped), Signal::TERM).unwrap();
+    assert_eq!(ends_soon(&mut stopped), Some(143));
+    let mut patient = start();
+    // Longer than SQLite by itself is told to wait.
+    thread::sleep(Duration::from_millis(6_500));
+    writer.execute_batch("COMMIT").unwrap();
+    assert!(patient.wait().unwrap().success());
+    assert_eq!(snapshots(&machine), 1);
+}
+
 /// Backs up a folder in which a database lives, and expects to be told of it now and at the restore.
 fn is_recognised(folder: &Path, path: &str, what: &str) {
     let machine = Lifeboat::with_repository();

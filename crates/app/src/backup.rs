@@ -36,6 +36,8 @@ pub struct BackupRequest {
     pub threads: usize,
     /// Folders that are never read: the repository itself, local caches.
     pub skip: Vec<std::path::PathBuf>,
+    /// Files that hold secrets, wherever a folder shows them.
+    pub secrets: Vec<std::path::PathBuf>,
 }
 
 /// A backup that was made.
@@ -107,7 +109,7 @@ pub fn backup(
         repository.parent_of(&request.app, &host, domain)?
     };
     let past = Past::find(repository, &request.app, parent.as_ref(), &sources);
-    let skip = identities(request);
+    let (skip, secrets) = (skipped(request), secrets(request));
     let draft = Draft {
         app: request.app.clone(),
         host,
@@ -131,6 +133,7 @@ pub fn backup(
                 runtime,
                 past: &past,
                 skip: &skip,
+                secrets: &secrets,
             };
             let (contents, rest) = run.sources(&sources)?;
             kept = Some(rest);
@@ -214,6 +217,7 @@ struct Run<'a, 'r> {
     runtime: &'a Handle,
     past: &'a Past,
     skip: &'a HashSet<Identity>,
+    secrets: &'a HashSet<Identity>,
 }
 
 struct Kept {
@@ -304,6 +308,7 @@ impl Run<'_, '_> {
                     one_file_system: source.one_file_system,
                     exclude_caches: source.exclude_caches,
                     skip: self.skip.clone(),
+                    secrets: self.secrets.clone(),
                 };
                 let repository = self.writer.repository();
                 let reader = self
@@ -359,34 +364,53 @@ impl Run<'_, '_> {
 /// What the walk must not touch: the repository, and databases that are sources of their own.
 ///
 /// Closing any handle of a database's file would drop the locks of this very process on it.
-fn identities(request: &BackupRequest) -> HashSet<Identity> {
-    let mut skip = HashSet::new();
-    let mut add = |path: &std::path::Path| {
-        if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-            use std::os::unix::ffi::OsStrExt;
-            let parent = if parent.as_os_str().is_empty() {
-                std::path::Path::new(".")
-            } else {
-                parent
-            };
-            if let Ok(metadata) =
-                Folder::open(parent).and_then(|folder| folder.metadata(name.as_bytes()))
-            {
-                skip.insert(metadata.identity());
-            }
-        }
-    };
-    request.skip.iter().for_each(|path| add(path));
+fn skipped(request: &BackupRequest) -> HashSet<Identity> {
+    let mut skip: HashSet<Identity> = request
+        .skip
+        .iter()
+        .filter_map(|path| identity(path))
+        .collect();
     for source in &request.sources {
         if let Source::Sqlite(source) = source {
-            for suffix in ["", "-wal", "-shm", "-journal"] {
-                let mut path = source.path.as_os_str().to_owned();
-                path.push(suffix);
-                add(std::path::Path::new(&path));
-            }
+            // The logs lie beside the file itself, wherever a link to it lies.
+            let real = source.path.canonicalize();
+            let real = real.unwrap_or_else(|_| source.path.clone());
+            skip.extend(
+                ["", "-wal", "-shm", "-journal"]
+                    .iter()
+                    .filter_map(|suffix| {
+                        let mut path = real.as_os_str().to_owned();
+                        path.push(suffix);
+                        identity(std::path::Path::new(&path))
+                    }),
+            );
         }
     }
     skip
+}
+
+/// The files that are marked as secrets where a folder shows them too.
+fn secrets(request: &BackupRequest) -> HashSet<Identity> {
+    let of_sources = request.sources.iter().filter_map(|source| match source {
+        Source::Secrets(source) => Some(&source.paths),
+        _ => None,
+    });
+    let paths = of_sources.flatten().chain(&request.secrets);
+    // One that is not there is told by the source that is to read it.
+    paths
+        .filter_map(|path| identity(&path.canonicalize().ok()?))
+        .collect()
+}
+
+/// Which object lies at the path, if any; of a link the link itself.
+fn identity(path: &std::path::Path) -> Option<Identity> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = path.file_name()?;
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let folder = Folder::open(parent.unwrap_or(std::path::Path::new("."))).ok()?;
+    Some(folder.metadata(name.as_bytes()).ok()?.identity())
 }
 
 /// The machine's name.

@@ -33,6 +33,8 @@ pub(crate) struct FolderOptions {
     pub(crate) exclude_caches: bool,
     /// Objects that are not read at all.
     pub(crate) skip: HashSet<Identity>,
+    /// Files that are restored only when secrets are asked for.
+    pub(crate) secrets: HashSet<Identity>,
 }
 
 /// What a folder gave.
@@ -353,7 +355,7 @@ impl<'a> Walk<'a> {
             }
             if let Some((entry, raw)) = known
                 && unchanged(entry, &metadata, self.memory.trusted_before)
-                && self.may_take_over(lane.writer(), entry)
+                && self.may_take_over(lane.writer(), entry, &metadata)
                 && !has_log(listing, place)
             {
                 part.entries.extend_from_slice(raw);
@@ -406,7 +408,15 @@ impl<'a> Walk<'a> {
         excludes.excludes(name, path, kind == Kind::Folder)
     }
 
-    fn may_take_over(&self, writer: &Writer<'_>, entry: &Entry<'_>) -> bool {
+    fn is_secret(&self, metadata: &Metadata) -> bool {
+        metadata.kind == Kind::File && self.options.secrets.contains(&metadata.identity())
+    }
+
+    fn may_take_over(&self, writer: &Writer<'_>, entry: &Entry<'_>, now: &Metadata) -> bool {
+        // What is a secret is said by the configuration, which may have changed when the file did not.
+        if (entry.status & status::SECRET != 0) != self.is_secret(now) {
+            return false;
+        }
         match entry.content {
             Content::None => true,
             // A parent snapshot's word is not enough: what it names may have been lost since.

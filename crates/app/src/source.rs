@@ -448,7 +448,8 @@ fn last_lines(mut errors: impl Read + AsFd, stopped: impl Fn() -> bool) -> Strin
         let surplus = kept.len().saturating_sub(2048);
         kept.drain(..surplus);
     }
-    String::from_utf8_lossy(&kept).trim().replace('\n', " / ")
+    let said = String::from_utf8_lossy(&kept).trim().replace('\n', " / ");
+    crate::text::shown_path(crate::redact::redact(&said).as_bytes())
 }
 
 /// Files with secrets.
@@ -477,14 +478,15 @@ pub(crate) fn read_secrets(
             || "secret".to_owned(),
             |base| base.to_string_lossy().into_owned(),
         );
-        let taken =
-            |files: &[MadeFile], name: &str| files.iter().any(|file: &MadeFile| file.name == name);
+        let taken = |name: &String| files.iter().any(|file: &MadeFile| file.name == *name);
         // Two files of the same name from different folders: the second is told by its whole path.
-        let file_name = if taken(&files, &base) {
-            shown.trim_start_matches('/').replace('/', "_")
-        } else {
-            base
-        };
+        let whole = shown.trim_start_matches('/').replace('/', "_");
+        let numbered = (2..).map(|number| format!("{whole}~{number}"));
+        let file_name = [base, whole.clone()]
+            .into_iter()
+            .chain(numbered)
+            .find(|name| !taken(name))
+            .expect("numbers do not end");
         facts.push((format!("path of {file_name}"), shown.clone()));
         let stream = on_lane(writer, 1, |lane| {
             lane.put_stream(Profile::Files, &mut content.as_slice())

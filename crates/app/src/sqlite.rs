@@ -5,15 +5,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lifeboat_codec::{EntryTime, Problem, Profile};
-use lifeboat_repository::{Counter, Writer};
+use lifeboat_repository::{Counter, WriteError, Writer};
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::config::SqliteSource;
 use crate::source::{MadeFile, SourceError, SourceRead, entry_time, on_lane, put_folder};
 
 /// How long another program may keep the database to itself.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long is waited before it is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Pages that are copied before the wish to stop is looked at.
+const STEP_PAGES: i32 = 4096;
 
 /// Reads the database: a consistent copy in a private temporary file, checked, then stored.
 pub(crate) fn read_sqlite(
@@ -38,9 +42,16 @@ pub(crate) fn read_sqlite(
         .tempdir()
         .map_err(io)?;
     let copy_path = folder.path().join("copy.db");
-    let copied = copy(&source.path, &copy_path).map_err(|source| SourceError::Sqlite {
-        path: shown.clone(),
-        source,
+    let patience = Patience {
+        stopped: &|| writer.stopped(),
+        deadline: Instant::now() + PATIENCE,
+    };
+    let copied = copy(&source.path, &copy_path, &patience).map_err(|source| {
+        if writer.stopped() {
+            return SourceError::Write(WriteError::Stopped);
+        }
+        let path = shown.clone();
+        SourceError::Sqlite { path, source }
     })?;
     let copy = File::open(&copy_path).map_err(io)?;
     let mut problems = Vec::new();
@@ -81,6 +92,48 @@ pub(crate) fn read_sqlite(
     })
 }
 
+/// How long is waited for whoever keeps a database to himself.
+struct Patience<'a> {
+    stopped: &'a dyn Fn() -> bool,
+    deadline: Instant,
+}
+
+impl Patience<'_> {
+    /// An error once it has come to an end.
+    fn go_on(&self) -> rusqlite::Result<()> {
+        if (self.stopped)() {
+            return Err(failure(ffi::SQLITE_INTERRUPT, "it was asked to stop"));
+        }
+        if Instant::now() > self.deadline {
+            return Err(failure(ffi::SQLITE_BUSY, "another program keeps it locked"));
+        }
+        Ok(())
+    }
+
+    /// Tries until nobody else keeps the database locked.
+    fn with<T>(&self, mut each: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        loop {
+            let done = each();
+            let code = done
+                .as_ref()
+                .err()
+                .and_then(rusqlite::Error::sqlite_error_code);
+            if !matches!(
+                code,
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            ) {
+                return done;
+            }
+            self.go_on()?;
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn failure(code: i32, what: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what.to_owned()))
+}
+
 struct Copied {
     facts: Vec<(String, String)>,
     damage: Option<String>,
@@ -103,29 +156,38 @@ pub(crate) fn verdict(database: &Connection) -> rusqlite::Result<String> {
     Ok(lines.join("; "))
 }
 
-fn copy(from: &Path, to: &Path) -> rusqlite::Result<Copied> {
+fn copy(from: &Path, to: &Path, patience: &Patience<'_>) -> rusqlite::Result<Copied> {
     let source = open_read_only(from)?;
-    // An empty or foreign file says so here, before anything is copied.
-    let journal: String = source.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    source.busy_timeout(PAUSE)?;
+    // A foreign file says so here, before anything is copied.
+    let journal: String =
+        patience.with(|| source.pragma_query_value(None, "journal_mode", |row| row.get(0)))?;
+    // One moment for all pages: this transaction lasts until they are copied. In write-ahead mode nobody waits for it.
+    source.execute_batch("BEGIN")?;
+    patience.with(|| {
+        let any = "SELECT count(*) FROM sqlite_schema";
+        source.query_row(any, [], |row| row.get::<_, i64>(0))
+    })?;
     let mut copy = Connection::open(to)?;
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
     {
         let backup = Backup::new(&source, &mut copy)?;
-        let deadline = Instant::now() + PATIENCE;
-        // All pages in one step: one moment, and in write-ahead mode nobody waits for us.
         loop {
-            match backup.step(-1)? {
+            match backup.step(STEP_PAGES)? {
                 StepResult::Done => break,
-                _ if Instant::now() > deadline => {
-                    return Err(rusqlite::Error::SqliteFailure(
-                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                        Some("another program keeps it locked".to_owned()),
-                    ));
+                StepResult::More => {
+                    if (patience.stopped)() {
+                        patience.go_on()?;
+                    }
                 }
-                _ => std::thread::sleep(Duration::from_millis(50)),
+                _ => {
+                    patience.go_on()?;
+                    std::thread::sleep(PAUSE);
+                }
             }
         }
     }
+    source.execute_batch("COMMIT")?;
     let verdict = verdict(&copy)?;
     let tables: i64 = copy.query_row(
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",

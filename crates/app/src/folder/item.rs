@@ -80,7 +80,11 @@ impl Walk<'_> {
                 seen = now;
                 continue;
             }
-            let mut bits = 0;
+            let mut bits = if self.is_secret(&read.metadata) {
+                status::SECRET
+            } else {
+                0
+            };
             if read.in_use {
                 bits |= status::LIVE;
                 join(&mut path, &node.path, name);
@@ -113,6 +117,9 @@ impl Walk<'_> {
             };
             if !read.unread.is_empty() {
                 metadata.ctime = READ_AGAIN;
+            }
+            if bits & status::SECRET != 0 {
+                metadata.mode &= 0o600;
             }
             part.put(
                 name,

@@ -36,6 +36,7 @@ fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '
             one_file_system: false,
             exclude_caches: false,
             skip: HashSet::new(),
+            secrets: HashSet::new(),
         };
         let memory = Memory::none();
         let walk = Walk::new("media", &options, &memory, Folder::open(path).unwrap()).unwrap();

@@ -297,7 +297,15 @@ fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, Comman
         .into_iter()
         .map(|app| {
             let sources = configured_sources(args, app)?;
-            request(args, context, &app.name, sources, app.time_zone.as_ref())
+            let zone = app.time_zone.as_ref();
+            let mut request = request(args, context, &app.name, sources, zone)?;
+            // Also when only a folder is read in which they lie.
+            for source in &app.sources {
+                if let SourceConfig::Secrets(secrets) = source {
+                    request.secrets.extend_from_slice(&secrets.paths);
+                }
+            }
+            Ok(request)
         })
         .collect()
 }
@@ -351,6 +359,7 @@ fn request(
             .into_iter()
             .map(|path| path.canonicalize().unwrap_or(path))
             .collect(),
+        secrets: Vec::new(),
     })
 }
 

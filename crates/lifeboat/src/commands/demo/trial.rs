@@ -104,6 +104,7 @@ impl<'a> Trial<'a> {
             time_zone: "UTC".to_owned(),
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             skip: Vec::new(),
+            secrets: Vec::new(),
         };
         let (runtime, stop) = (self.context.runtime()?, self.context.interrupt().flag());
         let started = Instant::now();
