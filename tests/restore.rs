@@ -8,7 +8,9 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use crate::support::{
@@ -174,4 +176,28 @@ fn neither_depth_nor_many_open_files_end_a_restore() {
     let arguments = ["restore", "shop:media", "--target", "back"];
     with_few_descriptors(&machine, 640, &arguments).done();
     same(tree.root(), &target);
+}
+
+#[test]
+fn a_restore_that_was_killed_is_completed_by_the_next() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.media(3, 200)
+        .file("closed/inside.txt", "inside")
+        .mode("closed", 0o500);
+    back_up(&machine, tree.root()).done();
+    let arguments = ["restore", "shop:media", "--target", "back"];
+    let again = [&arguments[..], &EXACT[..1], &["--overwrite", "if-changed"]].concat();
+    for round in 0..8 {
+        let mut command = machine.command();
+        command.args(if round == 0 { &arguments[..] } else { &again });
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(20 + 15 * round));
+        // One that has ended already is as good.
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    let ran = machine.run(&again).done();
+    assert!(!ran.stderr.contains("error"), "{ran:?}");
+    same(tree.root(), &machine.path("back"));
 }

@@ -324,7 +324,7 @@ impl Run<'_, '_> {
                 let local = local
                     .zip(self.past.id)
                     .and_then(|((_, (basis, bytes)), id)| {
-                        Memory::local(bytes.clone(), id, self.writer.still_has(basis))
+                        Memory::local(bytes, id, self.writer.still_has(basis))
                     });
                 let memory = match (local, &reader) {
                     (Some(memory), _) => memory,

@@ -23,11 +23,8 @@ pub(crate) struct Memory<'r> {
 enum Trees<'r> {
     /// There is no earlier snapshot.
     None,
-    /// From the local cache: folder paths and their trees, as places in `bytes`.
-    Local {
-        bytes: Vec<u8>,
-        places: HashMap<Box<[u8]>, (usize, usize)>,
-    },
+    /// From the local cache: folder paths and their trees.
+    Local(HashMap<&'r [u8], &'r [u8]>),
     /// From the parent snapshot.
     Snapshot(&'r Reader<'r>),
 }
@@ -45,19 +42,16 @@ impl<'r> Memory<'r> {
     }
 
     /// The local memory, if it is that of `parent`; `whole` as the field.
-    pub(crate) fn local(bytes: Vec<u8>, parent: SnapshotId, whole: bool) -> Option<Self> {
-        let mut input = Input::new(&bytes, "the memory of a source");
+    pub(crate) fn local(bytes: &'r [u8], parent: SnapshotId, whole: bool) -> Option<Self> {
+        let mut input = Input::new(bytes, "the memory of a source");
         let id = SnapshotId(input.array().ok()?);
         let started_ms = input.u64().ok()?;
-        let mut places = HashMap::new();
+        let mut trees = HashMap::new();
         while !input.is_empty() {
-            let path = input.block().ok()?;
-            let tree = input.block().ok()?;
-            let end = bytes.len() - input.rest().len();
-            places.insert(path.into(), (end - tree.len(), end));
+            trees.insert(input.block().ok()?, input.block().ok()?);
         }
         (id == parent).then(|| Self {
-            trees: Trees::Local { bytes, places },
+            trees: Trees::Local(trees),
             trusted_before: trusted_before(started_ms),
             whole,
         })
@@ -75,9 +69,7 @@ impl<'r> Memory<'r> {
     pub(crate) fn top(&self, reference: Option<&StreamRef>) -> Option<PastTree> {
         match &self.trees {
             Trees::None => None,
-            Trees::Local { bytes, places } => places
-                .get(b"".as_slice())
-                .map(|(start, end)| bytes[*start..*end].to_vec()),
+            Trees::Local(trees) => trees.get(b"".as_slice()).map(|tree| tree.to_vec()),
             // A tree that cannot be read only means that the files are read again.
             Trees::Snapshot(reader) => reader.whole(reference?).ok(),
         }
@@ -86,9 +78,7 @@ impl<'r> Memory<'r> {
     /// The tree of the folder at `path`, whose entry in its parent's past tree had `content`.
     pub(crate) fn child(&self, path: &[u8], content: Content<'_>) -> Option<PastTree> {
         match (&self.trees, content) {
-            (Trees::Local { bytes, places }, _) => places
-                .get(path)
-                .map(|(start, end)| bytes[*start..*end].to_vec()),
+            (Trees::Local(trees), _) => trees.get(path).map(|tree| tree.to_vec()),
             (Trees::Snapshot(reader), Content::Stream(reference)) => {
                 reader.whole(&StreamRef::decode(reference).ok()?).ok()
             }
@@ -97,9 +87,17 @@ impl<'r> Memory<'r> {
     }
 }
 
-/// Gathers this run's trees for the next.
-#[derive(Default)]
+/// Before the trees stand the snapshot's id and when its run began.
+const HEAD_BYTES: usize = 16 + 8;
+
+/// Gathers this run's trees for the next, behind room for the head.
 pub(crate) struct Gathered(Mutex<Vec<u8>>);
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self(Mutex::new(vec![0; HEAD_BYTES]))
+    }
+}
 
 impl Gathered {
     pub(crate) fn add(&self, path: &[u8], tree: &[u8]) {
@@ -112,11 +110,13 @@ impl Gathered {
 
     /// The memory for the run after snapshot `id`, which began at `started_ms`.
     pub(crate) fn finish(self, id: SnapshotId, started_ms: u64) -> Vec<u8> {
-        let trees = self
+        let mut bytes = self
             .0
             .into_inner()
             .expect("no thread panics while it gathers");
-        [id.0.as_slice(), &started_ms.to_le_bytes(), &trees].concat()
+        let head = [id.0.as_slice(), &started_ms.to_le_bytes()].concat();
+        bytes[..HEAD_BYTES].copy_from_slice(&head);
+        bytes
     }
 }
 
@@ -164,14 +164,12 @@ mod tests {
         gathered.add(b"", b"top");
         gathered.add(b"a/b", b"inner");
         let bytes = gathered.finish(SnapshotId([1; 16]), 5_000);
-        let memory = Memory::local(bytes.clone(), SnapshotId([1; 16]), true).unwrap();
+        let memory = Memory::local(&bytes, SnapshotId([1; 16]), true).unwrap();
         assert_eq!(memory.top(None).unwrap(), b"top");
         assert_eq!(memory.child(b"a/b", Content::None).unwrap(), b"inner");
         assert_eq!(memory.child(b"a", Content::None), None);
-        assert!(
-            Memory::local(bytes[..bytes.len() - 1].to_vec(), SnapshotId([1; 16]), true).is_none()
-        );
-        assert!(Memory::local(bytes, SnapshotId([2; 16]), true).is_none());
+        assert!(Memory::local(&bytes[..bytes.len() - 1], SnapshotId([1; 16]), true).is_none());
+        assert!(Memory::local(&bytes, SnapshotId([2; 16]), true).is_none());
     }
 
     #[test]
