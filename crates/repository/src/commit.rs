@@ -148,7 +148,7 @@ impl Repository {
         let condemned = self.condemned().map_err(WriteError::from)?;
         let present = self.present().map_err(WriteError::from)?;
         self.refresh();
-        let all = index::load(self).map_err(WriteError::from)?;
+        let all = index::load_anew(self).map_err(WriteError::from)?;
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
         let complete = !all
@@ -363,7 +363,7 @@ impl Repository {
         let condemned = self.condemned()?;
         let present = self.present()?;
         self.refresh();
-        let all = index::load(self)?;
+        let all = index::load_anew(self)?;
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
         let named: HashSet<PackId> = all.packs.iter().map(|pack| pack.entry.id).collect();

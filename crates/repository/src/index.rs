@@ -37,6 +37,22 @@ pub(crate) fn load(repository: &Repository) -> Result<Lookup, ReadError> {
     Ok(lookup)
 }
 
+/// As [`load`], and believes whoever was enrolled since the repository was opened.
+///
+/// A writer is enrolled before its index is put, so that whoever wrote what the list names can be known by now.
+pub(crate) fn load_anew(repository: &mut Repository) -> Result<Lookup, ReadError> {
+    match load(repository) {
+        Err(ReadError::Format {
+            source: FormatError::Signature(_),
+            ..
+        }) => {
+            repository.read_writers()?;
+            load(repository)
+        }
+        result => result,
+    }
+}
+
 pub(crate) fn read_index(repository: &Repository, name: &str) -> Result<Index, ReadError> {
     let opened = repository.sealed(name, "an index object")?;
     Index::decode(&opened.record, opened.author, &repository.authors)

@@ -28,6 +28,23 @@ fn files() -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
+fn a_machine_that_comes_while_another_works_is_believed_by_it() {
+    let (world, mut repository) = World::new();
+    let files = files();
+    // Enrolled after the first machine opened the repository.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut newcomer = Repository::open(
+        Arc::clone(&world.store) as Arc<dyn Store>,
+        &Unlock::KeyFile(&world.key),
+        surroundings(&elsewhere),
+    )
+    .unwrap();
+    backup(&mut newcomer, &files).unwrap();
+    let made = backup(&mut repository, &files).unwrap();
+    assert_eq!(restore(&world.open().unwrap(), &made.head).unwrap(), files);
+}
+
+#[test]
 fn what_goes_in_comes_back_and_a_second_time_costs_almost_nothing() {
     let (world, mut repository) = World::new();
     let mut files = files();

@@ -44,7 +44,7 @@ pub(super) fn copy(
     writers(from, to, snapshots)?;
     to.refresh();
     let lookup = from.lookup().map_err(CopyError::From)?;
-    let there = crate::index::load(to).map_err(WriteError::from)?;
+    let there = crate::index::load_anew(to).map_err(WriteError::from)?;
     let present = to.present().map_err(WriteError::from)?;
     let there = there.without(|entry| present.get(&entry.id) != Some(&entry.object_bytes));
     let confirmed: BTreeSet<SnapshotName> = confirms(to)?;
