@@ -481,11 +481,9 @@ fn a_target_without_room_is_told_and_holds_no_half_file() {
         "\"$0\" restore shop:media --target small/back; code=$?
          cp -a small/back left; exit $code",
     );
-    assert!(matches!(ran.code, 1 | 3), "{ran:?}");
-    assert!(
-        ran.stderr.contains("full") || ran.stderr.contains("space"),
-        "{ran:?}"
-    );
+    let said = ran.explains(1);
+    assert!(said.contains("error: the restore ended early: the target is full"));
+    assert!(said.contains("hint: Make room, and run it again with --overwrite if-changed"));
     for entry in fs::read_dir(machine.path("left"))
         .unwrap()
         .map(Result::unwrap)
@@ -497,6 +495,22 @@ fn a_target_without_room_is_told_and_holds_no_half_file() {
             "{entry:?}"
         );
     }
+}
+
+#[test]
+fn a_dump_that_has_no_place_says_what_would_help() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("a.bin", noise(2, 9_000_000));
+    back_up(&machine, &tree).done();
+    let dump = |file: &str| machine.run(["dump", "shop:media/a.bin", "-o", file]);
+    let ran = dump("none/a.bin");
+    assert!(ran.explains(1).contains("hint: Make the folder"), "{ran:?}");
+    dump("a.bin").done();
+    let ran = dump("a.bin");
+    assert!(ran.explains(1).contains("hint: Choose a new"), "{ran:?}");
+    let ran = on_a_small_disk(&machine, "\"$0\" dump shop:media/a.bin -o small/a.bin");
+    assert!(ran.explains(1).contains("hint: Make room"), "{ran:?}");
 }
 
 #[test]

@@ -203,12 +203,14 @@ fn a_restore_that_is_asked_to_stop_ends_soon_and_can_be_done_again() {
             .arg(&target);
         restore
     };
-    let mut child = restore().stderr(Stdio::null()).spawn().unwrap();
+    let mut child = restore().stderr(Stdio::piped()).spawn().unwrap();
     while !target.exists() {
         thread::sleep(Duration::from_millis(1));
     }
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(ends_soon(&mut child), Some(143));
+    let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert!(said.contains("--overwrite if-changed"), "{said}");
     Ran::of(restore()).done();
     same(bench.tree.root(), &target);
 }

@@ -201,3 +201,154 @@ fn a_restore_that_was_killed_is_completed_by_the_next() {
     assert!(!ran.stderr.contains("error"), "{ran:?}");
     same(tree.root(), &machine.path("back"));
 }
+
+#[test]
+fn no_restore_writes_into_a_repository_or_deletes_one() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("a.txt", "a").file("sub/b.txt", "b");
+    back_up(&machine, tree.root()).done();
+    let mode = || fs::metadata(machine.repository()).unwrap().mode();
+    let before = mode();
+    let over = ["--overwrite", "if-changed"];
+    let exact = [&over[..], &["--exact"]].concat();
+    for target in ["repository", "repository/packs", "repository/new/folder"] {
+        for more in [&over[..], &exact, &[&exact[..], &["-n"]].concat()] {
+            let ran = restore(&machine, &["shop:media"], target, more).ends_with_code(14);
+            assert!(ran.exit_error().0.contains("repository"), "{ran:?}");
+        }
+    }
+    // Linked to under another name, and standing in what would be deleted.
+    std::os::unix::fs::symlink(machine.repository(), machine.path("link")).unwrap();
+    restore(&machine, &["shop:media"], "link", &exact).ends_with_code(14);
+    let around = Tree::create(machine.path("around"));
+    around.file("old/deep/extra.txt", "extra");
+    fs::rename(machine.repository(), around.root().join("old/deep/kept")).unwrap();
+    let place = around.root().join("old/deep/kept");
+    for more in [&exact[..], &[&exact[..], &["-n"]].concat()] {
+        let mut command = machine.command();
+        command
+            .env("LIFEBOAT_REPOSITORY", &place)
+            .args(["restore", "shop:media", "--target", "around"])
+            .args(more);
+        let ran = Ran::of(command);
+        assert!(ran.explains(14).contains("old/deep/kept"), "{ran:?}");
+    }
+    assert!(around.root().join("old/deep/extra.txt").exists());
+    fs::rename(&place, machine.repository()).unwrap();
+    assert_eq!(mode(), before);
+    machine.run(["check", "--read-data"]).done();
+}
+
+#[test]
+fn a_folder_that_is_a_repository_now_stays_as_it_is() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("kept/a.txt", "a").file("other/b.txt", "b");
+    back_up(&machine, tree.root()).done();
+    let target = Tree::create(machine.path("back"));
+    fs::rename(machine.repository(), target.root().join("kept")).unwrap();
+    let mut command = machine.command();
+    command
+        .env("LIFEBOAT_REPOSITORY", target.root().join("kept"))
+        .args(["restore", "shop:media", "--target", "back", "--json"])
+        .args(["--overwrite", "always"]);
+    let ran = Ran::of(command).ends_with_code(3);
+    assert!(ran.problems()[0].contains("it is a repository"), "{ran:?}");
+    assert!(!target.root().join("kept/a.txt").exists());
+    assert_eq!(read(&target, "other/b.txt").unwrap(), "b");
+    fs::rename(target.root().join("kept"), machine.repository()).unwrap();
+    machine.run(["check"]).done();
+}
+
+#[test]
+fn an_exact_restore_says_what_it_deletes_before_and_after() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("a.txt", "a").file("sub/b.txt", "b");
+    back_up(&machine, tree.root()).done();
+    let target = Tree::create(machine.path("back"));
+    target
+        .file("extra/deep/c.txt", "c")
+        .file("sub/d.txt", "d")
+        .file("a.txt", "mine");
+    let dry = [&EXACT[..], &["-n"]].concat();
+    let said = restore(&machine, &["shop:media"], "back", &dry).done();
+    let would = said.summary()["would_delete"].clone();
+    assert_eq!(would, serde_json::json!(["extra", "sub/d.txt"]));
+    assert_eq!(number(&said.summary(), "deleted"), 2);
+    let arguments = ["restore", "shop:media", "--target", "back"];
+    let ran = machine.run(arguments.iter().chain(&dry)).done();
+    assert!(ran.stderr.contains("Would delete sub/d.txt\n"), "{ran:?}");
+    assert!(target.root().join("extra/deep/c.txt").exists());
+    let ran = machine.run(arguments.iter().chain(&EXACT)).done();
+    assert!(ran.stderr.contains("deleted 2 items"), "{ran:?}");
+    same(tree.root(), target.root());
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_restore_would_refuse() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("a.txt", "a");
+    back_up(&machine, tree.root()).done();
+    Tree::create(machine.path("back")).file("mine.txt", "mine");
+    for target in ["back", "/"] {
+        for more in [&["-n"][..], &[]] {
+            restore(&machine, &["shop:media"], target, more).ends_with_code(14);
+        }
+    }
+    restore(&machine, &["shop:media"], "new/folder", &["-n"]).done();
+    assert!(!machine.path("new").exists());
+}
+
+#[test]
+fn the_end_of_a_restore_tells_what_was_kept_and_which_secrets_were_left_out() {
+    let machine = Lifeboat::with_repository();
+    let app = Tree::create(machine.path("app"));
+    app.file(".env", "KEY=value\n").file("uploads/a.txt", "abc");
+    let config = format!(
+        "[app.shop.media.uploads]\npath = \"{0}/uploads\"\n\n[app.shop.secrets]\npaths = [\"{0}/.env\"]\n",
+        app.root().display()
+    );
+    fs::write(machine.path("lifeboat.toml"), config).unwrap();
+    machine
+        .run(["backup", "shop", "--config", "lifeboat.toml"])
+        .done();
+    let again = ["restore", "shop", "--target", "back"];
+    let again = || again.iter().chain(&["--overwrite", "if-changed"]);
+    let first = machine.run(again()).done();
+    assert!(first.stderr.contains("Restored 1 file, 3 B"), "{first:?}");
+    assert!(
+        first.stderr.contains("1 secret (secrets/.env)"),
+        "{first:?}"
+    );
+    let second = machine.run(again()).done();
+    assert!(
+        second.stderr.contains("Restored 0 files, 0 B"),
+        "{second:?}"
+    );
+    assert!(second.stderr.contains("kept 1 file (3 B)"), "{second:?}");
+
+    for path in ["shop:secrets", "shop:secrets/.env"] {
+        let arguments = ["restore", path, "--target", "secrets"];
+        let refused = machine.run(arguments);
+        assert!(
+            refused.explains(14).contains("--with-secrets"),
+            "{refused:?}"
+        );
+        assert!(!machine.path("secrets").exists());
+    }
+    let arguments = [
+        "restore",
+        "shop:secrets",
+        "--with-secrets",
+        "--target",
+        "secrets",
+    ];
+    machine.run(arguments).done();
+    assert_eq!(
+        fs::read_to_string(machine.path("secrets/.env")).unwrap(),
+        "KEY=value\n"
+    );
+}

@@ -3,7 +3,9 @@
 //! Every byte was authenticated before it is written. Nothing is created outside the target, and what could not be
 //! restored as it was is a problem that is reported, never silence.
 
+mod guard;
 mod select;
+mod extras;
 mod plan;
 
 use std::collections::{HashMap, HashSet};
@@ -19,8 +21,10 @@ use lifeboat_files::{
 use lifeboat_repository::{Counter, Progress, ReadError, Reader, Repository, Snapshot, Wanted};
 use thiserror::Error;
 
+use self::extras::extras;
+use self::guard::{REPOSITORY, repository_around};
 use self::plan::{Link, Piece, Plan, Waiting};
-use self::select::{Selected, dry_run, owner, select};
+use self::select::{Selected, dry_run, has_nothing_but_secrets, owner, select};
 use crate::browse::PathError;
 use crate::text::{sentence, shown_path};
 
@@ -31,6 +35,8 @@ const FOLDERS_MAX: usize = 256;
 const FILES_OPEN_MAX: usize = 256;
 /// Problems that are kept word for word; more are counted.
 const PROBLEMS_MAX: usize = 1000;
+/// Secrets that were left out and are named; more are counted.
+const SECRETS_MAX: usize = 100;
 
 /// What is to be restored, and how.
 #[derive(Clone, Debug)]
@@ -64,7 +70,7 @@ pub struct RestoreRequest {
 /// What was restored.
 #[derive(Debug, Default)]
 pub struct RestoreOutcome {
-    /// Files.
+    /// Files, those that stood there already among them.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -72,14 +78,32 @@ pub struct RestoreOutcome {
     pub folders: u64,
     /// Files that stood there already.
     pub kept: u64,
-    /// Entries deleted because the snapshot does not have them.
+    /// Bytes of those.
+    pub kept_bytes: u64,
+    /// Entries deleted because the snapshot does not have them; a folder counts once, with all that it held.
     pub deleted: u64,
+    /// The paths below the target of what was to be deleted, shown for people.
+    pub extras: Vec<String>,
     /// Secrets that were left out.
     pub secrets_left_out: u64,
+    /// The first of their paths.
+    pub secrets: Vec<String>,
+    /// The target is full; what is missing is not counted.
+    pub full: bool,
     /// Sentences about what is not as it was.
     pub problems: Vec<String>,
     /// More problems than those.
     pub more_problems: u64,
+}
+
+impl RestoreOutcome {
+    /// Counts a secret that was left out.
+    fn leave_out(&mut self, path: &[u8]) {
+        self.secrets_left_out += 1;
+        if self.secrets.len() < SECRETS_MAX {
+            self.secrets.push(shown_path(path));
+        }
+    }
 }
 
 /// A restore could not be done.
@@ -94,6 +118,12 @@ pub enum RestoreError {
     /// The target cannot be used.
     #[error(transparent)]
     Target(#[from] lifeboat_files::Error),
+    /// It would write into a repository, or delete one.
+    #[error("a repository lies at {}, and a restore changes none", .0.display())]
+    Repository(PathBuf),
+    /// All that was asked for is secret.
+    #[error("what was asked for is secret")]
+    OnlySecrets,
     /// Two of the paths end in the same name.
     #[error("two of the paths would be restored as {0}")]
     SameName(String),
@@ -116,8 +146,11 @@ pub fn restore(
     let reader = repository.reader(snapshot.head.domain)?;
     let manifest = repository.manifest(snapshot)?;
     let selected = select(&reader, snapshot, request)?;
-    if request.dry_run {
-        return dry_run(&reader, &selected, request);
+    if let Some(repository) = repository_around(&request.target) {
+        return Err(RestoreError::Repository(repository));
+    }
+    if has_nothing_but_secrets(&reader, &selected, request)? {
+        return Err(RestoreError::OnlySecrets);
     }
     let options = RestoreOptions {
         overwrite: request.overwrite,
@@ -125,7 +158,23 @@ pub fn restore(
         devices: request.devices,
         sparse: request.sparse,
         durable: request.durable,
+        keep_out: Some(REPOSITORY),
     };
+    Target::check(&request.target, &options)?;
+    let extras = if request.exact {
+        progress.phase("Looking for what the snapshot does not have");
+        let shown = |path: Vec<u8>| shown_path(&path);
+        let extras = extras(&reader, &selected, request)?;
+        extras.into_iter().map(shown).collect()
+    } else {
+        Vec::new()
+    };
+    if request.dry_run {
+        let mut outcome = dry_run(&reader, &selected, request)?;
+        outcome.deleted = extras.len() as u64;
+        outcome.extras = extras;
+        return Ok(outcome);
+    }
     progress.phase("Making folders");
     let target = Target::prepare(&request.target, options)?;
     let work = Work {
@@ -135,7 +184,8 @@ pub fn restore(
         progress,
         stop,
     };
-    let outcome = work.run(&selected)?;
+    let mut outcome = work.run(&selected)?;
+    outcome.extras = extras;
     finish(target, outcome, progress)
 }
 
@@ -248,13 +298,16 @@ impl<'t> Writing<'t> {
     }
 
     /// A file stands in its place; its further names are made from it.
-    fn restored(&self, restored: Restored, group: u64) {
+    fn restored(&self, restored: Restored, bytes: u64, group: u64) {
         self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if restored.outcome == Outcome::Kept {
-            self.outcome
+            let mut outcome = self
+                .outcome
                 .lock()
-                .expect("no thread panics with the outcome")
-                .kept += 1;
+                .expect("no thread panics with the outcome");
+            outcome.kept += 1;
+            outcome.kept_bytes += bytes;
         }
         self.original(restored, group);
     }
@@ -308,12 +361,6 @@ impl<'a> Work<'a> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(RestoreError::Stopped);
         }
-        if writing.full.load(Ordering::Relaxed) {
-            writing.problem(
-                self.progress,
-                "the restore ended early: the target is full".to_owned(),
-            );
-        }
         for link in &plan.links {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(RestoreError::Stopped);
@@ -329,6 +376,7 @@ impl<'a> Work<'a> {
             .expect("no thread panics with the outcome");
         (outcome.files, outcome.bytes) = (writing.files.into_inner(), writing.bytes.into_inner());
         outcome.folders = plan.folders;
+        outcome.full = writing.full.into_inner();
         Ok(outcome)
     }
 
@@ -405,11 +453,8 @@ impl<'a> Work<'a> {
         match done {
             Ok(None) => {}
             Ok(Some(restored)) => {
-                writing
-                    .bytes
-                    .fetch_add(file.metadata.size, Ordering::Relaxed);
                 self.progress.count(Counter::Files, 1);
-                writing.restored(restored, file.group);
+                writing.restored(restored, file.metadata.size, file.group);
             }
             Err(error) => writing.failed(self.progress, &file.path, &error),
         }
@@ -549,8 +594,7 @@ impl<'a> Work<'a> {
                 file.finish()?
             }
         };
-        writing.bytes.fetch_add(metadata.size, Ordering::Relaxed);
-        writing.restored(restored, link.group);
+        writing.restored(restored, metadata.size, link.group);
         Ok(())
     }
 

@@ -13,7 +13,8 @@ pub const HEADER_BYTES: usize = 64;
 pub const FOOTER_BYTES: usize = 32;
 /// Length of the final hash.
 pub const HASH_BYTES: usize = 32;
-const MAGIC: &[u8; 8] = b"LIFEBOAT";
+/// What every object begins with.
+pub const FRAME_MAGIC: &[u8; 8] = b"LIFEBOAT";
 const FOOTER_MAGIC: &[u8; 8] = b"LBFOOT01";
 const FRAME_VERSION: u8 = 1;
 const SUITE: u8 = 1;
@@ -144,7 +145,7 @@ impl Header {
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(FRAME_MAGIC);
         out.extend_from_slice(&[FRAME_VERSION, self.kind as u8, SUITE, self.flags()]);
         out.extend_from_slice(&self.incompat.to_le_bytes());
         out.extend_from_slice(&self.family.0);
@@ -160,7 +161,7 @@ impl Header {
     /// When it is none, or of a version, suite or kind that this program does not know.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut input = Input::new(bytes, "the header");
-        if &input.array::<8>()? != MAGIC {
+        if &input.array::<8>()? != FRAME_MAGIC {
             return Err(FormatError::Invalid(
                 "this is not an object of a lifeboat repository",
             ));

@@ -34,7 +34,8 @@ pub use control::{Lease, Marker};
 pub use envelope::{ENVELOPE_BYTES, Envelope, RunKey};
 pub use error::FormatError;
 pub use frame::{
-    Damage, FOOTER_BYTES, Footer, Frame, HASH_BYTES, HEADER_BYTES, Header, Kind, key_tag, verify,
+    Damage, FOOTER_BYTES, FRAME_MAGIC, Footer, Frame, HASH_BYTES, HEADER_BYTES, Header, Kind,
+    key_tag, verify,
 };
 pub use hash::{BLOCK_BYTES, TreeHasher};
 pub use id::{

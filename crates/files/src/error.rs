@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Exists,
     /// The target folder has entries already.
     NotEmpty,
+    /// The folder bears a mark by which it is left alone.
+    KeptOut,
     /// The name or path is not one that a folder can hold.
     InvalidName,
     /// The file system is full, or the quota is used up.

@@ -34,4 +34,4 @@ pub use exclude::{ExcludeError, Excludes};
 pub use metadata::{Identity, Metadata};
 pub use read::{Change, Finished, OpenFile};
 pub use recognise::{ClusterState, SQLITE_MAGIC, Special, SqliteUse, recognise, recognise_sqlite};
-pub use walk::{Folder, Listed, Listing};
+pub use walk::{Folder, Listed, Listing, Mark};

@@ -24,6 +24,17 @@ const LIST_BUFFER_BYTES: usize = 32 * 1024;
 const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
 const CACHE_TAG: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
+/// What marks a folder that belongs to a program, which alone may change what lies in it: a file and its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The file's name.
+    pub name: &'static [u8],
+    /// What it begins with.
+    pub begins: &'static [u8],
+    /// Why it is left alone, to complete "because …".
+    pub reason: &'static str,
+}
+
 /// The names in one folder, sorted by their bytes, in buffers that are used again for the next folder.
 #[derive(Default)]
 pub struct Listing {
@@ -253,6 +264,11 @@ impl Folder {
             && start == *CACHE_TAG
     }
 
+    /// Whether the folder bears this mark.
+    pub fn bears(&self, mark: &Mark) -> bool {
+        bears(self.fd.as_fd(), mark)
+    }
+
     /// A folder that is open already.
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
         Self {
@@ -273,6 +289,12 @@ impl Folder {
     pub(crate) fn no_atime(&self) -> bool {
         self.no_atime
     }
+}
+
+/// Whether an open folder bears the mark.
+pub(crate) fn bears(folder: BorrowedFd<'_>, mark: &Mark) -> bool {
+    let mut start = vec![0; mark.begins.len()];
+    read_start(folder, mark.name, &mut start) == Some(start.len()) && start == mark.begins
 }
 
 /// Opens by `open` without changing the time of last access if that is permitted, and says whether it was.

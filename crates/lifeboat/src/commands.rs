@@ -135,6 +135,20 @@ impl Command {
         }
     }
 
+    /// What a person can do who stopped this verb in the middle.
+    pub(crate) fn when_stopped(&self) -> &'static str {
+        match self {
+            Self::Backup(args) if !args.is_rehearsal() => {
+                "Run the command again; what was stored already is used."
+            }
+            Self::Copy(_) => "Run the command again; what was copied already is used.",
+            Self::Restore(args) if !args.is_rehearsal() => {
+                "Restore into a new folder, or go on with --overwrite if-changed: what is restored already is then kept."
+            }
+            _ => "Run the command again.",
+        }
+    }
+
     /// True when standard output carries content that a message would spoil.
     pub(crate) fn prints_content(&self) -> bool {
         matches!(self, Self::Completions(_) | Self::Man(_) | Self::Dump(_))

@@ -71,10 +71,7 @@ impl Interrupt {
         } else {
             (ExitCode::Interrupted, "SIGINT")
         };
-        Some(
-            CommandError::new(code, format!("stopped by {signal}"))
-                .hint("Run the command again; what it has finished is kept."),
-        )
+        Some(CommandError::new(code, format!("stopped by {signal}")).hint("Run the command again."))
     }
 }
 

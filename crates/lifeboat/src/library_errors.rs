@@ -179,6 +179,14 @@ impl From<RestoreError> for CommandError {
                 ExitCode::Refused,
                 "Choose a new folder, or say what may be replaced with --overwrite if-changed or always.",
             ),
+            RestoreError::Repository(_) => (
+                ExitCode::Refused,
+                "Choose a folder that neither is in a repository nor, with --exact, has one in what would be deleted.",
+            ),
+            RestoreError::OnlySecrets => (
+                ExitCode::Refused,
+                "Restore secrets too with --with-secrets, into a folder that nobody else may read.",
+            ),
             RestoreError::Target(_) => {
                 (ExitCode::Failed, "Check the target's path, room and owner.")
             }

@@ -79,7 +79,10 @@ fn run(cli: Cli) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Work that was asked to stop fails in many ways; they all mean this one.
-            let error = context.interrupt().as_error().unwrap_or(error);
+            let error = match context.interrupt().as_error() {
+                Some(stopped) => stopped.hint(command.when_stopped()),
+                None => error,
+            };
             context.ui().failure(&error);
             error.code()
         }

@@ -243,11 +243,11 @@ impl<'a> Work<'a> {
             names.push(entry.name.into());
         }
         if entry.status & status::SECRET != 0 && !self.request.with_secrets {
-            writing
+            let mut outcome = writing
                 .outcome
                 .lock()
-                .expect("no thread panics with the outcome")
-                .secrets_left_out += 1;
+                .expect("no thread panics with the outcome");
+            outcome.leave_out(path);
             return Ok(None);
         }
         self.remarks(path, entry, writing);
@@ -294,7 +294,7 @@ impl<'a> Work<'a> {
                     _ => folder.create_special(entry.name, &metadata, &attributes)?,
                 };
                 if kind == EntryKind::File {
-                    writing.restored(restored, entry.link_group);
+                    writing.restored(restored, 0, entry.link_group);
                 } else {
                     writing.original(restored, entry.link_group);
                 }

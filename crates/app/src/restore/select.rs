@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use lifeboat_codec::{EntryKind, Manifest, StreamRef, status};
+use lifeboat_codec::{Entry, EntryKind, Manifest, StreamRef, status};
 use lifeboat_files::{IdMap, Owner};
-use lifeboat_repository::{Reader, Snapshot};
+use lifeboat_repository::{ReadError, Reader, Snapshot};
 
 use super::{RestoreError, RestoreOutcome, RestoreRequest};
 use crate::backup::names_in;
@@ -135,26 +135,58 @@ pub(super) fn dry_run(
     request: &RestoreRequest,
 ) -> Result<RestoreOutcome, RestoreError> {
     let mut outcome = RestoreOutcome::default();
-    let mut count = |kind: EntryKind, size: u64, bits: u64| match kind {
-        _ if bits & status::SECRET != 0 && !request.with_secrets => outcome.secrets_left_out += 1,
-        EntryKind::Folder => outcome.folders += 1,
-        EntryKind::File => {
-            outcome.files += 1;
-            outcome.bytes += size;
-        }
-        _ => {}
-    };
     for part in selected {
         walk_entries(reader, &part.tree, b"", &mut |path, entry| {
             let entry = entry?;
             if part.relation(path) == Relation::Outside {
                 return Ok(Step::Past);
             }
-            count(entry.kind, entry.size, entry.status);
+            match entry.kind {
+                _ if is_left_out(entry, request) => outcome.leave_out(path),
+                EntryKind::Folder => outcome.folders += 1,
+                EntryKind::File => {
+                    outcome.files += 1;
+                    outcome.bytes += entry.size;
+                }
+                _ => {}
+            }
             Ok(Step::Into)
         })?;
     }
     Ok(outcome)
+}
+
+/// Whether paths were named, and everything below them is secret and not to be restored.
+pub(super) fn has_nothing_but_secrets(
+    reader: &Reader<'_>,
+    selected: &[Selected],
+    request: &RestoreRequest,
+) -> Result<bool, ReadError> {
+    if request.with_secrets || request.paths.is_empty() {
+        return Ok(false);
+    }
+    let (mut secrets, mut others) = (0_u64, 0_u64);
+    for part in selected {
+        walk_entries(reader, &part.tree, b"", &mut |path, entry| {
+            // What cannot be read is told by the restore itself.
+            let Ok(entry) = entry else {
+                others += 1;
+                return Ok(Step::End);
+            };
+            match part.relation(path) {
+                Relation::Outside => return Ok(Step::Past),
+                _ if is_left_out(entry, request) => secrets += 1,
+                _ if entry.kind == EntryKind::Folder => {}
+                _ => others += 1,
+            }
+            Ok(if others > 0 { Step::End } else { Step::Into })
+        })?;
+    }
+    Ok(secrets > 0 && others == 0)
+}
+
+fn is_left_out(entry: &Entry<'_>, request: &RestoreRequest) -> bool {
+    entry.status & status::SECRET != 0 && !request.with_secrets
 }
 
 #[cfg(test)]

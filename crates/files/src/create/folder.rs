@@ -10,12 +10,12 @@ use crate::beneath::{check_name, open_above, open_child, open_path};
 use crate::create::apply;
 use crate::create::options::Overwrite;
 use crate::create::problem::What;
-use crate::create::remove::{remove_entry, remove_folder};
+use crate::create::remove::{Bounds, remove_entry, remove_folder};
 use crate::create::target::{FolderId, Known, Target, inherits};
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
 use crate::metadata::{Identity, Metadata, stat_name, stat_open};
-use crate::walk::{Folder, Listing};
+use crate::walk::{Folder, Listing, bears};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with, unlinkat,
@@ -180,6 +180,11 @@ impl<'t> TargetFolder<'t> {
         let fd = open_child(self.fd(), &name_here).map_err(fail)?;
         let found = stat_open(fd.as_fd()).map_err(fail)?;
         let fresh = created && self.target.is_own(&found);
+        let keep_out = self.target.options().keep_out;
+        if let Some(mark) = keep_out.filter(|mark| !created && bears(fd.as_fd(), mark)) {
+            let (action, kind) = ("restore into the folder", ErrorKind::KeptOut);
+            return Err(Error::because(kind, action, name, mark.reason));
+        }
         let inherits = if created && self.known().inherits {
             // Whatever the parent hands down would reach everything below.
             let carrier = Carrier::Open(fd.as_fd());
@@ -232,7 +237,7 @@ impl<'t> TargetFolder<'t> {
                     .note(What::Extra, source, || self.path(entry.name));
                 continue;
             }
-            match remove_entry(self.fd(), entry.name, self.known().identity.dev) {
+            match remove_entry(self.fd(), entry.name, self.bounds()) {
                 Ok(()) => deleted += 1,
                 Err(error) if error.kind() == ErrorKind::Vanished => {}
                 Err(error) => {
@@ -369,7 +374,7 @@ impl<'t> TargetFolder<'t> {
             Ok(found) => {
                 self.check_way(name, &found, kind)?;
                 if found.kind == Kind::Folder {
-                    remove_folder(self.fd(), name, self.known().identity.dev)?;
+                    remove_folder(self.fd(), name, self.bounds())?;
                 }
             }
             Err(Errno::NOENT) => {}
@@ -445,6 +450,13 @@ impl<'t> TargetFolder<'t> {
 
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            dev: self.known().identity.dev,
+            keep_out: self.target.options().keep_out,
+        }
     }
 
     pub(crate) fn known(&self) -> Known {

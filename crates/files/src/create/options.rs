@@ -1,5 +1,6 @@
 //! How a restore is to be done: what may be replaced, who is to own the result.
 
+use crate::walk::Mark;
 use std::collections::HashMap;
 
 /// What a restore does.
@@ -15,6 +16,8 @@ pub struct RestoreOptions {
     pub sparse: bool,
     /// Wait at the end until the storage has everything.
     pub durable: bool,
+    /// Folders with this mark stay as they are, whatever may be overwritten: nothing is put into them or deleted.
+    pub keep_out: Option<Mark>,
 }
 
 impl Default for RestoreOptions {
@@ -25,6 +28,7 @@ impl Default for RestoreOptions {
             devices: false,
             sparse: true,
             durable: false,
+            keep_out: None,
         }
     }
 }

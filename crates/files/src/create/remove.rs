@@ -8,10 +8,19 @@ use crate::beneath::{open_above, open_child, open_path};
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
 use crate::metadata::{Identity, stat_name, stat_open};
-use crate::walk::{Folder, Listing};
+use crate::walk::{Folder, Listing, Mark};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
+
+/// Where removing ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The file system on which the folder lies from which something is removed.
+    pub(crate) dev: u64,
+    /// What marks folders that stay with all they hold.
+    pub(crate) keep_out: Option<Mark>,
+}
 
 /// A folder to be removed, known by its place among all of them; the first is the one that was asked for.
 struct Doomed {
@@ -24,17 +33,25 @@ struct Doomed {
 /// The folder that is open at the moment, and its place among those to be removed.
 type Cursor = Option<(usize, OwnedFd)>;
 
-/// Removes `name` from `folder`, whatever it is; `dev` is the file system on which `folder` lies.
-pub(crate) fn remove_entry(folder: BorrowedFd<'_>, name: &[u8], dev: u64) -> Result<(), Error> {
+/// Removes `name` from `folder`, whatever it is.
+pub(crate) fn remove_entry(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    bounds: Bounds,
+) -> Result<(), Error> {
     let fail = |errno| Error::from_errno("delete", name, errno);
     if stat_name(folder, name).map_err(fail)?.kind == Kind::Folder {
-        return remove_folder(folder, name, dev);
+        return remove_folder(folder, name, bounds);
     }
     unlinkat(folder, name, AtFlags::empty()).map_err(fail)
 }
 
 /// Removes the folder `name` from `folder` with everything in it, or as much as is permitted.
-pub(crate) fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], dev: u64) -> Result<(), Error> {
+pub(crate) fn remove_folder(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    bounds: Bounds,
+) -> Result<(), Error> {
     let mut doomed = vec![Doomed {
         parent: 0,
         name: name.into(),
@@ -45,7 +62,7 @@ pub(crate) fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], dev: u64) -> Re
     let mut cursor: Cursor = None;
     let mut next = 0;
     while next < doomed.len() {
-        match open_doomed(folder, &doomed, next, cursor.take(), dev) {
+        match open_doomed(folder, &doomed, next, cursor.take(), bounds) {
             Ok(mut open) => {
                 doomed[next].identity = Some(open.1);
                 let error = empty_folder(&mut open.0, &mut listing, |name| {
@@ -79,13 +96,13 @@ pub(crate) fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], dev: u64) -> Re
     }
 }
 
-/// Opens the folder at `index` to be emptied, unless something is mounted there.
+/// Opens the folder at `index` to be emptied, unless something is mounted there or it is to be left alone.
 fn open_doomed(
     top: BorrowedFd<'_>,
     doomed: &[Doomed],
     index: usize,
     cursor: Cursor,
-    dev: u64,
+    bounds: Bounds,
 ) -> Result<(Folder, Identity), Error> {
     let Doomed { parent, name, .. } = &doomed[index];
     let fail = |errno| Error::from_errno("delete", name, errno);
@@ -95,11 +112,16 @@ fn open_doomed(
     };
     let fd = fd.map_err(fail)?;
     let found = stat_open(fd.as_fd()).map_err(fail)?;
-    if found.mount_root || found.dev != dev {
+    if found.mount_root || found.dev != bounds.dev {
         let reason = "another file system is mounted there";
         return Err(Error::because(ErrorKind::Exists, "delete", name, reason));
     }
-    Ok((Folder::from_fd(fd), found.identity()))
+    let folder = Folder::from_fd(fd);
+    if let Some(mark) = bounds.keep_out.filter(|mark| folder.bears(mark)) {
+        let (kind, reason) = (ErrorKind::KeptOut, mark.reason);
+        return Err(Error::because(kind, "delete", name, reason));
+    }
+    Ok((folder, found.identity()))
 }
 
 /// The folder at `index`, by way of the one that was open before if that is it or lies in it.
@@ -158,8 +180,11 @@ mod tests {
     fn nothing_is_deleted_where_something_is_mounted() {
         // Every Linux has this mount, and should the guard fail, nothing in it can be deleted.
         let root = File::open("/").unwrap();
-        let dev = stat_open(root.as_fd()).unwrap().dev;
-        let error = remove_entry(root.as_fd(), b"proc", dev).unwrap_err();
+        let bounds = Bounds {
+            dev: stat_open(root.as_fd()).unwrap().dev,
+            keep_out: None,
+        };
+        let error = remove_entry(root.as_fd(), b"proc", bounds).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Exists);
         assert_eq!(error.to_string(), "cannot delete \"proc\"");
     }

@@ -97,18 +97,7 @@ impl Target {
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(fail(errno)),
         };
-        let mut folder = Folder::open(path)?;
-        let found = folder.own_metadata().map_err(|error| error.about(object))?;
-        let empty = is_empty(&mut folder, &found).map_err(|error| error.about(object))?;
-        if !empty && options.overwrite == Overwrite::Never {
-            let reason = "it is not empty, and nothing may be overwritten";
-            return Err(Error::because(
-                ErrorKind::NotEmpty,
-                "restore into",
-                object,
-                reason,
-            ));
-        }
+        let (folder, found, empty) = opened(path, &options)?;
         let uid = rustix::process::geteuid().as_raw();
         let known = Known {
             identity: found.identity(),
@@ -135,6 +124,14 @@ impl Target {
             sealed: Mutex::default(),
             temporary_names: AtomicU64::new(0),
         })
+    }
+
+    /// Says whether [`prepare`](Self::prepare) would take what stands at `path`, and changes nothing.
+    pub fn check(path: &Path, options: &RestoreOptions) -> Result<(), Error> {
+        match opened(path, options) {
+            Err(error) if error.kind() == ErrorKind::Vanished => Ok(()),
+            done => done.map(|_| ()),
+        }
     }
 
     /// The metadata that the target's top is to have in the end; without it, a top that this restore created gets
@@ -268,6 +265,26 @@ impl Table {
         }
         names.reverse();
         names.join(&b'/')
+    }
+}
+
+/// Opens the folder at `path` for a restore, with its metadata and whether it is empty.
+fn opened(path: &Path, options: &RestoreOptions) -> Result<(Folder, Metadata, bool), Error> {
+    let object = path.as_os_str().as_bytes();
+    let mut folder = Folder::open(path)?;
+    let found = folder.own_metadata().map_err(|error| error.about(object))?;
+    let empty = is_empty(&mut folder, &found).map_err(|error| error.about(object))?;
+    let refused = if let Some(mark) = options.keep_out.filter(|mark| folder.bears(mark)) {
+        Some((ErrorKind::KeptOut, mark.reason))
+    } else if !empty && options.overwrite == Overwrite::Never {
+        let reason = "it is not empty, and nothing may be overwritten";
+        Some((ErrorKind::NotEmpty, reason))
+    } else {
+        None
+    };
+    match refused {
+        Some((kind, reason)) => Err(Error::because(kind, "restore into", object, reason)),
+        None => Ok((folder, found, empty)),
     }
 }
 

@@ -91,9 +91,14 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Whether nothing is to be stored.
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.dry_run
+    }
+
     /// Under which name the history keeps this run: a rehearsal is no backup.
     pub(super) fn kept_as(&self) -> &'static str {
-        if self.dry_run {
+        if self.is_rehearsal() {
             "backup --dry-run"
         } else {
             "backup"

@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             let wrong = |error: io::Error| {
                 CommandError::new(ExitCode::Failed, format!("cannot write {}", file.display()))
                     .caused_by(&error)
-                    .hint("Choose a new file name.")
+                    .hint(hint(error.kind()))
             };
             // Long work is not begun for a name that is taken.
             if file.symlink_metadata().is_ok() {
@@ -104,6 +104,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     match failure {
         Some(StreamError::Read(error)) => Err(error.into()),
         _ => Ok(ExitCode::Done),
+    }
+}
+
+/// What to do about a file that could not be written.
+fn hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AlreadyExists => "Choose a new file name.",
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "Make the folder first, or name one that is there."
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "Make room there, or write it to another disk."
+        }
+        _ => "Choose a folder that this user may write to.",
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
 };
 
+/// Secrets that a sentence names.
+const SECRETS_NAMED: usize = 5;
+
 /// Restore files of snapshots into a folder.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -76,6 +79,13 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
+impl Args {
+    /// Whether nothing is to be changed.
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.dry_run
+    }
+}
+
 /// What is done with a file that exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum OverwriteWhen {
@@ -97,8 +107,13 @@ struct Summary {
     files: u64,
     bytes: u64,
     folders: u64,
+    /// Of the files, those that stood there already.
     kept: u64,
+    /// In a dry run, what would be.
     deleted: u64,
+    /// In a dry run, the paths below the target of what would be deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_delete: Option<Vec<String>>,
     secrets_left_out: u64,
     problems: u64,
     seconds: f64,
@@ -158,11 +173,21 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         folders: outcome.folders,
         kept: outcome.kept,
         deleted: outcome.deleted,
+        would_delete: (args.dry_run && args.exact).then(|| outcome.extras.clone()),
         secrets_left_out: outcome.secrets_left_out,
         problems,
         seconds: elapsed.as_secs_f64(),
     })?;
     say(args, context, &outcome, Elapsed(elapsed));
+    if outcome.full {
+        return Err(CommandError::new(
+            ExitCode::Failed,
+            "the restore ended early: the target is full",
+        )
+        .hint(
+            "Make room, and run it again with --overwrite if-changed: what is restored already is then kept.",
+        ));
+    }
     if problems == 0 {
         return Ok(ExitCode::Done);
     }
@@ -174,23 +199,54 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
 }
 
 fn say(args: &Args, context: &Context, outcome: &RestoreOutcome, elapsed: Elapsed) {
+    let ui = context.ui();
+    for extra in &outcome.extras {
+        if args.dry_run {
+            ui.note(&format!("Would delete {extra}"));
+        } else {
+            ui.detail(&format!("Not in the snapshot: {extra}"));
+        }
+    }
     let what = format!(
         "{}, {}",
-        counted(outcome.files, "file"),
-        Bytes(outcome.bytes)
+        counted(outcome.files - outcome.kept, "file"),
+        Bytes(outcome.bytes - outcome.kept_bytes)
     );
-    context.ui().note(&if args.dry_run {
-        format!("Would restore {what} into {}", args.target.display())
+    let mut also = String::new();
+    if outcome.kept > 0 {
+        also.push_str(&format!(
+            "; kept {} ({}) that stood there already",
+            counted(outcome.kept, "file"),
+            Bytes(outcome.kept_bytes)
+        ));
+    }
+    if args.exact {
+        also.push_str(&format!(
+            "; {} {} that the snapshot does not have",
+            if args.dry_run {
+                "would delete"
+            } else {
+                "deleted"
+            },
+            counted(outcome.deleted, "item")
+        ));
+    }
+    let target = args.target.display();
+    ui.note(&if args.dry_run {
+        format!("Would restore {what} into {target}{also}")
     } else {
-        format!(
-            "Restored {what} in {elapsed} into {}",
-            args.target.display()
-        )
+        format!("Restored {what} in {elapsed} into {target}{also}")
     });
     if outcome.secrets_left_out > 0 {
-        context.ui().note(&format!(
-            "Left out {}; --with-secrets restores them.",
-            counted(outcome.secrets_left_out, "secret")
+        let named = outcome.secrets.iter().take(SECRETS_NAMED);
+        let mut named: Vec<&str> = named.map(String::as_str).collect();
+        if outcome.secrets_left_out > named.len() as u64 {
+            named.push("…");
+        }
+        ui.note(&format!(
+            "Left out {} ({}); --with-secrets restores them.",
+            counted(outcome.secrets_left_out, "secret"),
+            named.join(", ")
         ));
     }
 }
