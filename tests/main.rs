@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod asking;
 mod bad_input;
 mod crash;
 mod damage;

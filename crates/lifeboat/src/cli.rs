@@ -5,14 +5,14 @@ use std::{ffi::OsString, fmt::Write as _};
 use clap::{
     CommandFactory, FromArgMatches, Parser,
     builder::{StyledStr, styling},
+    error::ErrorKind,
 };
 
 use crate::{
     commands::Command,
-    error::CommandError,
-    exit_code::ExitCode,
     options::GlobalOptions,
     ui::{ColorWhen, Manner},
+    usage::WrongUsage,
 };
 
 const STYLES: styling::Styles = styling::Styles::styled()
@@ -76,7 +76,7 @@ const MOST_USED: [(&str, &str, &str); 11] = [
     infer_subcommands = false,
     disable_help_subcommand = true,
     subcommand_help_heading = "Commands",
-    after_help = "Run `lifeboat COMMAND --help` to read more about a command."
+    after_help = "Run `lifeboat help COMMAND` to read more about a command."
 )]
 pub(crate) struct Cli {
     /// What every verb understands.
@@ -95,12 +95,6 @@ pub(crate) enum NoCommand {
     Wrong(Box<WrongUsage>),
 }
 
-/// A command line that is wrong.
-pub(crate) struct WrongUsage {
-    error: clap::Error,
-    manner: Manner,
-}
-
 /// Understands the words typed, the program's name first.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, NoCommand> {
     let manner = manner_of(words);
@@ -113,8 +107,15 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, NoCommand> {
         .try_get_matches_from(words)
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(|error| {
-            if error.use_stderr() {
-                NoCommand::Wrong(Box::new(WrongUsage { error, manner }))
+            // For people, a verb of several that stands alone is answered with the help that lists them.
+            let lists = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            if error.use_stderr() && (manner.json || !lists) {
+                NoCommand::Wrong(Box::new(WrongUsage::new(
+                    error,
+                    manner,
+                    &definition(),
+                    words,
+                )))
             } else {
                 NoCommand::Asked(error)
             }
@@ -168,29 +169,6 @@ fn manner_of(words: &[OsString]) -> Manner {
     manner
 }
 
-impl WrongUsage {
-    /// How to tell it.
-    pub(crate) fn manner(&self) -> Manner {
-        self.manner
-    }
-
-    /// Tells a person, with usage and the nearest right word.
-    pub(crate) fn print(&self) {
-        // When standard error is closed there is nowhere to say so.
-        let _ = self.error.print();
-    }
-
-    /// The same for programs.
-    pub(crate) fn to_error(&self) -> CommandError {
-        let text = self.error.to_string();
-        let first = text.split("\n\n").next().unwrap_or_default();
-        let sentence = first.strip_prefix("error: ").unwrap_or(first);
-        let message: Vec<&str> = sentence.split_whitespace().collect();
-        CommandError::new(ExitCode::Usage, message.join(" "))
-            .hint("Run the command with --help to see what it understands.")
-    }
-}
-
 /// What is shown when no verb is typed: six commands with an example each.
 pub(crate) fn overview() -> String {
     let definition = definition();
@@ -215,6 +193,7 @@ pub(crate) fn overview() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit_code::ExitCode;
 
     fn words(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
@@ -227,6 +206,9 @@ mod tests {
     /// The part of the page of the command line that is made of the definition: verbs, variables, exit codes.
     fn reference() -> String {
         fn typed(argument: &clap::Arg) -> String {
+            if argument.is_last_set() {
+                return format!("-- {argument}");
+            }
             let short = argument.get_short();
             short.map_or_else(
                 || argument.to_string(),
@@ -291,10 +273,7 @@ mod tests {
         text.push_str(
             "\nNew codes may come; a script takes an unknown one for a failure.\n\n## Verbs\n",
         );
-        for command in definition
-            .get_subcommands()
-            .filter(|command| command.get_name() != "help")
-        {
+        for command in definition.get_subcommands() {
             verb(&mut text, command, "lifeboat");
         }
         text
@@ -362,9 +341,78 @@ mod tests {
         assert!(wrong.manner().json);
         let facts = serde_json::to_string(&wrong.to_error().facts()).unwrap();
         assert!(
-            facts.starts_with(r#"{"code":2,"message":"unexpected argument '--bogus' found""#),
+            facts.starts_with(r#"{"code":2,"message":"`lifeboat version` has no option --bogus""#),
             "{facts}"
         );
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_with_the_nearest_right_word() {
+        for (line, told) in [
+            (
+                "lifeboat snaphots",
+                "there is no command `lifeboat snaphots`|Did you mean `snapshots`? `lifeboat --help` says what it takes.",
+            ),
+            (
+                "lifeboat snapshots --reppo x",
+                "`lifeboat snapshots` has no option --reppo|Did you mean `--repo`? `lifeboat snapshots --help` says what \
+                 it takes.",
+            ),
+            (
+                "lifeboat restore shop",
+                "--target <DIR> is missing|`lifeboat restore --help` says what it takes.",
+            ),
+            (
+                "lifeboat restore shop --target x --overwrite sometimes",
+                "`sometimes` does not fit --overwrite <WHEN>|It may be never, if-changed, always. `lifeboat restore --help` \
+                 says what it takes.",
+            ),
+            (
+                "lifeboat tag shop",
+                "--add <TAG> or --remove <TAG> is missing|`lifeboat tag --help` says what it takes.",
+            ),
+            (
+                "lifeboat log nosuch",
+                "`nosuch` does not fit [RUN]: it is no number that fits|`lifeboat log --help` says what it takes.",
+            ),
+            (
+                "lifeboat key list more",
+                "`lifeboat key list` takes no `more`|`lifeboat key list --help` says what it takes.",
+            ),
+            (
+                "lifeboat -q -v version",
+                "--quiet cannot stand beside --verbose|`lifeboat version --help` says what it takes.",
+            ),
+            (
+                "lifeboat snapshots --tag",
+                "--tag <TAG> has no value|`lifeboat snapshots --help` says what it takes.",
+            ),
+        ] {
+            let Err(NoCommand::Wrong(wrong)) = parse(&words(line)) else {
+                panic!("{line} is wrong");
+            };
+            let error = wrong.to_error();
+            let facts = error.facts();
+            let hint = facts.hint.unwrap_or_default();
+            assert_eq!(format!("{}|{hint}", facts.message), told, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_values_that_an_argument_may_have_stand_in_its_help() {
+        fn look(command: &clap::Command) {
+            let takes_one = |argument: &&clap::Arg| argument.get_action().takes_values();
+            for argument in command.get_arguments().filter(takes_one) {
+                let help = argument.get_help().map(ToString::to_string);
+                let help = help.unwrap_or_default();
+                for value in argument.get_possible_values() {
+                    let value = value.get_name();
+                    assert!(help.contains(value), "{value} of {argument}: {help}");
+                }
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&definition());
     }
 
     #[test]

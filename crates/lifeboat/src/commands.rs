@@ -15,6 +15,7 @@ mod doctor;
 mod dump;
 mod find;
 mod findings;
+mod help;
 mod init;
 mod key;
 mod key_file;
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     Completions(completions::Args),
     Man(man::Args),
     Version(version::Args),
+    Help(help::Args),
 }
 
 impl Command {
@@ -100,6 +102,7 @@ impl Command {
             Self::Completions(args) => completions::run(args, context),
             Self::Man(args) => man::run(args, context),
             Self::Version(args) => version::run(args, context),
+            Self::Help(args) => help::run(args, context),
         }
     }
 
@@ -131,7 +134,8 @@ impl Command {
             | Self::Doctor(_)
             | Self::Completions(_)
             | Self::Man(_)
-            | Self::Version(_) => None,
+            | Self::Version(_)
+            | Self::Help(_) => None,
         }
     }
 
@@ -151,6 +155,9 @@ impl Command {
 
     /// True when standard output carries content that a message would spoil.
     pub(crate) fn prints_content(&self) -> bool {
-        matches!(self, Self::Completions(_) | Self::Man(_) | Self::Dump(_))
+        matches!(
+            self,
+            Self::Completions(_) | Self::Man(_) | Self::Dump(_) | Self::Help(_)
+        )
     }
 }

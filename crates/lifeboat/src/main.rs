@@ -8,6 +8,7 @@ mod error;
 mod record;
 mod tally;
 mod ui;
+mod usage;
 mod options;
 mod interrupt;
 mod directories;
@@ -34,14 +35,14 @@ fn main() -> process::ExitCode {
         Err(NoCommand::Asked(text)) => {
             // A reader that went away has read enough of a help text.
             let _ = text.print();
-            ExitCode::Done
+            if text.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Done
+            }
         }
         Err(NoCommand::Wrong(wrong)) => {
-            if wrong.manner().json {
-                Ui::new(wrong.manner()).failure(&wrong.to_error());
-            } else {
-                wrong.print();
-            }
+            Ui::new(wrong.manner()).failure(&wrong.to_error());
             ExitCode::Usage
         }
     }

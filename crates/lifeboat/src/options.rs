@@ -56,7 +56,7 @@ pub(crate) struct GlobalOptions {
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) no_progress: bool,
 
-    /// Use colours; NO_COLOR turns them off too.
+    /// Use colours: auto (on a terminal, unless NO_COLOR is set), always or never.
     #[arg(
         long, global = true, value_name = "WHEN", value_enum, default_value_t,
         hide_possible_values = true, help_heading = EVERYWHERE

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{Zoned, tz::TimeZone};
-use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary};
+use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary, nearest};
 use lifeboat_codec::Notes;
 use lifeboat_repository::{NoteList, OpenError, Repository, Snapshot, SnapshotList};
 
@@ -123,6 +123,33 @@ impl<'a> Selection<'a> {
         }
         Ok(chosen)
     }
+}
+
+/// Refuses the name of an app that has no snapshot and is not configured: it is mistyped. Where there are no snapshots
+/// at all nothing tells a mistyped name from a new one.
+pub(crate) fn refuse_unknown_app(
+    app: &str,
+    list: &SnapshotList,
+    context: &Context,
+) -> Result<(), CommandError> {
+    let known: BTreeSet<&str> = list
+        .snapshots
+        .iter()
+        .map(|snapshot| snapshot.head.app.as_str())
+        .collect();
+    let is_configured = context.configuration()?.config.app(app).is_ok();
+    if known.is_empty() || known.contains(app) || is_configured {
+        return Ok(());
+    }
+    let there: Vec<&str> = known.iter().copied().collect();
+    Err(CommandError::new(
+        ExitCode::Failed,
+        format!("the app `{app}` has no snapshot here"),
+    )
+    .hint(match nearest(app, known) {
+        Some(nearest) => format!("Did you mean `{nearest}`?"),
+        None => format!("There are snapshots of {}.", there.join(", ")),
+    }))
 }
 
 /// Sentences about snapshots that this machine knows of and the repository does not show.

@@ -12,7 +12,8 @@ Examples:
   lifeboat completions zsh > \"${fpath[1]}/_lifeboat\"
   lifeboat completions fish > ~/.config/fish/completions/lifeboat.fish")]
 pub(crate) struct Args {
-    /// The shell that is to read the script.
+    /// The shell that is to read the script: bash, elvish, fish, powershell or zsh.
+    #[arg(hide_possible_values = true)]
     shell: Shell,
 }
 

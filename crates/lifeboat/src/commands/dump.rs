@@ -16,15 +16,16 @@ use crate::{
     selection::Selection,
 };
 
-/// Write a file, database or table of a snapshot to standard output or a file.
+/// Write a file or database of a snapshot to standard output or a file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   lifeboat dump shop:uploads/2026/logo.png > logo.png
   lifeboat dump shop:db | pg_restore --list
+  lifeboat dump shop:db | pg_restore --table=orders --file=orders.sql
   lifeboat dump shop:stdin/shop.sql | psql -X -v ON_ERROR_STOP=1 shop_new")]
 pub(crate) struct Args {
-    /// The snapshot, and what to write of it behind a colon.
+    /// The snapshot, and behind a colon the file; a database's folder stands for its archive.
     #[arg(value_name = "SNAP[:PATH]")]
     snapshot: OsString,
 

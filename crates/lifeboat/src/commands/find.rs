@@ -7,16 +7,22 @@ use lifeboat_repository::Snapshot;
 use serde::Serialize;
 
 use super::ls::{Listed, listed};
-use crate::{context::Context, error::CommandError, exit_code::ExitCode};
+use crate::{
+    context::Context, error::CommandError, exit_code::ExitCode, selection::refuse_unknown_app,
+    text::counted,
+};
 
 /// Find files by their names in all snapshots.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   lifeboat find logo.png
-  lifeboat find '*.pdf' shop")]
+  lifeboat find '*.pdf' shop
+  lifeboat find '**/thumbs/*.png'")]
 pub(crate) struct Args {
-    /// A name or pattern; with a slash it fits the path, without one the name.
+    /// A name or pattern; with a slash it fits the whole path from the snapshot's top, without one the name.
+    ///
+    /// `*` and `?` stand for letters of one name, `**` for any path: `**/thumbs/*.png` finds them at any depth.
     #[arg(value_name = "PATTERN")]
     pattern: std::ffi::OsString,
 
@@ -42,8 +48,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     for sentence in &list.damaged {
         context.ui().warning(sentence);
     }
+    if let Some(app) = &args.app {
+        refuse_unknown_app(app, &list, context)?;
+    }
     let zone = context.time_zone()?;
     let mut hits = Vec::new();
+    let (mut searched, mut any) = (0, false);
     let fits = |snapshot: &&Snapshot| {
         args.app
             .as_ref()
@@ -65,6 +75,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         if let Some(stopped) = context.interrupt().as_error() {
             return Err(stopped);
         }
+        searched += 1;
+        any |= !found.is_empty();
         if context.ui().is_json() {
             hits.extend(found.iter().map(|item| Hit {
                 snapshot: snapshot.name.id.to_string(),
@@ -91,6 +103,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     if context.ui().is_json() {
         context.ui().answer(&hits)?;
     }
+    if !any {
+        context.ui().note(&pattern.nothing(searched));
+    }
     Ok(ExitCode::Done)
 }
 
@@ -106,6 +121,20 @@ impl<'a> Pattern<'a> {
         Self {
             text,
             whole_path: text.contains(&b'/'),
+        }
+    }
+
+    /// What is said when nothing fits.
+    fn nothing(&self, searched: u64) -> String {
+        let text = shown_path(self.text);
+        let snapshots = counted(searched, "snapshot");
+        let nothing = format!("Nothing in {snapshots} fits {text}.");
+        if self.whole_path && !self.text.starts_with(b"**") {
+            format!(
+                "{nothing} A pattern with a slash begins at the snapshot's top; '**/{text}' looks at any depth."
+            )
+        } else {
+            nothing
         }
     }
 

@@ -155,13 +155,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         .into_iter()
         .map(Listed::from)
         .filter(|run| !args.failed || !run.went_well())
-        .take(args.latest)
         .collect();
+    let fitting = runs.len();
+    runs.truncate(args.latest);
     runs.reverse();
     if context.ui().is_json() {
         context.ui().answer(&runs)?;
     } else {
-        print(&runs, context)?;
+        print(&runs, fitting, context)?;
     }
     Ok(ExitCode::Done)
 }
@@ -193,7 +194,7 @@ fn show(run: Listed, log: Option<String>, context: &Context) -> Result<(), Comma
     context.ui().stdout(|out| out.write_all(text.as_bytes()))
 }
 
-fn print(runs: &[Listed], context: &Context) -> Result<(), CommandError> {
+fn print(runs: &[Listed], fitting: usize, context: &Context) -> Result<(), CommandError> {
     let mut table = Table::new([
         ("Run", Align::Right),
         ("Begun", Align::Left),
@@ -216,8 +217,10 @@ fn print(runs: &[Listed], context: &Context) -> Result<(), CommandError> {
         let heading = context.ui().heading();
         context.ui().stdout(|out| table.write(out, heading))?;
     }
-    context
-        .ui()
-        .note(&format!("{}.", counted(runs.len() as u64, "run")));
+    let all = counted(fitting as u64, "run");
+    context.ui().note(&match runs.len() {
+        shown if shown < fitting => format!("The newest {shown} of {all}; --latest N lists more."),
+        _ => format!("{all}."),
+    });
     Ok(())
 }

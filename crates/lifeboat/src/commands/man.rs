@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::ArgAction;
 use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
@@ -136,7 +137,7 @@ fn page(command: &clap::Command) -> Vec<u8> {
     let write = |out: &mut Vec<u8>| -> io::Result<()> {
         man.render_title(out)?;
         man.render_name_section(out)?;
-        man.render_synopsis_section(out)?;
+        synopsis(command).to_writer(out)?;
         man.render_description_section(out)?;
         if command.has_subcommands() {
             man.render_subcommands_section(out)?;
@@ -153,6 +154,65 @@ fn page(command: &clap::Command) -> Vec<u8> {
     };
     write(&mut out).expect("writing to memory never fails");
     out
+}
+
+/// How the command is typed: its own options with their values, then what has no name. What every command
+/// understands is left to the section of the options.
+fn synopsis(command: &clap::Command) -> Roff {
+    let mut last = Vec::new();
+    let mut line = vec![bold(command.get_bin_name().unwrap_or(command.get_name()))];
+    for argument in command
+        .get_arguments()
+        .filter(|argument| !argument.is_global_set() && !argument.is_hide_set())
+    {
+        let takes_part = !matches!(
+            argument.get_action(),
+            ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+        );
+        let place = if argument.is_last_set() {
+            &mut last
+        } else {
+            &mut line
+        };
+        if takes_part {
+            place.push(roman(format!(" {}", typed(argument))));
+        }
+    }
+    if command.has_subcommands() {
+        line.push(roman(" COMMAND ..."));
+    }
+    line.push(roman(" [OPTION EVERYWHERE]..."));
+    line.extend(last);
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text(line);
+    roff
+}
+
+/// One argument as it is typed, in brackets where it may be left out.
+fn typed(argument: &clap::Arg) -> String {
+    if argument.is_positional() {
+        return if argument.is_last_set() {
+            format!("[-- {}]", argument.to_string().replace(['[', ']'], ""))
+        } else {
+            argument.to_string().replace(['<', '>'], "")
+        };
+    }
+    let long = argument.to_string().replace(['<', '>'], "");
+    let named = match argument.get_short() {
+        Some(short) => format!("-{short}|{long}"),
+        None => long,
+    };
+    let again = if matches!(argument.get_action(), ArgAction::Append) {
+        "..."
+    } else {
+        ""
+    };
+    if argument.is_required_set() {
+        format!("{named}{again}")
+    } else {
+        format!("[{named}]{again}")
+    }
 }
 
 /// The section of examples; their lines are kept as they are.
@@ -200,7 +260,10 @@ fn exit_status() -> Roff {
 
 #[cfg(test)]
 mod tests {
+    use clap::Subcommand as _;
+
     use super::*;
+    use crate::commands::Command;
 
     fn definition() -> clap::Command {
         let mut definition = clap::Command::new("lifeboat")
@@ -226,6 +289,35 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }
+    }
+
+    #[test]
+    fn the_synopsis_is_what_is_typed() {
+        let everywhere = clap::Arg::new("repo").long("repo").global(true);
+        let definition = clap::Command::new("lifeboat").arg(everywhere);
+        let definition = definition.disable_help_subcommand(true);
+        let mut definition = Command::augment_subcommands(definition);
+        definition.build();
+        let lines = |verb: &str| {
+            let command = definition.find_subcommand(verb).unwrap();
+            let page = synopsis(command).to_roff().replace("\\-", "-");
+            page.lines().last().unwrap().to_owned()
+        };
+        assert_eq!(
+            lines("dump"),
+            "\\fBlifeboat dump\\fR SNAP[:PATH] [-o|--output FILE] [OPTION EVERYWHERE]..."
+        );
+        let backup = lines("backup");
+        for part in [" [APP]...", " [--source SRC]...", " [-n|--dry-run]"] {
+            assert!(backup.contains(part), "{part} in {backup}");
+        }
+        assert!(
+            backup.ends_with(" [OPTION EVERYWHERE]... [-- CMD...]"),
+            "{backup}"
+        );
+        assert!(!backup.contains("--repo"), "{backup}");
+        assert!(lines("restore").contains(" --target DIR"));
+        assert!(lines("key").contains(" COMMAND ..."));
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub(crate) struct Args {
     #[arg(long)]
     exact: bool,
 
-    /// What to do with files that exist: leave them, replace those that differ, or replace all.
+    /// What to do with files that exist: never replace one, replace them if-changed, or always.
+    ///
+    /// Without this the target must be new or empty.
     #[arg(
         long,
         value_name = "WHEN",

@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     error::CommandError,
     exit_code::ExitCode,
-    selection::{hidden, tags},
+    selection::{hidden, refuse_unknown_app, tags},
     table::{Align, Table},
     text::{count, counted},
 };
@@ -90,6 +90,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     };
     let repository = context.open_repository()?;
     let list = repository.snapshots()?;
+    if let Some(app) = &args.app {
+        refuse_unknown_app(app, &list, context)?;
+    }
     let NoteList { notes, damaged } = repository.notes()?;
     let snapshots = listed(&list, &notes, &filter);
     let hidden = hidden(&repository, &list)?;

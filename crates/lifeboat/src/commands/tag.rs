@@ -15,21 +15,24 @@ use crate::{
 
 /// Add tags to snapshots, or remove them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    group = clap::ArgGroup::new("change").required(true).multiple(true),
+    after_help = "\
 Examples:
   lifeboat tag shop --add before-upgrade
-  lifeboat tag 3f9a21c0 --remove nightly --add yearly")]
+  lifeboat tag 3f9a21c0 --remove nightly --add yearly"
+)]
 pub(crate) struct Args {
     /// The snapshots.
     #[arg(value_name = "SNAP", required = true)]
     snapshots: Vec<OsString>,
 
     /// Add this tag; may be given several times.
-    #[arg(long, value_name = "TAG", required_unless_present = "remove")]
+    #[arg(long, value_name = "TAG", group = "change")]
     add: Vec<String>,
 
     /// Remove this tag; may be given several times.
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", group = "change")]
     remove: Vec<String>,
 }
 
