@@ -6,13 +6,22 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
-use tokio_postgres::{SimpleQueryMessage, config, error::SqlState};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+};
+use tokio_postgres::{
+    NoTls, SimpleQueryMessage, config,
+    error::SqlState,
+    tls::{MakeTlsConnect, TlsConnect},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     settings::{ChannelBinding, Host, Settings},
+    socket::{self, Socket},
     tls::{self, TlsError, TlsMode},
+    wire::{Encrypted, Tap, Wire},
 };
 
 /// What `pg_dump` sets in its own session, and why:
@@ -88,7 +97,7 @@ pub enum ConnectError {
 }
 
 /// A statement that failed, in the server's words.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot {what}: {message}")]
 #[non_exhaustive]
 pub struct QueryError {
@@ -144,12 +153,15 @@ pub struct Connection {
     client: Arc<tokio_postgres::Client>,
     handle: Handle,
     settings: Settings,
+    tap: Tap,
+    /// The database's own, as the server calls it.
+    encoding: String,
 }
 
 impl Connection {
     /// Connects and sets the session up. `handle` belongs to a multi-threaded runtime with I/O and time enabled.
     pub fn open(settings: &Settings, handle: &Handle) -> Result<Self, ConnectError> {
-        let (client, settled) = handle.block_on(async {
+        let opened = handle.block_on(async {
             tokio::time::timeout(settings.connect_timeout, connect(settings))
                 .await
                 .unwrap_or_else(|_| {
@@ -160,9 +172,11 @@ impl Connection {
                 })
         })?;
         let connection = Self {
-            client: Arc::new(client),
+            client: Arc::new(opened.client),
             handle: handle.clone(),
-            settings: settled,
+            settings: opened.settled,
+            tap: opened.tap,
+            encoding: opened.encoding,
         };
         connection
             .execute("set up the session", SESSION)
@@ -196,6 +210,35 @@ impl Connection {
 
     pub(crate) fn client(&self) -> &Arc<tokio_postgres::Client> {
         &self.client
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Where rows are led aside.
+    pub(crate) fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// The name of the database's encoding.
+    pub(crate) fn encoding(&self) -> &str {
+        &self.encoding
+    }
+
+    /// Asks the server, over a connection of its own, to end what this session is doing. Nobody waits for it: that the
+    /// session is closed ends it too, only later.
+    pub(crate) fn cancel(&self) {
+        let token = self.client.cancel_token();
+        let settings = self.settings.clone();
+        self.handle.spawn(async move {
+            let socket = socket::open(&settings).await.ok()?;
+            if settings.tls.mode == TlsMode::Disable {
+                return token.cancel_query_raw(socket, NoTls).await.ok();
+            }
+            let tls = connector(&settings).ok()?;
+            token.cancel_query_raw(socket, tls).await.ok()
+        });
     }
 
     /// Runs statements without a result. `what` completes "cannot …".
@@ -266,43 +309,108 @@ fn is_missing_password(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|source| source.to_string() == "password missing")
 }
 
-async fn connect(settings: &Settings) -> Result<(tokio_postgres::Client, Settings), ConnectError> {
+/// A session that has logged in.
+struct Opened {
+    client: tokio_postgres::Client,
+    settled: Settings,
+    tap: Tap,
+    encoding: String,
+}
+
+type RustlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+
+/// What encrypts one connection.
+fn connector(settings: &Settings) -> Result<RustlsConnect, Box<dyn Error + Send + Sync>> {
+    let name = match &settings.host {
+        Host::Tcp(name) => name,
+        // A socket is never encrypted, and has no name that a certificate could hold.
+        Host::Socket(_) => "",
+    };
+    let config = tls::client_config(&settings.tls)?;
+    Ok(MakeTlsConnect::<Socket>::make_tls_connect(
+        &mut MakeRustlsConnect::new(config),
+        name,
+    )?)
+}
+
+async fn connect(settings: &Settings) -> Result<Opened, ConnectError> {
     let target = settings.display();
-    let tls = tls::client_config(&settings.tls).map_err(|source| ConnectError::Tls {
+    // A policy that cannot be used is an error even where no attempt would use it.
+    tls::client_config(&settings.tls).map_err(|source| ConnectError::Tls {
         target: target.clone(),
         source,
     })?;
-    let connector = MakeRustlsConnect::new(tls);
     let ways = attempts(settings.tls.mode);
     for (at, attempt) in ways.iter().enumerate() {
+        let unreachable = |source| ConnectError::Unreachable {
+            target: target.clone(),
+            source,
+        };
+        let socket = socket::open(settings)
+            .await
+            .map_err(|source| unreachable(source.into()))?;
         let mut settled = settings.clone();
-        let mode = match attempt {
+        let tap = Tap::default();
+        let logged_in = match attempt {
             Attempt::Plain => {
                 settled.tls.mode = TlsMode::Disable;
-                config::SslMode::Disable
+                log_in(
+                    &client_settings(settings, config::SslMode::Disable),
+                    Wire::new(socket, tap.clone()),
+                    NoTls,
+                )
+                .await
             }
             Attempt::Encrypted => {
                 if !settled.tls.mode.verifies() {
                     settled.tls.mode = TlsMode::Require;
                 }
-                config::SslMode::Require
+                let inner = connector(settings).map_err(unreachable)?;
+                let tls = Encrypted {
+                    inner,
+                    tap: tap.clone(),
+                };
+                log_in(
+                    &client_settings(settings, config::SslMode::Require),
+                    socket,
+                    tls,
+                )
+                .await
             }
         };
-        match client_settings(settings, mode)
-            .connect(connector.clone())
-            .await
-        {
-            Ok((client, driver)) => {
-                // The driver ends by itself when the client is dropped or the server goes; what ended it is seen by
-                // the next query.
-                tokio::spawn(driver);
-                return Ok((client, settled));
+        match logged_in {
+            Ok((client, encoding)) => {
+                return Ok(Opened {
+                    client,
+                    settled,
+                    tap,
+                    encoding,
+                });
             }
             Err(error) if at + 1 < ways.len() && worth_another_way(&error) => {}
             Err(error) => return Err(describe(target, error)),
         }
     }
     unreachable!("the last attempt returns")
+}
+
+/// Logs in over `stream`; gives the session and the name of the database's encoding.
+async fn log_in<S, T>(
+    config: &tokio_postgres::Config,
+    stream: S,
+    tls: T,
+) -> Result<(tokio_postgres::Client, String), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsConnect<S>,
+    T::Stream: Send + 'static,
+{
+    let (client, driver) = config.connect_raw(stream, tls).await?;
+    let encoding = driver.parameter("server_encoding").unwrap_or_default();
+    let encoding = encoding.to_owned();
+    // The driver ends by itself when the client is dropped or the server goes; what ended it is seen by the next query.
+    tokio::spawn(driver);
+    Ok((client, encoding))
 }
 
 fn describe(target: String, error: tokio_postgres::Error) -> ConnectError {
@@ -321,24 +429,13 @@ fn describe(target: String, error: tokio_postgres::Error) -> ConnectError {
 
 fn client_settings(settings: &Settings, mode: config::SslMode) -> tokio_postgres::Config {
     let mut client = tokio_postgres::Config::new();
-    match &settings.host {
-        Host::Socket(folder) => client.host_path(folder),
-        Host::Tcp(name) => client.host(name),
-    };
-    if let Some(address) = settings.address {
-        client.hostaddr(address);
-    }
     if let Some(password) = &settings.password {
         client.password(password.as_bytes());
     }
     if let Some(options) = &settings.options {
         client.options(options);
     }
-    if let Some(timeout) = settings.keepalives.user_timeout {
-        client.tcp_user_timeout(timeout);
-    }
     client
-        .port(settings.port)
         .user(&settings.user)
         .dbname(&settings.database)
         .application_name(&settings.application_name)
@@ -347,12 +444,7 @@ fn client_settings(settings: &Settings, mode: config::SslMode) -> tokio_postgres
             ChannelBinding::Disable => config::ChannelBinding::Disable,
             ChannelBinding::Prefer => config::ChannelBinding::Prefer,
             ChannelBinding::Require => config::ChannelBinding::Require,
-        })
-        .connect_timeout(settings.connect_timeout)
-        .keepalives(settings.keepalives.enabled)
-        .keepalives_idle(settings.keepalives.idle)
-        .keepalives_interval(settings.keepalives.interval)
-        .keepalives_retries(settings.keepalives.count);
+        });
     client
 }
 

@@ -156,3 +156,13 @@ pub(crate) fn script(path: &Path, text: &str) {
         .unwrap();
     assert!(status.success());
 }
+
+/// A message as a server sends it.
+#[expect(
+    clippy::big_endian_bytes,
+    reason = "the network's order of bytes is the protocol's"
+)]
+pub(crate) fn message(letter: u8, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len() + 4).unwrap();
+    [&[letter], &length.to_be_bytes()[..], content].concat()
+}

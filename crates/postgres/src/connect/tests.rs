@@ -347,3 +347,49 @@ fn the_session_is_set_up_as_pg_dump_sets_up_its_own() {
         assert_eq!(row[0].as_deref(), Some(value), "{name}");
     }
 }
+
+#[test]
+fn rows_come_through_an_encrypted_connection_and_can_be_given_up_there() {
+    let secure = Secure::shared();
+    let settings = secure.settings("user=secret sslmode=require host=localhost");
+    let owner = secure.cluster.settings("postgres");
+    testing::run(
+        &owner,
+        "CREATE TABLE many AS SELECT repeat('x', 100) FROM generate_series(1, 50000);
+         GRANT SELECT ON many TO secret",
+    );
+    let part = crate::TablePart {
+        schema: "public".to_owned(),
+        name: "many".to_owned(),
+        columns: vec!["repeat".to_owned()],
+        condition: None,
+        order: Vec::new(),
+        digest: None,
+    };
+    let mut connection = Connection::open(&settings, testing::runtime()).unwrap();
+    let mut rows = crate::Rows::start(&mut connection, &part, &[1; 32]);
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut rows, &mut bytes).unwrap();
+    let digest = rows.finish().unwrap();
+    assert_eq!((digest.rows, bytes.len()), (50_000, 50_000 * 101));
+
+    let slow = crate::TablePart {
+        condition: Some("WHERE pg_catalog.pg_sleep(600) IS NULL".to_owned()),
+        ..part
+    };
+    let working = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let wait_for = |expected: &str| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while testing::ask(&owner, working) != expected {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{expected} were expected"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let rows = crate::Rows::start(&mut connection, &slow, &[1; 32]);
+    wait_for("1");
+    drop(rows);
+    wait_for("0");
+}
