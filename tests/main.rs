@@ -10,6 +10,7 @@ mod bad_input;
 mod crash;
 mod damage;
 mod history;
+mod keys;
 mod postgres;
 mod reader;
 mod reading;

@@ -13,6 +13,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 use lifeboat_app::{Config, HistoryError, OpenedBy};
+use lifeboat_codec::Role;
 use lifeboat_repository::{Repository, Surroundings, Unlock};
 use lifeboat_store::{Location, RehearsalStore, Store};
 use tokio::runtime::{Handle, Runtime};
@@ -174,6 +175,13 @@ impl Context {
         self.unlock(store, &self.credential()?)
     }
 
+    /// Opens the repository for a verb that looks into snapshots.
+    pub(crate) fn open_to_read(&self) -> Result<Repository, CommandError> {
+        let repository = self.open_repository()?;
+        may_read(&repository)?;
+        Ok(repository)
+    }
+
     /// Opens the repository for a rehearsal: nothing is written to it, and of this machine only `state` is used.
     pub(crate) fn rehearse_repository(&self, state: &Path) -> Result<Repository, CommandError> {
         let store = self.open_store(&self.location()?)?;
@@ -183,13 +191,17 @@ impl Context {
         self.unlock_with(Arc::new(store), &self.credential()?, surroundings)
     }
 
-    /// Opens the storage below a repository, and passes on what it warns about.
+    /// Opens the storage below a repository.
     pub(crate) fn open_store(&self, location: &Location) -> Result<Arc<dyn Store>, CommandError> {
-        let store: Arc<dyn Store> = lifeboat_store::open(location)?.into();
+        Ok(lifeboat_store::open(location)?.into())
+    }
+
+    /// Passes on what the storage of a repository warns about. Advice about a folder is only given once it is known to
+    /// be a repository.
+    pub(crate) fn warn_of_store(&self, store: &dyn Store) {
         for warning in store.abilities().warnings {
             self.ui.warning(&warning);
         }
-        Ok(store)
     }
 
     /// Opens the repository in `store`.
@@ -212,7 +224,9 @@ impl Context {
             Credential::KeyFile(file) => Unlock::KeyFile(file),
             Credential::Recovery(secret) => Unlock::Recovery(secret),
         };
-        Ok(Repository::open(store, &unlock, surroundings)?)
+        let repository = Repository::open(store, &unlock, surroundings)?;
+        self.warn_of_store(repository.store());
+        Ok(repository)
     }
 
     /// The clock, randomness and folders of this machine.
@@ -278,6 +292,18 @@ impl Context {
         })?;
         Ok(self.runtime.get_or_init(|| runtime).handle())
     }
+}
+
+/// Refuses a key to which every snapshot would look damaged, since it opens none.
+pub(crate) fn may_read(repository: &Repository) -> Result<(), CommandError> {
+    if repository.role() != Role::WriteOnly {
+        return Ok(());
+    }
+    Err(CommandError::new(
+        ExitCode::WrongKey,
+        "this key makes backups and reads nothing",
+    )
+    .hint("Use a key that may do everything; `lifeboat verify-store` needs none at all."))
 }
 
 /// The program's own environment.

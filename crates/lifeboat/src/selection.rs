@@ -11,9 +11,12 @@ use std::{
 use jiff::{Zoned, tz::TimeZone};
 use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary, nearest};
 use lifeboat_codec::Notes;
-use lifeboat_repository::{NoteList, OpenError, Repository, Snapshot, SnapshotList};
+use lifeboat_repository::{Missing, NoteList, OpenError, Repository, Snapshot, SnapshotList};
 
-use crate::{context::Context, error::CommandError, exit_code::ExitCode, record::Record};
+use crate::{
+    context::Context, error::CommandError, exit_code::ExitCode, record::Record,
+    text::sentence as as_sentence,
+};
 
 /// The snapshots of a repository, for resolving selectors.
 pub(crate) struct Selection<'a> {
@@ -40,9 +43,12 @@ impl<'a> Selection<'a> {
     pub(crate) fn of(repository: &Repository, context: &'a Context) -> Result<Self, CommandError> {
         let list = repository.snapshots()?;
         let NoteList { notes, damaged } = repository.notes()?;
-        let hidden = hidden(repository, &list)?;
-        for sentence in list.damaged.iter().chain(&damaged).chain(&hidden) {
+        let missing = missing(repository, &list)?;
+        for sentence in list.damaged.iter().chain(&damaged).chain(&missing.hidden) {
             context.ui().warning(sentence);
+        }
+        for sentence in &missing.behind {
+            context.ui().note(&as_sentence(sentence));
         }
         let summaries = list
             .snapshots
@@ -152,13 +158,13 @@ pub(crate) fn refuse_unknown_app(
     }))
 }
 
-/// Sentences about snapshots that this machine knows of and the repository does not show.
-pub(crate) fn hidden(
+/// What this machine knows of and the repository does not show.
+pub(crate) fn missing(
     repository: &Repository,
     list: &SnapshotList,
-) -> Result<Vec<String>, CommandError> {
+) -> Result<Missing, CommandError> {
     repository
-        .missing_anchors(list)
+        .missing(list)
         .map_err(|error| OpenError::State(error).into())
 }
 

@@ -288,12 +288,15 @@ impl Check<'_> {
             snapshots: snapshots.confirmed.clone(),
             ..SnapshotList::default()
         };
-        match self.repository.missing_anchors(&list) {
-            Ok(missing) => self.findings.extend(
-                missing
-                    .into_iter()
-                    .map(|what| Finding::new(Severity::Warning, "", what)),
-            ),
+        match self.repository.missing(&list) {
+            Ok(missing) => {
+                for what in missing.hidden {
+                    self.report(Finding::new(Severity::Damage, "", what));
+                }
+                for what in missing.behind {
+                    self.report(Finding::new(Severity::Note, "", what));
+                }
+            }
             Err(error) => self.report(Finding::new(
                 Severity::Warning,
                 "",

@@ -24,7 +24,7 @@ use crate::packs::{PackMaker, upload};
 use crate::progress::Progress;
 use crate::reachable::chunks_of;
 use crate::repository::{ReadError, Repository, object_name, read_frame};
-use crate::state::Anchor;
+use crate::state::{Anchor, Chain};
 use crate::write_error::WriteError;
 use crate::writer::Writer;
 
@@ -337,14 +337,13 @@ impl Repository {
                 hash: confirm_hash,
             },
         );
-        self.state.keep_anchor(
-            author.id(),
-            &head.app,
-            Anchor {
-                seq: head.seq,
-                hash,
-            },
-        )?;
+        let chain = Chain {
+            replica: self.superblock.replica,
+            writer: author.id(),
+            app: head.app.clone(),
+        };
+        let seq = head.seq;
+        self.state.keep_anchors([(chain, Anchor { seq, hash })])?;
         Ok(Committed {
             name,
             head,
@@ -481,11 +480,12 @@ impl Repository {
                     hash: snapshot.hash,
                 })
         };
-        let anchor = self.state.anchors()?.remove(&(author.id(), app.to_owned()));
-        // Our own memory counts even when the store shows less: a number is never used twice.
+        let anchors = self.state.anchors()?.into_iter();
+        let anchor = anchors.filter(|(chain, _)| chain.writer == author.id() && chain.app == app);
+        // Our own memory counts even when the store shows less, and that of other replicas: a number is never used twice.
         let last = newest
             .into_iter()
-            .chain(anchor)
+            .chain(anchor.map(|(_, anchor)| anchor))
             .max_by_key(|anchor| anchor.seq);
         Ok(last.map_or((1, None), |last| {
             (last.seq.saturating_add(1), Some(last.hash))

@@ -45,6 +45,15 @@ pub struct NoteList {
     pub damaged: Vec<String>,
 }
 
+/// What a list of snapshots lacks of what this machine wrote or copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Sentences about snapshots that this replica had: it was rolled back, or hides them.
+    pub hidden: Vec<String>,
+    /// Sentences about snapshots that only another replica was given.
+    pub behind: Vec<String>,
+}
+
 /// What the store keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -217,14 +226,11 @@ impl Repository {
         Ok(())
     }
 
-    /// Sentences about snapshots that this machine wrote and the store does not show: hidden, or rolled back.
+    /// Holds the list against what this machine wrote or copied.
     ///
     /// # Errors
     /// When local state cannot be read.
-    pub fn missing_anchors(
-        &self,
-        list: &SnapshotList,
-    ) -> Result<Vec<String>, crate::state::StateError> {
+    pub fn missing(&self, list: &SnapshotList) -> Result<Missing, crate::state::StateError> {
         let mut newest: BTreeMap<(WriterId, &str), u32> = BTreeMap::new();
         for snapshot in &list.snapshots {
             let of = (snapshot.name.writer, snapshot.head.app.as_str());
@@ -232,16 +238,47 @@ impl Repository {
             *seq = (*seq).max(snapshot.name.seq);
         }
         let anchors = self.state.anchors()?;
-        let hidden = anchors.iter().filter_map(|((writer, app), anchor)| {
-            let shown = newest.get(&(*writer, app.as_str())).copied();
-            (shown.unwrap_or(0) < anchor.seq).then_some((app, anchor, shown))
-        });
-        Ok(hidden
-            .map(|(app, anchor, shown)| {
-                let shown = shown.map_or_else(|| "none".to_owned(), |seq| format!("number {seq} as the newest"));
-                format!("this machine wrote snapshot number {} of {app}, but the storage shows {shown}: it was rolled back, or hides snapshots", anchor.seq)
-            })
-            .collect())
+        let (here, elsewhere): (Vec<_>, Vec<_>) = anchors
+            .iter()
+            .partition(|(chain, _)| chain.replica == self.superblock.replica);
+        let mut missing = Missing::default();
+        let mut told = BTreeSet::new();
+        for (chain, anchor) in here {
+            let of = (chain.writer, chain.app.as_str());
+            let shown = newest.get(&of).copied();
+            if shown.unwrap_or(0) < anchor.seq {
+                told.insert(of);
+                let shown = shown.map_or_else(
+                    || "none".to_owned(),
+                    |seq| format!("number {seq} as the newest"),
+                );
+                missing.hidden.push(format!(
+                    "this machine put snapshot number {} of {} there, but the storage shows {shown}: it was rolled back, or hides snapshots",
+                    anchor.seq, chain.app
+                ));
+            }
+        }
+        let mut behind: BTreeMap<(WriterId, &str), u32> = BTreeMap::new();
+        for (chain, anchor) in elsewhere {
+            let of = (chain.writer, chain.app.as_str());
+            let lacks = anchor
+                .seq
+                .saturating_sub(newest.get(&of).copied().unwrap_or(0));
+            if lacks > 0 && !told.contains(&of) {
+                let most = behind.entry(of).or_default();
+                *most = (*most).max(lacks);
+            }
+        }
+        for ((_, app), lacks) in behind {
+            let (number, them) = match lacks {
+                1 => ("1 snapshot".to_owned(), "it"),
+                _ => (format!("{lacks} snapshots"), "them"),
+            };
+            missing.behind.push(format!(
+                "this replica lacks {number} of {app} that another one has; `lifeboat copy` brings {them}"
+            ));
+        }
+        Ok(missing)
     }
 
     /// What the store keeps.

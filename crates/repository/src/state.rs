@@ -1,7 +1,8 @@
 //! Local state: what must not be lost, in contrast to the cache.
 //!
-//! The writer's key of this machine, and anchors: the newest snapshot that each writer of this machine wrote of each
-//! app, by which a rolled-back or hidden list of snapshots is noticed. Losing it is reported and never loses backed-up data.
+//! The writer's key of this machine, and anchors: the newest snapshot of each chain that this machine wrote or copied
+//! to each replica, by which a rolled-back or hidden list of snapshots is noticed. Losing it is reported and never loses
+//! backed-up data.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use lifeboat_codec::{FamilyId, ObjectHash, Secret, WriterId};
+use lifeboat_codec::{FamilyId, ObjectHash, ReplicaId, Secret, WriterId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -23,7 +24,18 @@ pub struct StateError {
     source: io::Error,
 }
 
-/// The newest snapshot of an app that this machine knows to have written.
+/// One writer's snapshots of one app in one replica.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chain {
+    /// Where they are.
+    pub replica: ReplicaId,
+    /// Who wrote them.
+    pub writer: WriterId,
+    /// Of what.
+    pub app: String,
+}
+
+/// The newest snapshot of a chain that this machine knows to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// Its number in the chain.
@@ -82,12 +94,12 @@ impl State {
         self.replace("writer", text.as_bytes())
     }
 
-    /// The anchors of all writers of this machine and their apps. A machine has several writers when several keys are
-    /// used on it, each with chains of its own.
+    /// The anchors of all chains. A machine has several writers when several keys are used on it, each with chains of its
+    /// own; replicas of one repository share this state, and each may lack what another one has.
     ///
     /// # Errors
     /// When the file cannot be read. Lines that are damaged are left out: an anchor can only be missed, not wrong.
-    pub fn anchors(&self) -> Result<BTreeMap<(WriterId, String), Anchor>, StateError> {
+    pub fn anchors(&self) -> Result<BTreeMap<Chain, Anchor>, StateError> {
         let path = self.folder.join("anchors");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -95,31 +107,53 @@ impl State {
             Err(source) => return Err(failed("read", &path, source)),
         };
         let parse = |line: &str| {
-            let mut parts = line.splitn(4, ' ');
+            let mut parts = line.splitn(5, ' ');
+            let replica = ReplicaId::from_hex(parts.next()?)?;
             let writer = WriterId::from_hex(parts.next()?)?;
             let seq = parts.next()?.parse().ok()?;
             let hash = ObjectHash::from_hex(parts.next()?)?;
-            Some(((writer, parts.next()?.to_owned()), Anchor { seq, hash }))
+            let chain = Chain {
+                replica,
+                writer,
+                app: parts.next()?.to_owned(),
+            };
+            Some((chain, Anchor { seq, hash }))
         };
         Ok(text.lines().filter_map(parse).collect())
     }
 
-    /// Keeps the newest snapshot of `app` that `writer` wrote; durable when it returns.
+    /// Keeps the newest snapshots of chains; one that is older than what is known changes nothing. Durable when it
+    /// returns.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn keep_anchor(
+    /// When they cannot be written.
+    pub fn keep_anchors(
         &self,
-        writer: WriterId,
-        app: &str,
-        anchor: Anchor,
+        news: impl IntoIterator<Item = (Chain, Anchor)>,
     ) -> Result<(), StateError> {
         let mut anchors = self.anchors()?;
-        anchors.insert((writer, app.to_owned()), anchor);
+        let mut is_new = false;
+        for (chain, anchor) in news {
+            if anchors
+                .get(&chain)
+                .is_none_or(|known| known.seq < anchor.seq)
+            {
+                anchors.insert(chain, anchor);
+                is_new = true;
+            }
+        }
+        if !is_new {
+            return Ok(());
+        }
         let text: String = anchors
             .iter()
-            .map(|((writer, app), anchor)| {
-                format!("{writer} {} {} {app}\n", anchor.seq, anchor.hash)
+            .map(|(chain, anchor)| {
+                let Chain {
+                    replica,
+                    writer,
+                    app,
+                } = chain;
+                format!("{replica} {writer} {} {} {app}\n", anchor.seq, anchor.hash)
             })
             .collect();
         self.replace("anchors", text.as_bytes())
@@ -171,16 +205,22 @@ mod tests {
             seq: 3,
             hash: ObjectHash([9; 32]),
         };
-        let (writer, other) = (WriterId([1; 16]), WriterId([2; 16]));
+        let chain = |replica, writer, app: &str| Chain {
+            replica: ReplicaId([replica; 16]),
+            writer: WriterId([writer; 16]),
+            app: app.to_owned(),
+        };
         let first = Anchor { seq: 1, ..anchor };
-        state
-            .keep_anchor(writer, "shop with spaces", anchor)
-            .unwrap();
-        state.keep_anchor(writer, "other", first).unwrap();
-        state.keep_anchor(other, "shop with spaces", first).unwrap();
-        let anchors = state.anchors().unwrap();
-        let of = |writer| anchors[&(writer, "shop with spaces".to_owned())];
-        assert_eq!((of(writer), of(other)), (anchor, first));
+        let kept = [
+            (chain(1, 1, "shop with spaces"), anchor),
+            (chain(1, 1, "other"), first),
+            (chain(1, 2, "shop with spaces"), first),
+            (chain(2, 1, "shop with spaces"), first),
+        ];
+        state.keep_anchors(kept.clone()).unwrap();
+        let older = [(chain(1, 1, "shop with spaces"), first)];
+        state.keep_anchors(older).unwrap();
+        assert_eq!(state.anchors().unwrap(), BTreeMap::from(kept));
         for name in ["writer", "anchors"] {
             assert_eq!(
                 fs::metadata(state.folder.join(name))

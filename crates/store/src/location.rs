@@ -39,6 +39,11 @@ pub enum LocationError {
         /// The word before the first colon.
         scheme: String,
     },
+    /// `user@host:path`, which other programs take for a path on another host.
+    #[error(
+        "this version keeps repositories in local folders only, not on another host (user@host:path)"
+    )]
+    OtherHost,
     /// `file://host/path` with a host.
     #[error("a file: location names a path of this machine, not a host")]
     Host,
@@ -58,6 +63,10 @@ impl LocationError {
             Self::Remote { .. } => {
                 "Name a folder (a mounted disk or network share will do); a path that only looks so is \
                  written ./s3:x."
+            }
+            Self::OtherHost => {
+                "Mount the host's folder and name that; a folder of this machine with such a name is written \
+                 ./user@host:path."
             }
             Self::Host => "Write file:/path, or only the path; mount what lies on another host.",
             Self::Tilde => "Write the whole path; a folder whose name is ~ is written ./~.",
@@ -80,6 +89,9 @@ impl FromStr for Location {
                 return Err(LocationError::Remote {
                     scheme: scheme.to_ascii_lowercase(),
                 });
+            }
+            Some((host, _)) if host.contains('@') && !host.contains('/') => {
+                return Err(LocationError::OtherHost);
             }
             _ => text,
         };
@@ -187,6 +199,16 @@ mod tests {
             assert!(matches!(error, LocationError::Remote { .. }), "{text}");
             assert!(!error.to_string().contains("secret"), "{error}");
             assert!(!error.hint().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_path_on_another_host_is_refused_and_a_folder_of_that_name_is_not() {
+        for text in ["user@host:/srv/x", "user@host:x", "me@10.0.0.1:"] {
+            assert_eq!(text.parse::<Location>(), Err(LocationError::OtherHost));
+        }
+        for path in ["./user@host:/srv/x", "/srv/user@host:x", "user@host/a:b"] {
+            assert_eq!(path.parse(), folder(path));
         }
     }
 

@@ -3,7 +3,6 @@
 use std::{str::FromStr, time::Instant};
 
 use lifeboat_app::{Bytes, Elapsed};
-use lifeboat_codec::Role;
 use lifeboat_repository::{CheckOptions, CheckReport, ReadData, Severity};
 use serde::Serialize;
 
@@ -85,14 +84,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };
-    let repository = context.open_repository()?;
-    if repository.role() == Role::WriteOnly {
-        return Err(CommandError::new(
-            ExitCode::WrongKey,
-            "this key makes backups and reads nothing, so that it cannot check",
-        )
-        .hint("Use a key that may read; `lifeboat verify-store` needs none at all."));
-    }
+    let repository = context.open_to_read()?;
     let (ui, stop) = (context.ui(), context.interrupt().flag());
     let report = ui.watched(|watch| -> Result<CheckReport, CommandError> {
         let teller = Teller::at_end(ui, watch);

@@ -9,7 +9,11 @@ use lifeboat_store::Location;
 use serde::Serialize;
 
 use crate::{
-    context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
+    context::{Context, may_read},
+    error::CommandError,
+    exit_code::ExitCode,
+    selection::Selection,
+    text::counted,
 };
 
 /// Copy snapshots to another repository.
@@ -69,6 +73,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let location = other_location(&args.to, context)?;
     let credential = context.credential()?;
     let from = context.unlock(context.open_store(&context.location()?)?, &credential)?;
+    may_read(&from)?;
     let other = context.other_credential(args.to_password_file.as_deref())?;
     let mut to = context
         .open_store(&location)

@@ -36,7 +36,7 @@ struct Difference {
 
 /// Compares.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let (from, to) = (selection.select(&args.from)?, selection.select(&args.to)?);
     if from.path != to.path {

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 /// Writes.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let selected = selection.select(&args.snapshot)?;
     let path = selected.path.as_bytes();

@@ -43,7 +43,7 @@ struct Hit {
 /// Looks into every snapshot, newest first.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     let pattern = Pattern::new(args.pattern.as_bytes());
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     let list = repository.snapshots()?;
     for sentence in &list.damaged {
         context.ui().warning(sentence);

@@ -75,9 +75,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         }
         None => Repository::create(Arc::clone(&store), &secrets, surroundings)?,
     };
-    for warning in store.abilities().warnings {
-        context.ui().warning(&warning);
-    }
+    context.warn_of_store(store.as_ref());
     if let (Some(reserved), Some(content)) = (key_file, &created.key_file) {
         reserved.fill(content)?;
     }

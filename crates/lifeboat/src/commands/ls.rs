@@ -46,7 +46,7 @@ pub(super) struct Listed {
 
 /// Lists.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let selected = selection.select(&args.snapshot)?;
     let path = selected.path.as_bytes();

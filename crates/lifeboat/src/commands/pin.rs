@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 /// Pins those that are not pinned yet.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let mut repository = context.open_repository()?;
+    let mut repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let now = repository.now_ms();
     let chosen = selection.select_whole(&args.snapshots)?.into_iter();

@@ -125,7 +125,7 @@ struct Summary {
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     let started = Instant::now();
     let owner = args.owner.as_deref().map(owner).transpose()?;
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let mut paths = Vec::new();
     let mut chosen = None;

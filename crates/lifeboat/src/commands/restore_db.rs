@@ -55,7 +55,7 @@ struct Summary {
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     refuse_secret(&args.to)?;
     let started = Instant::now();
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let selected = selection.select(&args.snapshot)?;
     let source = selected.path.to_string_lossy().into_owned();

@@ -10,9 +10,9 @@ use crate::{
     context::Context,
     error::CommandError,
     exit_code::ExitCode,
-    selection::{hidden, refuse_unknown_app, tags},
+    selection::{missing, refuse_unknown_app, tags},
     table::{Align, Table},
-    text::{count, counted},
+    text::{count, counted, sentence},
 };
 
 /// The length of 2026-11-19.
@@ -88,23 +88,26 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         since_ms: bound(args.since.as_deref(), Day::Start, &zone)?.unwrap_or(0),
         until_ms: bound(args.until.as_deref(), Day::End, &zone)?.unwrap_or(u64::MAX),
     };
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     let list = repository.snapshots()?;
     if let Some(app) = &args.app {
         refuse_unknown_app(app, &list, context)?;
     }
     let NoteList { notes, damaged } = repository.notes()?;
     let snapshots = listed(&list, &notes, &filter);
-    let hidden = hidden(&repository, &list)?;
-    for sentence in list.damaged.iter().chain(&damaged).chain(&hidden) {
+    let missing = missing(&repository, &list)?;
+    for sentence in list.damaged.iter().chain(&damaged).chain(&missing.hidden) {
         context.ui().warning(sentence);
+    }
+    for behind in &missing.behind {
+        context.ui().note(&sentence(behind));
     }
     if context.ui().is_json() {
         context.ui().answer(&snapshots)?;
     } else {
         print(&snapshots, &zone, context)?;
     }
-    let is_sound = list.damaged.is_empty() && damaged.is_empty();
+    let is_sound = list.damaged.is_empty() && damaged.is_empty() && missing.hidden.is_empty();
     Ok(if is_sound {
         ExitCode::Done
     } else {

@@ -59,7 +59,7 @@ struct SourceFacts {
 
 /// Counts.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let repository = context.open_repository()?;
+    let repository = context.open_to_read()?;
     match &args.snapshot {
         Some(snapshot) => one(snapshot, &repository, context),
         None => whole(&repository, context),

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 /// Takes back every word that pins them: two machines may have said it.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
-    let mut repository = context.open_repository()?;
+    let mut repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let now = repository.now_ms();
     let mut notes = Vec::new();

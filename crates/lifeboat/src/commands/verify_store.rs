@@ -46,6 +46,7 @@ pub(super) fn run(_args: &Args, context: &Context) -> Result<ExitCode, CommandEr
     if found.objects == 0 {
         return Err(OpenError::NoRepository.into());
     }
+    context.warn_of_store(store.as_ref());
     let elapsed = started.elapsed();
     ui.summary(&Summary {
         objects: found.objects,

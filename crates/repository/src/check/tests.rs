@@ -329,9 +329,7 @@ fn objects_that_are_gone_are_found_and_named() {
                 continue;
             }
             // Only this machine's memory tells it from a run that ended early.
-            Kind::Confirm if name.as_str() == newest.confirm() => {
-                (Severity::Warning, String::new())
-            }
+            Kind::Confirm if name.as_str() == newest.confirm() => (Severity::Damage, String::new()),
             _ => (Severity::Damage, name.to_string()),
         };
         assert!(
@@ -784,10 +782,10 @@ fn a_gap_in_a_chain_is_noticed_and_a_lost_confirm_is_named() {
     assert!(
         found
             .iter()
-            .any(|finding| finding.severity == Severity::Warning
+            .any(|finding| finding.severity == Severity::Damage
                 && finding
                     .what
-                    .contains("this machine wrote snapshot number 4 of shop")),
+                    .contains("this machine put snapshot number 4 of shop")),
         "{found:?}"
     );
 }

@@ -21,6 +21,7 @@ use crate::progress::{Counter, Progress};
 use crate::reachable::chunks_of_unseen;
 use crate::repository::{ReadError, Repository, object_name};
 use crate::snapshots::Snapshot;
+use crate::state::{Anchor, Chain};
 use crate::verify::{Scan, fetch};
 use crate::write_error::WriteError;
 
@@ -87,6 +88,17 @@ pub(super) fn copy(
         }
     }
     job.flush(batch, &mut report)?;
+    let put = snapshots.iter().map(|snapshot| {
+        let chain = Chain {
+            replica: to.superblock.replica,
+            writer: snapshot.name.writer,
+            app: snapshot.head.app.clone(),
+        };
+        let seq = snapshot.name.seq;
+        let hash = snapshot.hash;
+        (chain, Anchor { seq, hash })
+    });
+    to.state.keep_anchors(put).map_err(WriteError::from)?;
     notes(from, to, &mut report)?;
     Ok(report)
 }

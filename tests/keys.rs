@@ -1,0 +1,163 @@
+//! Keys and replicas: what each key may do is said as it is, and nothing is called tampering that is not.
+//!
+//! **Invariant**: an alarm means that the storage shows less than it was given; a key that reads nothing raises none,
+//! and neither does a replica that only lacks a copy.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use crate::support::{
+    program::{Lifeboat, Ran},
+    trees::Tree,
+};
+
+/// A machine with a repository, and a folder that was backed up once.
+fn machine() -> (Lifeboat, Tree) {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("a.txt", "a");
+    back_up(&machine, &tree).done();
+    (machine, tree)
+}
+
+fn back_up(machine: &Lifeboat, tree: &Tree) -> Ran {
+    let source = tree.root().to_str().expect("our own paths are text");
+    machine.run(["backup", "--app", "shop", "--source", source])
+}
+
+/// The program on another machine: with a cache and a state of its own, and this key.
+fn elsewhere(machine: &Lifeboat, key: &Path) -> Command {
+    let mut command = machine.command();
+    for (variable, folder) in [("XDG_CACHE_HOME", "cache2"), ("XDG_STATE_HOME", "state2")] {
+        fs::create_dir_all(machine.path(folder)).unwrap();
+        command.env(variable, machine.path(folder));
+    }
+    command.env("LIFEBOAT_KEY_FILE", key);
+    command
+}
+
+#[test]
+fn a_key_that_makes_backups_only_says_so_and_raises_no_alarm() {
+    let (machine, tree) = machine();
+    let key = machine.path("web1.key");
+    let add = ["key", "add", "--write-only", "-o", "web1.key"];
+    machine.run(add).done();
+    let host = |words: &[&str]| {
+        let mut command = elsewhere(&machine, &key);
+        command.args(words);
+        Ran::of(command)
+    };
+    let source = tree.root().to_str().unwrap();
+    for _ in 0..2 {
+        host(&["backup", "--app", "web", "--source", source]).done();
+    }
+    let reading: [&[&str]; 14] = [
+        &["snapshots"],
+        &["ls", "web"],
+        &["find", "a.txt"],
+        &["diff", "web~1", "web"],
+        &["stats"],
+        &["stats", "web"],
+        &["restore", "web", "--target", "back"],
+        &["restore-db", "web", "--to", "postgres:///x"],
+        &["dump", "web:media/a.txt"],
+        &["check"],
+        &["copy", "--to", "repository"],
+        &["tag", "web", "--add", "x"],
+        &["pin", "web"],
+        &["unpin", "web"],
+    ];
+    for cache in ["as it was", "lost"] {
+        for words in reading {
+            let ran = host(words);
+            assert!(ran.stdout().is_empty(), "{cache}: {ran:?}");
+            let said = ran.explains(12);
+            let reason = "error: this key makes backups and reads nothing\n";
+            assert!(said.starts_with(reason), "{cache}: {said}");
+        }
+        fs::remove_dir_all(machine.path("cache2")).unwrap();
+    }
+    assert_eq!(
+        machine
+            .run(["snapshots", "--json"])
+            .done()
+            .answer()
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+}
+
+#[test]
+fn a_replica_that_is_behind_is_called_so_and_one_that_was_rolled_back_is_not_overlooked() {
+    let (machine, tree) = machine();
+    let replica = |words: &[&str]| {
+        let mut command = machine.command();
+        command
+            .env("LIFEBOAT_REPOSITORY", machine.path("replica"))
+            .env("LIFEBOAT_KEY_FILE", machine.path("replica.key"))
+            .args(words);
+        Ran::of(command)
+    };
+    let repository = machine.repository();
+    let mut init = machine.command();
+    init.env("LIFEBOAT_REPOSITORY", machine.path("replica"))
+        .args(["init", "--key-file", "replica.key", "--replica-of"])
+        .arg(&repository);
+    Ran::of(init).done();
+    let copy = || {
+        let mut command = machine.command();
+        command
+            .env("LIFEBOAT_TO_KEY_FILE", machine.path("replica.key"))
+            .args(["copy", "--to", "replica"]);
+        Ran::of(command).done()
+    };
+    copy();
+    let kept = machine.path("kept");
+    Ran::of({
+        let mut command = machine.command_of("cp");
+        command.arg("-a").arg(machine.path("replica")).arg(&kept);
+        command
+    })
+    .done();
+    back_up(&machine, &tree).done();
+
+    let ran = replica(&["snapshots"]).done();
+    assert!(ran.stderr.contains("lacks 1 snapshot of shop"), "{ran:?}");
+    assert!(!ran.stderr.contains("warning"), "{ran:?}");
+    replica(&["check"]).done();
+    machine.run(["snapshots"]).done();
+
+    copy();
+    let ran = replica(&["snapshots"]).done();
+    assert!(!ran.stderr.contains("lacks"), "{ran:?}");
+
+    // Somebody puts the old state back.
+    fs::rename(machine.path("replica"), machine.path("gone")).unwrap();
+    fs::rename(&kept, machine.path("replica")).unwrap();
+    for verb in ["snapshots", "check"] {
+        let ran = replica(&[verb]).ends_with_code(4);
+        assert!(ran.stderr.contains("was rolled back"), "{ran:?}");
+    }
+    machine.run(["snapshots"]).done();
+    // The number of a snapshot that any replica was given is not used again.
+    let source = tree.root().to_str().unwrap();
+    replica(&["backup", "--app", "shop", "--source", source]).done();
+    replica(&["snapshots"]).done();
+}
+
+#[test]
+fn no_advice_is_given_about_a_folder_that_is_no_repository() {
+    let machine = Lifeboat::new();
+    let folder = machine.path("app");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    for verb in ["snapshots", "verify-store"] {
+        let mut command = machine.command();
+        command
+            .env_remove("LIFEBOAT_KEY_FILE")
+            .args([verb, "-r", "app", "-p", "passphrase"]);
+        let ran = Ran::of(command);
+        assert!(!ran.explains(10).contains("chmod"), "{ran:?}");
+    }
+}
