@@ -10,6 +10,13 @@
 
 use std::collections::HashSet;
 
+mod wire;
+mod entry;
+pub(crate) mod block;
+
+pub(crate) use entry::{ArchiveEntry, section};
+use wire::{Stop, TOKEN_LEN_BYTES_MAX, Token, Widths, put_integer, put_text};
+
 /// The first bytes of every custom archive.
 const MAGIC: &[u8] = b"PGDMP";
 const FORMAT_CUSTOM: u8 = 1;
@@ -18,9 +25,15 @@ const BLOCK_LARGE_OBJECTS: u8 = 3;
 /// The oldest minor version of the format that is read (PostgreSQL 9.0) and the newest that is known (17 and 18).
 const MINOR_MIN: u8 = 12;
 const MINOR_MAX: u8 = 16;
-/// More than any table of contents has entries for, or any entry has text for.
+/// More than any table of contents has entries for, or bytes.
 const ENTRIES_MAX: i64 = 100_000_000;
-const TOKEN_LEN_BYTES_MAX: usize = 256 << 20;
+const CONTENTS_LEN_BYTES_MAX: u64 = 1 << 30;
+
+/// The widths that are written here.
+const WRITTEN: Widths = Widths {
+    integer: 4,
+    offset: 8,
+};
 
 /// Why bytes are not a complete custom archive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +53,8 @@ pub enum ArchiveError {
 /// The head of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveHead {
+    /// When it was made: second, minute, hour, day, month, year, daylight saving.
+    made: [i64; 7],
     /// The minor version of the format: 14 in 1.14.
     pub format_minor: u8,
     /// Whether the data are compressed inside.
@@ -61,20 +76,47 @@ impl ArchiveHead {
             .next()?;
         digits.parse().ok()
     }
+
+    /// The front of an archive with this head and table of contents, whose data follow uncompressed.
+    pub(crate) fn encode<'a>(
+        &self,
+        entries: impl ExactSizeIterator<Item = &'a ArchiveEntry>,
+    ) -> Result<Vec<u8>, ArchiveError> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&[1, self.format_minor, 0]);
+        bytes.extend_from_slice(&[WRITTEN.integer as u8, WRITTEN.offset as u8, FORMAT_CUSTOM]);
+        if self.format_minor >= 15 {
+            bytes.push(0);
+        } else {
+            put_integer(&mut bytes, 0);
+        }
+        for part in self.made {
+            put_integer(&mut bytes, entry::small(part)?);
+        }
+        put_text(&mut bytes, Some(&self.database))?;
+        put_text(&mut bytes, Some(&self.server_version))?;
+        put_text(&mut bytes, Some(&self.program_version))?;
+        put_integer(&mut bytes, entry::small(entries.len() as i64)?);
+        for entry in entries {
+            entry.encode(self.format_minor, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
 }
 
-/// One entry of the table of contents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ArchiveEntry {
-    pub(crate) id: i64,
-    /// What it is: `TABLE`, `TABLE DATA`, `INDEX`, `ACL`.
-    pub(crate) kind: String,
-    pub(crate) schema: Option<String>,
-    pub(crate) name: String,
-    pub(crate) owner: Option<String>,
-    pub(crate) has_data: bool,
-    /// The entries that must be restored before it.
-    pub(crate) needs: Vec<i64>,
+#[cfg(test)]
+impl ArchiveHead {
+    /// A head for archives that are made by hand.
+    pub(crate) fn example(format_minor: u8) -> Self {
+        Self {
+            made: [1; 7],
+            format_minor,
+            compressed: false,
+            database: "shop".to_owned(),
+            server_version: "15.18".to_owned(),
+            program_version: "17.2".to_owned(),
+        }
+    }
 }
 
 /// What a complete archive was.
@@ -119,15 +161,11 @@ pub(crate) struct ArchiveScanner {
     widths: Widths,
     head: Option<ArchiveHead>,
     entries: Vec<ArchiveEntry>,
+    contents_len_bytes: u64,
+    /// Whether a text of the head or the table of contents was not UTF-8.
+    inexact: bool,
     /// The entries whose data have not been seen.
     awaited: HashSet<i64>,
-}
-
-/// How many bytes the archive's integers and offsets have.
-#[derive(Clone, Copy, Debug, Default)]
-struct Widths {
-    integer: usize,
-    offset: usize,
 }
 
 impl ArchiveScanner {
@@ -139,6 +177,8 @@ impl ArchiveScanner {
             widths: Widths::default(),
             head: None,
             entries: Vec::new(),
+            contents_len_bytes: 0,
+            inexact: false,
             awaited: HashSet::new(),
         }
     }
@@ -154,6 +194,11 @@ impl ArchiveScanner {
             State::Head | State::Contents(_) | State::Unknown => None,
             _ => Some(&self.entries),
         }
+    }
+
+    /// Whether the head and the table of contents, as far as they have passed, are all in UTF-8.
+    pub(crate) fn is_exact(&self) -> bool {
+        !self.inexact
     }
 
     /// Whether nothing more can be learnt before the data.
@@ -183,6 +228,11 @@ impl ArchiveScanner {
 
     /// Says whether the archive was complete when the stream ended.
     pub(crate) fn finish(self) -> Result<ArchiveSummary, ArchiveError> {
+        self.complete().map(|(summary, _)| summary)
+    }
+
+    /// The same, with the table of contents.
+    pub(crate) fn complete(self) -> Result<(ArchiveSummary, Vec<ArchiveEntry>), ArchiveError> {
         let place = match self.state {
             State::Head => "in its head",
             State::Contents(_) => "in its table of contents",
@@ -190,12 +240,13 @@ impl ArchiveScanner {
             State::Complete | State::Unknown => {
                 let head = self.head.ok_or(ArchiveError::CutOff("in its head"))?;
                 let with_data = self.entries.iter().filter(|entry| entry.has_data).count();
-                return Ok(ArchiveSummary {
+                let summary = ArchiveSummary {
                     head,
                     entries: self.entries.len() as u64,
                     entries_with_data: with_data as u64,
                     followed_to_the_end: self.state == State::Complete,
-                });
+                };
+                return Ok((summary, self.entries));
             }
         };
         Err(ArchiveError::CutOff(place))
@@ -218,9 +269,13 @@ impl ArchiveScanner {
                 input: &input[at..],
                 used: 0,
                 widths: self.widths,
+                inexact: false,
             };
             match self.step(&mut token) {
-                Ok(()) => at += token.used,
+                Ok(()) => {
+                    at += token.used;
+                    self.inexact |= token.inexact;
+                }
                 Err(Stop::Incomplete) => return Ok(at),
                 Err(Stop::Error(error)) => return Err(error),
             }
@@ -231,7 +286,11 @@ impl ArchiveScanner {
         match self.state {
             State::Head => self.read_head(token),
             State::Contents(left) => {
-                let entry = token.entry(self.minor())?;
+                let entry = ArchiveEntry::decode(token, self.minor())?;
+                self.contents_len_bytes += token.used as u64;
+                if self.contents_len_bytes > CONTENTS_LEN_BYTES_MAX {
+                    return Err(ArchiveError::Damaged("its table of contents is too large").into());
+                }
                 if entry.has_data {
                     self.awaited.insert(entry.id);
                 }
@@ -310,11 +369,12 @@ impl ArchiveScanner {
         } else {
             token.integer()? != 0
         };
-        // When it was made: second, minute, hour, day, month, year, daylight saving.
-        for _ in 0..7 {
-            token.integer()?;
+        let mut made = [0; 7];
+        for part in &mut made {
+            *part = token.integer()?;
         }
         let head = ArchiveHead {
+            made,
             format_minor: minor,
             compressed,
             database: token.text()?.unwrap_or_default(),
@@ -355,114 +415,6 @@ impl ArchiveScanner {
             _ => return Err(ArchiveError::Damaged("it has a block of unknown kind").into()),
         };
         Ok(())
-    }
-}
-
-/// Why a token was not read.
-enum Stop {
-    /// Its end has not come yet.
-    Incomplete,
-    Error(ArchiveError),
-}
-
-impl From<ArchiveError> for Stop {
-    fn from(error: ArchiveError) -> Self {
-        Self::Error(error)
-    }
-}
-
-/// One token being read from the front of the input.
-struct Token<'a> {
-    input: &'a [u8],
-    used: usize,
-    widths: Widths,
-}
-
-impl<'a> Token<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8], Stop> {
-        let end = self.used.checked_add(count).ok_or(Stop::Incomplete)?;
-        let bytes = self.input.get(self.used..end).ok_or(Stop::Incomplete)?;
-        self.used = end;
-        Ok(bytes)
-    }
-
-    fn byte(&mut self) -> Result<u8, Stop> {
-        Ok(self.bytes(1)?[0])
-    }
-
-    /// A sign byte, then the absolute value, least significant byte first.
-    fn integer(&mut self) -> Result<i64, Stop> {
-        let negative = self.byte()? != 0;
-        let width = self.widths.integer;
-        let mut value: u64 = 0;
-        for (at, byte) in self.bytes(width)?.iter().enumerate() {
-            value |= u64::from(*byte) << (8 * at);
-        }
-        let value = i64::try_from(value)
-            .map_err(|_| ArchiveError::Damaged("it has an impossible number"))?;
-        Ok(if negative { -value } else { value })
-    }
-
-    fn length(&mut self) -> Result<u64, Stop> {
-        u64::try_from(self.integer()?)
-            .map_err(|_| ArchiveError::Damaged("it has a negative length").into())
-    }
-
-    /// A length, then the bytes; a negative length is no text at all.
-    fn text(&mut self) -> Result<Option<String>, Stop> {
-        let Ok(length) = usize::try_from(self.integer()?) else {
-            return Ok(None);
-        };
-        if length > TOKEN_LEN_BYTES_MAX {
-            return Err(ArchiveError::Damaged("it has a text of impossible length").into());
-        }
-        let bytes = self.bytes(length)?;
-        Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
-    }
-
-    fn skip_text(&mut self) -> Result<(), Stop> {
-        self.text().map(|_| ())
-    }
-
-    fn entry(&mut self, minor: u8) -> Result<ArchiveEntry, Stop> {
-        let id = self.integer()?;
-        let has_data = self.integer()? != 0;
-        self.skip_text()?; // the catalog's oid
-        self.skip_text()?; // the object's oid
-        let name = self.text()?.unwrap_or_default();
-        let kind = self.text()?.unwrap_or_default();
-        self.integer()?; // section
-        self.skip_text()?; // statement that makes it
-        self.skip_text()?; // statement that drops it
-        self.skip_text()?; // COPY statement
-        let schema = self.text()?.filter(|schema| !schema.is_empty());
-        self.skip_text()?; // tablespace
-        if minor >= 14 {
-            self.skip_text()?; // table access method
-        }
-        if minor >= 16 {
-            self.integer()?; // kind of relation
-        }
-        let owner = self.text()?.filter(|owner| !owner.is_empty());
-        self.skip_text()?; // whether it has oids; of old
-        let mut needs = Vec::new();
-        while let Some(need) = self.text()? {
-            let need = need
-                .parse()
-                .map_err(|_| ArchiveError::Damaged("it has a dependency that is no number"))?;
-            needs.push(need);
-        }
-        // Where its data begin; unknown to a writer that cannot seek.
-        self.bytes(1 + self.widths.offset)?;
-        Ok(ArchiveEntry {
-            id,
-            kind,
-            schema,
-            name,
-            owner,
-            has_data,
-            needs,
-        })
     }
 }
 

@@ -171,7 +171,7 @@ fn missing_roles(
         let objects = chosen
             .iter()
             .filter(|entry| !entry.kind.starts_with("DATABASE"));
-        needed.extend(objects.filter_map(|entry| entry.owner.as_deref()));
+        needed.extend(objects.filter_map(|entry| entry.owner()));
     }
     // With some tables only, a role may be needed by others alone; `pg_restore` will say.
     if let Some(facts) = options.facts.as_ref().filter(|_| options.tables.is_empty()) {

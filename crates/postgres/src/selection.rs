@@ -133,7 +133,7 @@ fn add_partitions(contents: &[ArchiveEntry], own: &mut HashSet<i64>) {
 }
 
 fn path(entry: &ArchiveEntry) -> String {
-    match &entry.schema {
+    match entry.schema() {
         Some(schema) => format!("{schema}.{}", entry.name),
         None => entry.name.clone(),
     }
@@ -149,9 +149,8 @@ mod tests {
             kind: kind.to_owned(),
             schema: Some("public".to_owned()),
             name: name.to_owned(),
-            owner: None,
-            has_data: false,
             needs: needs.to_vec(),
+            ..ArchiveEntry::default()
         }
     }
 

@@ -166,3 +166,31 @@ pub(crate) fn message(letter: u8, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len() + 4).unwrap();
     [&[letter], &length.to_be_bytes()[..], content].concat()
 }
+
+/// A database with every kind of object, two roles, and a table in a tablespace of its own.
+pub(crate) fn everything(cluster: &Cluster) -> Settings {
+    let [owner, reader, space] = ["Own er", "reader", "other space"].map(unique);
+    run(
+        &cluster.settings("postgres"),
+        &format!(
+            "CREATE ROLE {}; CREATE ROLE {reader}",
+            quote::identifier(&owner)
+        ),
+    );
+    let connection = Connection::open(&cluster.settings("postgres"), runtime()).unwrap();
+    // Below the cluster's own folder. It cannot be made among other statements.
+    for statement in [
+        "SET allow_in_place_tablespaces = on".to_owned(),
+        format!(
+            "CREATE TABLESPACE {} LOCATION ''",
+            quote::identifier(&space)
+        ),
+    ] {
+        connection.execute("make a tablespace", &statement).unwrap();
+    }
+    let sql = include_str!("assembly/everything.sql")
+        .replace("THE_OWNER", &quote::identifier(&owner))
+        .replace("THE_READER", &reader)
+        .replace("THE SPACE", &space);
+    database(cluster, &sql)
+}

@@ -176,6 +176,94 @@ fn a_newer_format_passes_and_is_said_not_to_have_been_followed() {
 }
 
 #[test]
+fn what_is_written_has_the_bytes_of_the_format_and_is_read_again() {
+    let entry = ArchiveEntry {
+        id: 259,
+        has_data: true,
+        class_oid: Some("0".to_owned()),
+        name: "t".to_owned(),
+        kind: "TABLE DATA".to_owned(),
+        section: section::DATA,
+        definition: Some(String::new()),
+        owner: Some("é".to_owned()),
+        relation_kind: 112,
+        access_method: Some("heap".to_owned()),
+        needs: vec![7],
+        ..ArchiveEntry::default()
+    };
+    const NONE: &str = "0101000000";
+    for (minor, compression, relation_kind) in [
+        (14, "0000000000", ""),
+        (15, "00", ""),
+        (16, "00", "0070000000"),
+    ] {
+        let expected = [
+            "5047444d5001",
+            &format!("{minor:02x}"),
+            "00040801", // revision, widths, custom format
+            compression,
+            &"0001000000".repeat(7), // when it was made
+            "000400000073686f70",
+            "000500000031352e3138",
+            "000400000031372e32",
+            "0001000000", // one entry
+            "0003010000", // its number
+            "0001000000", // it has data
+            "000100000030",
+            NONE,
+            "000100000074",
+            "000a0000005441424c452044415441",
+            "0003000000", // among the data
+            "0000000000", // an empty definition, which is not none
+            &NONE.repeat(4),
+            "000400000068656170",
+            relation_kind,
+            "0002000000c3a9",
+            NONE,
+            "000100000037", // what it needs, and that this is all
+            NONE,
+            "010000000000000000", // an offset that is not known
+        ]
+        .concat();
+        let written = ArchiveHead::example(minor)
+            .encode([&entry].into_iter())
+            .unwrap();
+        let digits: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digits, expected);
+        let mut scanner = ArchiveScanner::new();
+        scanner.feed(&written).unwrap();
+        let mut entry = entry.clone();
+        if minor < 16 {
+            entry.relation_kind = 0;
+        }
+        assert_eq!(scanner.contents(), Some([entry].as_slice()));
+        assert_eq!(scanner.head(), Some(&ArchiveHead::example(minor)));
+    }
+}
+
+#[test]
+fn numbers_that_four_bytes_cannot_hold_are_not_written() {
+    let entry = ArchiveEntry {
+        id: 1 << 31,
+        ..ArchiveEntry::default()
+    };
+    let written = ArchiveHead::example(14).encode([&entry].into_iter());
+    assert!(matches!(written, Err(ArchiveError::Damaged(_))));
+}
+
+#[test]
+fn a_text_with_a_zero_byte_is_damage_and_one_that_is_not_utf_8_is_noticed() {
+    for (byte, exact) in [(b'x', Some(true)), (0xff, Some(false)), (0, None)] {
+        let mut bytes = by_hand(14);
+        let at = bytes.windows(6).position(|part| part == b"orders").unwrap();
+        bytes[at] = byte;
+        let mut scanner = ArchiveScanner::new();
+        let fed = scanner.feed(&bytes);
+        assert_eq!(fed.ok().map(|()| scanner.is_exact()), exact);
+    }
+}
+
+#[test]
 fn the_table_of_contents_tells_kinds_names_owners_and_needs() {
     let mut scanner = ArchiveScanner::new();
     scanner.feed(&by_hand(16)).unwrap();
