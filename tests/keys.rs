@@ -161,3 +161,46 @@ fn no_advice_is_given_about_a_folder_that_is_no_repository() {
         assert!(!ran.explains(10).contains("chmod"), "{ran:?}");
     }
 }
+
+#[test]
+fn a_rotation_names_the_write_only_keys_that_it_leaves_out() {
+    let (machine, _) = machine();
+    let rotated = machine.run(["key", "rotate"]).done();
+    assert!(rotated.stdout().contains("generation 2"), "{rotated:?}");
+    assert!(!rotated.stdout().contains("write-only"), "{rotated:?}");
+    let add = |label: &str| {
+        let file = format!("{label}.key");
+        let words = ["key", "add", "--write-only", "-o", &file, "--label", label];
+        machine.run(words).done();
+    };
+    let outdated = || {
+        let listed = machine.run(["key", "list", "--json"]).done().answer();
+        let keys = listed.as_array().unwrap().iter();
+        let outdated = keys.filter(|key| key["outdated"] == true);
+        outdated.cloned().collect::<Vec<_>>()
+    };
+    add("web1");
+    assert!(outdated().is_empty());
+
+    let rotated = machine.run(["key", "rotate"]).done();
+    let told = rotated.stdout();
+    assert!(told.contains("goes on with the old ones"), "{told}");
+    assert!(
+        told.contains("web1") && !told.contains("recovery"),
+        "{told}"
+    );
+    let listed = machine.run(["key", "list"]).done();
+    let of_web1 = listed.stdout().lines().find(|line| line.contains("web1"));
+    assert!(of_web1.unwrap().contains("has old keys"), "{listed:?}");
+    let old = outdated();
+    assert_eq!((old.len(), &old[0]["label"]), (1, &"web1".into()));
+
+    add("web2");
+    let id = old[0]["id"].as_str().unwrap();
+    machine.run(["key", "remove", id]).done();
+    assert!(outdated().is_empty());
+    let rotated = machine.run(["key", "rotate", "--json"]).done().summary();
+    assert_eq!(rotated["generation"], 4);
+    let left_out = rotated["outdated"].as_array().unwrap();
+    assert_eq!((left_out.len(), &left_out[0]["label"]), (1, &"web2".into()));
+}

@@ -58,6 +58,8 @@ pub struct ListedSlot {
     pub info: SlotInfo,
     /// True for the slot that opened the repository.
     pub current: bool,
+    /// True when a rotation left it out: it holds older keys than the one that opened the repository.
+    pub outdated: bool,
 }
 
 impl Repository {
@@ -184,11 +186,15 @@ impl Repository {
     /// When the store cannot be listed.
     pub fn slots(&self) -> Result<(Vec<ListedSlot>, Vec<String>), ReadError> {
         let (mut slots, mut damaged): (Vec<ListedSlot>, Vec<String>) = (Vec::new(), Vec::new());
-        for (_, slot) in self.own_slots()? {
+        let newest = version_of(&self.keyring);
+        for (name, slot) in self.own_slots()? {
             match slot {
+                // Of several versions of one slot the newest comes first.
                 Ok(slot) if slots.iter().all(|known| known.info.id != slot.info.id) => {
                     slots.push(ListedSlot {
                         current: slot.info.id == self.slot,
+                        outdated: parse_slot_name(&name)
+                            .is_some_and(|(_, version)| version < newest),
                         info: slot.info,
                     });
                 }
@@ -266,8 +272,10 @@ impl Repository {
         Ok(())
     }
 
-    /// Draws new recipients' keys, and hands them to every slot that stays. What was written before stays readable for
-    /// those who have the new keyring; what is written from now on is not for those who only have the old one.
+    /// Draws new recipients' keys, and hands them to every slot that stays, but write-only ones: what these hold besides is
+    /// known to them alone, so that they go on sealing to the old keys and are [`ListedSlot::outdated`] until they are
+    /// replaced. What was written before stays readable for those who have the new keyring; what others write from now on
+    /// is not for those who only have the old one.
     ///
     /// # Errors
     /// When the key may not, a slot cannot be written, or another slot has newer keys than this one. Half done it is whole:

@@ -103,6 +103,22 @@ struct Key<'a> {
     label: &'a str,
     created_ms: u64,
     current: bool,
+    /// A rotation left it out: it is to be replaced.
+    outdated: bool,
+}
+
+impl<'a> Key<'a> {
+    fn of(slot: &'a ListedSlot) -> Self {
+        Self {
+            id: slot.info.id.to_string(),
+            kind: slot.info.slot_type.name(),
+            role: slot.info.role.name(),
+            label: &slot.info.label,
+            created_ms: slot.info.created_ms,
+            current: slot.current,
+            outdated: slot.outdated,
+        }
+    }
 }
 
 fn list(repository: &Repository, context: &Context) -> Result<(), CommandError> {
@@ -113,16 +129,14 @@ fn list(repository: &Repository, context: &Context) -> Result<(), CommandError> 
             .warning(&format!("A key cannot be read: {sentence}."));
     }
     if context.ui().is_json() {
-        let keys = slots.iter().map(|slot| Key {
-            id: slot.info.id.to_string(),
-            kind: slot.info.slot_type.name(),
-            role: slot.info.role.name(),
-            label: &slot.info.label,
-            created_ms: slot.info.created_ms,
-            current: slot.current,
-        });
-        return context.ui().answer(&keys.collect::<Vec<_>>());
+        return context
+            .ui()
+            .answer(&slots.iter().map(Key::of).collect::<Vec<_>>());
     }
+    print(&slots, context)
+}
+
+fn print(slots: &[ListedSlot], context: &Context) -> Result<(), CommandError> {
     let zone = context.time_zone()?;
     let mut table = Table::new([
         ("Id", Align::Left),
@@ -132,13 +146,18 @@ fn list(repository: &Repository, context: &Context) -> Result<(), CommandError> 
         ("", Align::Left),
         ("Label", Align::Left),
     ]);
-    for slot in &slots {
+    for slot in slots {
+        let remark = match slot {
+            slot if slot.current => "in use",
+            slot if slot.outdated => "has old keys",
+            _ => "",
+        };
         table.row([
             slot.info.id.short(),
             slot.info.slot_type.name().to_owned(),
             slot.info.role.name().to_owned(),
             clock_time(slot.info.created_ms, &zone),
-            if slot.current { "in use" } else { "" }.to_owned(),
+            remark.to_owned(),
             slot.info.label.clone(),
         ]);
     }
@@ -236,21 +255,41 @@ fn named(key: &str, slots: &[ListedSlot]) -> Result<SlotId, CommandError> {
 }
 
 #[derive(Serialize)]
-struct Rotated {
+struct Rotated<'a> {
     generation: u16,
+    /// Write-only keys that go on with the old generation.
+    outdated: Vec<Key<'a>>,
 }
 
 fn rotate(context: &Context) -> Result<(), CommandError> {
     let mut repository = context.open_repository()?;
     let generation = repository.rotate()?;
+    let (mut slots, _) = repository.slots()?;
+    slots.retain(|slot| slot.outdated);
     if context.ui().is_json() {
-        return context.ui().summary(&Rotated { generation });
+        return context.ui().summary(&Rotated {
+            generation,
+            outdated: slots.iter().map(Key::of).collect(),
+        });
     }
+    let rotated = format!(
+        "Rotated: what runs that begin now write opens with generation {generation} of the keys only."
+    );
+    if slots.is_empty() {
+        return context
+            .ui()
+            .stdout(|out| writeln!(out, "{rotated} Keys in use stay valid."));
+    }
+    let (keys_go, they_are) = match slots.len() {
+        1 => ("This write-only key goes", "it is"),
+        _ => ("These write-only keys go", "they are"),
+    };
     context.ui().stdout(|out| {
         writeln!(
             out,
-            "Rotated: what is written from now on opens with generation {generation} of the keys only. Keys in use \
-             stay valid."
+            "{rotated}\n{keys_go} on with the old ones until {they_are} replaced (`lifeboat key add --write-only -o \
+             FILE`, then `lifeboat key remove KEY`):"
         )
-    })
+    })?;
+    print(&slots, context)
 }
