@@ -141,6 +141,53 @@ fn a_library_is_named_only_in_its_room() {
     expect_none("a library is named only in its room", &findings);
 }
 
+/// The packages that a lock file lists for one of its packages.
+fn locked<'a>(lock: &'a str, package: &str) -> Option<Vec<&'a str>> {
+    let name = format!("name = \"{package}\"");
+    let block = lock
+        .split("[[package]]")
+        .find(|block| block.lines().any(|line| line == name))?;
+    let list = block
+        .split_once("dependencies = [")
+        .map_or("", |(_, list)| list);
+    Some(
+        list.lines()
+            .filter_map(|line| line.trim().strip_prefix('"'))
+            .map(|entry| entry.split(['"', ' ']).next().unwrap_or_default())
+            .collect(),
+    )
+}
+
+/// The fuzz targets are a workspace of their own; who gives a crate a library easily forgets their lock file.
+#[test]
+fn the_lock_file_of_the_fuzz_targets_knows_the_libraries_of_every_crate() {
+    let locks = files(&["Cargo.lock"]);
+    let lock = locks
+        .iter()
+        .find(|file| file.path == "fuzz/Cargo.lock")
+        .expect("the fuzz targets have a lock file");
+    let mut findings = Vec::new();
+    let mut looked_at = 0;
+    for (name, dependencies) in manifests() {
+        let Some(known) = locked(&lock.text, &format!("lifeboat-{name}")) else {
+            continue;
+        };
+        looked_at += 1;
+        let of_others = dependencies
+            .iter()
+            .filter(|(section, _)| !section.starts_with("dev-"))
+            .filter(|(_, package)| !known.contains(&package.as_str()));
+        findings.extend(of_others.map(|(_, package)| {
+            format!("fuzz/Cargo.lock: does not know {package} of crates/{name}")
+        }));
+    }
+    assert!(
+        looked_at >= 5,
+        "the fuzz targets rest on {looked_at} crates"
+    );
+    expect_none("both lock files know every library", &findings);
+}
+
 /// What a crate root declares: its modules in order, and the module that each re-exported name comes from.
 struct Declared<'a> {
     modules: Vec<&'a str>,
