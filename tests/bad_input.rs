@@ -514,6 +514,49 @@ fn a_dump_that_has_no_place_says_what_would_help() {
 }
 
 #[test]
+fn a_full_folder_for_temporary_files_is_named_once() {
+    let machine = Lifeboat::with_repository();
+    let database = rusqlite::Connection::open(machine.path("app.db")).unwrap();
+    database
+        .execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(9000000))")
+        .unwrap();
+    drop(database);
+    let ran = on_a_small_disk(
+        &machine,
+        "TMPDIR=small \"$0\" backup --app shop --source sqlite:app.db",
+    );
+    let told = ran.explains(1);
+    assert!(told.contains("no room in small for a copy"), "{told}");
+    assert!(told.contains("TMPDIR"), "{told}");
+    assert!(!told.contains("Error code 13"), "{told}");
+}
+
+#[test]
+fn of_several_apps_the_one_that_fails_is_told_once() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("a.txt", "a");
+    let file = machine.path("lifeboat.toml");
+    let folder = machine.folder().display();
+    let text = format!(
+        "[app.shop.media.media]\npath = \"{folder}/media\"\n[app.blog.media.gone]\npath = \"{folder}/gone\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    let ran = machine.run(["backup", "--config", file.to_str().unwrap()]);
+    let told = ran.explains(ran.code);
+    assert!(
+        told.contains("error: 1 of 2 apps could not be backed up: blog"),
+        "{told}"
+    );
+    let named = told.matches("/gone").count();
+    assert!(
+        named > 0 && told.matches("problem: blog failed").count() == 1,
+        "{told}"
+    );
+    assert_eq!(snapshots(&machine), 1);
+}
+
+#[test]
 fn programs_are_told_of_failures_in_one_message() {
     let (machine, tree) = machine();
     let none = machine.path("none");

@@ -146,6 +146,14 @@ pub enum SourceError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The copy of an SQLite database does not fit into the folder for temporary files.
+    #[error("no room in {folder} for a copy of the SQLite database {path}")]
+    NoRoom {
+        /// Where the copy would lie.
+        folder: String,
+        /// The database.
+        path: String,
+    },
     /// The database's address.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -181,12 +189,16 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// True when the database, not the repository, is the cause.
+    /// True when the database or the way to it, not the repository or a program, is the cause.
     #[must_use]
     pub fn is_database(&self) -> bool {
         matches!(
             self,
-            Self::Resolve(_) | Self::Secret(_) | Self::Preflight(_) | Self::Moment(_)
+            Self::Resolve(_)
+                | Self::Secret(_)
+                | Self::Preflight(_)
+                | Self::Moment(_)
+                | Self::Dump(DumpError::Moment(_))
         )
     }
 }

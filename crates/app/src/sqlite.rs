@@ -51,6 +51,11 @@ pub(crate) fn read_sqlite(
             return SourceError::Write(WriteError::Stopped);
         }
         let path = shown.clone();
+        // Only the copy is written.
+        if source.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            let folder = std::env::temp_dir().display().to_string();
+            return SourceError::NoRoom { folder, path };
+        }
         SourceError::Sqlite { path, source }
     })?;
     let copy = File::open(&copy_path).map_err(io)?;

@@ -1,14 +1,15 @@
 //! Which exit code and which advice an error of a library means: the only place that decides it.
 
-use lifeboat_app::{BackupError, ConfigError, DatabaseError, PathError, RestoreError, SourceError};
+mod databases;
+
+use lifeboat_app::{BackupError, ConfigError, PathError, RestoreError, SourceError};
 use lifeboat_codec::FormatError;
-use lifeboat_postgres::{PlanError, RestoreError as PgRestoreError};
 use lifeboat_repository::{CopyError, CreateError, KeyError, OpenError, ReadError, WriteError};
 use lifeboat_store::{ErrorKind, LocationError};
 
 use crate::{error::CommandError, exit_code::ExitCode};
 
-const WRONG_KEY: &str = "Check where the passphrase or key file comes from (`lifeboat doctor` says it); the recovery \
+const WRONG_KEY: &str = "Check where the passphrase or key file comes from (`lifeboat config show` says it); the recovery \
                          key may be given in a passphrase's place.";
 const NO_REPOSITORY: &str =
     "Check the path, and that the disk is mounted; `lifeboat init` creates a repository.";
@@ -116,10 +117,18 @@ impl From<KeyError> for CommandError {
 impl From<BackupError> for CommandError {
     fn from(error: BackupError) -> Self {
         let (code, hint) = match &error {
-            BackupError::Source { source, .. } if source.is_database() => (
-                ExitCode::Database,
-                "`lifeboat app test` says what is in the way, and how to mend it.",
-            ),
+            BackupError::Source { source, .. } if source.is_database() => {
+                let hint = databases::of_source(source);
+                return Self::from_error(ExitCode::Database, &error).hint(hint);
+            }
+            BackupError::Source { source, .. }
+                if matches!(**source, SourceError::NoRoom { .. }) =>
+            {
+                (
+                    ExitCode::Failed,
+                    "Make room there, or name another folder for temporary files in TMPDIR.",
+                )
+            }
             BackupError::Source { source, .. }
                 if matches!(
                     **source,
@@ -195,55 +204,6 @@ impl From<RestoreError> for CommandError {
                 "Restore them one at a time, or with --tree, which keeps whole paths.",
             ),
             RestoreError::Stopped => (ExitCode::Failed, "Run the command again."),
-        };
-        Self::from_error(code, &error).hint(hint)
-    }
-}
-
-impl From<DatabaseError> for CommandError {
-    fn from(error: DatabaseError) -> Self {
-        let (code, hint) = match &error {
-            DatabaseError::Which(_) => (
-                ExitCode::Usage,
-                "`lifeboat ls SNAP` shows the sources; name one as SNAP:NAME.",
-            ),
-            DatabaseError::Path(_) => (ExitCode::Failed, "`lifeboat ls SNAP` shows what it has."),
-            DatabaseError::Read(error) => of_read(error),
-            DatabaseError::Resolve(_) => (
-                ExitCode::Usage,
-                "Write it as postgres://user@host:port/newdb; passwords come from ~/.pgpass or PGPASSWORD.",
-            ),
-            DatabaseError::Server(_) => (
-                ExitCode::Database,
-                "Check that the server runs, and that this user may create databases.",
-            ),
-            DatabaseError::Programs(_) => (
-                ExitCode::Database,
-                "Install the PostgreSQL client of the server's version.",
-            ),
-            DatabaseError::Restore(PgRestoreError::Exists(_)) => (
-                ExitCode::Refused,
-                "Choose another name: a restore never touches a database that exists.",
-            ),
-            DatabaseError::Restore(PgRestoreError::Plan(PlanError::UnknownTable(_))) => (
-                ExitCode::Usage,
-                "Name it as schema.table; `lifeboat dump SNAP:DB/database.json` lists the tables.",
-            ),
-            DatabaseError::Restore(
-                PgRestoreError::Connect(_)
-                | PgRestoreError::Query(_)
-                | PgRestoreError::Create { .. },
-            ) => (
-                ExitCode::Database,
-                "Check that the server runs, and that this user may create databases.",
-            ),
-            DatabaseError::Restore(PgRestoreError::Plan(_)) => (
-                ExitCode::Database,
-                "Mend what the server lacks, or leave owners and grants out with --no-owner and --no-acl.",
-            ),
-            DatabaseError::Restore(_) | DatabaseError::Pipe(_) => {
-                (ExitCode::Failed, "Nothing that existed before was touched.")
-            }
         };
         Self::from_error(code, &error).hint(hint)
     }

@@ -32,8 +32,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How much of a child's standard error is kept: the end of it.
 const STDERR_LEN_BYTES_MAX: usize = 64 << 10;
 
-/// How many of its last lines an error quotes.
-const LINES_QUOTED: usize = 5;
+/// How many of its last messages an error quotes.
+const MESSAGES_QUOTED: usize = 3;
 
 /// A program that could not be started, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub enum ProgramError {
         program: String,
     },
     /// It ended with another exit code than 0, or by a signal.
-    #[error("{program} ended with {ended}{}", quoted(stderr))]
+    #[error("{program} ended with {ended}{}", quoted(program, stderr))]
     Failed {
         /// The program's name.
         program: String,
@@ -115,16 +115,30 @@ impl fmt::Display for Ended {
     }
 }
 
-fn quoted(stderr: &str) -> String {
-    let lines: Vec<_> = stderr
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let last = &lines[lines.len().saturating_sub(LINES_QUOTED)..];
+/// The last messages, each in its first words: what `program` puts before each, explanations on indented lines, and the
+/// statement that failed are left out.
+fn quoted(program: &str, stderr: &str) -> String {
+    let own = format!("{program}: ");
+    let mut messages = Vec::new();
+    let mut in_statement = false;
+    for line in stderr.lines().filter(|line| !line.trim().is_empty()) {
+        let begins = line.starts_with(&own);
+        let message = line.strip_prefix(&own).unwrap_or(line);
+        let message = ["error: ", "detail: ", "Error message from server: "]
+            .into_iter()
+            .fold(message, |text, label| {
+                text.strip_prefix(label).unwrap_or(text)
+            });
+        in_statement = message.starts_with("Command was:") || (in_statement && !begins);
+        if !in_statement && !line.starts_with(char::is_whitespace) {
+            messages.push(message.trim_end().trim_end_matches('.'));
+        }
+    }
+    let last = &messages[messages.len().saturating_sub(MESSAGES_QUOTED)..];
     if last.is_empty() {
         " and no message".to_owned()
     } else {
-        format!(": {}", last.join(" / "))
+        format!(": {}", last.join("; "))
     }
 }
 
@@ -351,6 +365,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_program_said_is_quoted_in_its_first_words() {
+        let said = "pg_dump: error: Dumping the contents of table \"t\" failed: PQgetResult() failed.\n\
+                    pg_dump: detail: Error message from server: FATAL:  terminating connection\n\
+                    server closed the connection unexpectedly\n\
+                    \tThis probably means the server terminated abnormally\n\
+                    \tbefore or while processing the request.\n\
+                    pg_dump: detail: Command was: COPY public.t (n)\nTO stdout;\n";
+        assert_eq!(
+            quoted("pg_dump", said),
+            ": Dumping the contents of table \"t\" failed: PQgetResult() failed; FATAL:  terminating connection; \
+             server closed the connection unexpectedly"
+        );
+        assert_eq!(quoted("pg_dump", "\n \n"), " and no message");
+    }
+
+    #[test]
     fn success_is_exit_code_0_and_nothing_else() {
         let (stdout, stderr) = output(shell("echo out; echo err >&2")).unwrap();
         assert_eq!(stdout, b"out\n");
@@ -359,7 +389,7 @@ mod tests {
             "echo full output; echo first >&2; echo last >&2; exit 3",
         ))
         .unwrap_err();
-        assert_eq!(error.to_string(), "sh ended with exit code 3: first / last");
+        assert_eq!(error.to_string(), "sh ended with exit code 3: first; last");
         let error = output(shell("kill -9 $$")).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -60,7 +60,7 @@ pub enum DumpError {
     #[error("pg_dump compressed its output although it was told not to")]
     Compressed,
     /// The moment was lost while the dump ran.
-    #[error("the moment was lost while the dump ran")]
+    #[error("the server went away, or ended the session, while the dump ran")]
     Moment(#[from] MomentError),
     /// The stream was not read to its end.
     #[error("the dump was given up before its end")]
@@ -155,11 +155,18 @@ impl<'a> Dump<'a> {
             scanner,
             ended,
             damage,
-            ..
+            moment,
+            len_bytes,
+            program,
         } = self;
         drop(stdout);
         let stderr = match ended {
-            Some(ended) => ended?,
+            Some(Ok(stderr)) => stderr,
+            // What `pg_dump` says when the server goes is the consequence.
+            Some(Err(error)) => {
+                moment.check()?;
+                return Err(error.into());
+            }
             None => {
                 running.kill();
                 return Err(damage.map_or(DumpError::GivenUp, DumpError::Archive));
@@ -169,11 +176,11 @@ impl<'a> Dump<'a> {
         if archive.head.compressed {
             return Err(DumpError::Compressed);
         }
-        self.moment.check()?;
+        moment.check()?;
         Ok(DumpReport {
-            len_bytes: self.len_bytes,
+            len_bytes,
             archive,
-            program: self.program,
+            program,
             warnings: stderr.lines().map(ToOwned::to_owned).collect(),
         })
     }

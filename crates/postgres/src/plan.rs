@@ -82,8 +82,13 @@ pub enum PlanError {
         extensions: Vec<String>,
     },
     /// A table that was asked for is not in the archive.
-    #[error("the archive has no table \"{0}\"")]
-    UnknownTable(String),
+    #[error("the archive has no table \"{wanted}\"")]
+    UnknownTable {
+        /// What was asked for.
+        wanted: String,
+        /// The tables that it has, as `schema.table`.
+        there: Vec<String>,
+    },
     /// Tables were asked for, and the format is too new for its table of contents to be read here.
     #[error("single tables cannot be taken out of an archive in format 1.{0}")]
     UnknownFormat(u8),
@@ -139,8 +144,12 @@ impl Plan {
         };
         let mut chosen: Vec<&ArchiveEntry> = contents.iter().collect();
         if !options.tables.is_empty() {
-            let selection =
-                selection::select(contents, &options.tables).map_err(PlanError::UnknownTable)?;
+            let selection = selection::select(contents, &options.tables).map_err(|wanted| {
+                PlanError::UnknownTable {
+                    wanted,
+                    there: selection::tables(contents),
+                }
+            })?;
             chosen.retain(|entry| selection.ids.contains(&entry.id));
             plan.warnings.extend(
                 selection

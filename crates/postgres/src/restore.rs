@@ -51,13 +51,12 @@ pub enum RestoreError {
     #[error(transparent)]
     Intake(#[from] IntakeError),
     /// The server does not make such a database.
-    #[error("cannot make the database \"{database}\"")]
+    #[error("cannot make the database \"{database}\": {}", answer.message)]
     Create {
         /// Its name.
         database: String,
-        /// The server's words.
-        #[source]
-        source: QueryError,
+        /// What the server said to it.
+        answer: QueryError,
     },
     /// The restore failed after the new database was made.
     #[error("the restore into \"{database}\" failed; {}", leftover(left_behind.as_deref()))]
@@ -209,9 +208,9 @@ fn create(
         Err(error) if error.is(&SqlState::DUPLICATE_DATABASE) => {
             Err(RestoreError::Exists(database.to_owned()))
         }
-        Err(source) => Err(RestoreError::Create {
+        Err(answer) => Err(RestoreError::Create {
             database: database.to_owned(),
-            source,
+            answer,
         }),
     }
 }

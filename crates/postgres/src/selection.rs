@@ -102,6 +102,15 @@ pub(crate) fn select(contents: &[ArchiveEntry], tables: &[String]) -> Result<Sel
     })
 }
 
+/// The tables that can be chosen.
+pub(crate) fn tables(contents: &[ArchiveEntry]) -> Vec<String> {
+    contents
+        .iter()
+        .filter(|entry| TABLES.contains(&entry.kind.as_str()))
+        .map(path)
+        .collect()
+}
+
 /// Adds the partitions of partitioned tables, of every depth. An entry `TABLE ATTACH` is named for the partition and
 /// needs both it and its parent.
 fn add_partitions(contents: &[ArchiveEntry], own: &mut HashSet<i64>) {

@@ -121,7 +121,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         None => context.open_repository()?,
     };
     let mut worst = ExitCode::Done;
-    let mut failed: Option<CommandError> = None;
+    let mut failed: Vec<(&str, CommandError)> = Vec::new();
     for (number, request) in requests.iter().enumerate() {
         context.going_on()?;
         if number > 0 {
@@ -135,14 +135,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             Err(error) => {
                 // Work that was asked to stop fails in many ways; they all mean this one.
                 let error = context.interrupt().as_error().unwrap_or(error);
-                // Each is said at once, also to programs; the first one ends the run.
+                // Each is said at once, also to programs; the end names them.
                 context.ui().problem(&format!(
                     "{} failed: {}",
                     request.app,
                     error.facts().message
                 ));
                 let code = error.code();
-                failed.get_or_insert(error);
+                failed.push((&request.app, error));
                 code
             }
         };
@@ -151,7 +151,23 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             worst = code;
         }
     }
-    failed.map_or(Ok(worst), Err)
+    all_failures(failed, requests.len()).map_or(Ok(worst), Err)
+}
+
+/// What a run of several apps ends with of which some failed: the code and the advice of the first.
+fn all_failures(failed: Vec<(&str, CommandError)>, apps: usize) -> Option<CommandError> {
+    let names: Vec<&str> = failed.iter().map(|(app, _)| *app).collect();
+    let message = format!(
+        "{} of {apps} apps could not be backed up: {}",
+        names.len(),
+        names.join(", ")
+    );
+    let (_, first) = failed.into_iter().next()?;
+    let error = CommandError::new(first.code(), message);
+    Some(match first.facts().hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
 }
 
 /// A rehearsal writes as a machine that was never here before, and leaves as little behind.

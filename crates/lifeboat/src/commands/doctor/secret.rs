@@ -19,7 +19,10 @@ pub(super) fn look(context: &Context) -> Finding {
             TOPIC,
             "The passphrase is asked for at the terminal; a scheduled backup needs a file that holds it.",
         ),
-        Ok(source) => Finding::ok(TOPIC, format!("The passphrase comes from {source}")),
+        Ok(source) => Finding::ok(
+            TOPIC,
+            format!("The passphrase, which is not tried here, comes from {source}"),
+        ),
         Err(error) => {
             let facts = error.facts();
             let hint = facts.hint.unwrap_or_default();
@@ -41,7 +44,10 @@ fn file(path: &Path) -> Finding {
             ),
             format!("Close it with: chmod 600 {named}"),
         ),
-        Ok(_) => Finding::ok(TOPIC, format!("The secret comes from the file {named}")),
+        Ok(_) => Finding::ok(
+            TOPIC,
+            format!("The secret, which is not tried here, comes from the file {named}"),
+        ),
         Err(error) => Finding::problem(
             TOPIC,
             format!("The file {named} cannot be read: {error}."),

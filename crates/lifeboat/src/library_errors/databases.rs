@@ -1,0 +1,168 @@
+//! What to do when a database is not reached, not read, or not made.
+
+use lifeboat_app::{DatabaseError, SourceError, nearest};
+use lifeboat_postgres::{
+    ConnectError, Finding, MomentError, PlanError, PreflightError, QueryError,
+    RestoreError as PgRestoreError,
+};
+
+use super::of_read;
+use crate::{error::CommandError, exit_code::ExitCode};
+
+const ADDRESS: &str =
+    "Write it as postgres://user@host:port/name; passwords come from ~/.pgpass or PGPASSWORD.";
+const TABLES: &str =
+    "Name it as schema.table; `lifeboat dump SNAP:DB/database.json` lists the tables.";
+const AGAIN: &str = "See why in the server's log, then run the command again.";
+
+/// The advice for a database that cannot be backed up.
+pub(super) fn of_source(error: &SourceError) -> String {
+    match error {
+        SourceError::Resolve(_) => ADDRESS.to_owned(),
+        SourceError::Secret(_) => {
+            "Mend `password` of this source in the configuration; `lifeboat config explain` says what it may be."
+                .to_owned()
+        }
+        SourceError::Preflight(error) => of_preflight(error),
+        SourceError::Moment(MomentError::Connect(error)) => of_connect(error).to_owned(),
+        SourceError::Moment(MomentError::Rights(findings)) => of_findings(findings),
+        SourceError::Moment(MomentError::LockTimeout { .. } | MomentError::Restless) => {
+            "Run the backup when nothing changes the tables of this database.".to_owned()
+        }
+        _ => AGAIN.to_owned(),
+    }
+}
+
+fn of_preflight(error: &PreflightError) -> String {
+    match error {
+        PreflightError::Connect(error) => of_connect(error).to_owned(),
+        PreflightError::Findings(findings) => of_findings(findings),
+        _ => AGAIN.to_owned(),
+    }
+}
+
+/// What the preflight says to each thing that it found.
+fn of_findings(findings: &[Finding]) -> String {
+    let mends: Vec<&str> = findings
+        .iter()
+        .filter_map(|finding| finding.mend.as_deref())
+        .collect();
+    if mends.is_empty() {
+        AGAIN.to_owned()
+    } else {
+        format!("Mend it by: {}", mends.join("; "))
+    }
+}
+
+fn of_connect(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Tls { .. } => {
+            "Check sslmode, sslrootcert, sslcert and sslkey of the address."
+        }
+        ConnectError::NoPassword { .. } => "Put the password into ~/.pgpass, or into PGPASSWORD.",
+        ConnectError::Refused { source, .. } => match source.sqlstate.as_deref() {
+            Some("3D000") => "Check the name of the database.",
+            Some(code) if code.starts_with("28") => {
+                "Check the user and the password, and what the server's pg_hba.conf lets in."
+            }
+            Some("53300") => {
+                "Wait until fewer sessions are open, or raise max_connections of the server."
+            }
+            _ => "See why in the server's log.",
+        },
+        _ => "Check that the server runs, and its host and port; `pg_isready` asks the same.",
+    }
+}
+
+/// The advice for a database that was not made.
+fn of_creation(answer: &QueryError) -> &'static str {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    match answer.sqlstate.as_deref() {
+        Some(INSUFFICIENT_PRIVILEGE) => {
+            "Let an administrator run ALTER ROLE … CREATEDB for this user, or name one in --to who may make databases."
+        }
+        _ => "See why in the server's log; nothing that existed before was touched.",
+    }
+}
+
+/// The advice for a table that is not in the archive.
+fn of_table(wanted: &str, there: &[String]) -> String {
+    let ending = format!(".{wanted}");
+    let of_any_schema = there.iter().find(|table| table.ends_with(&ending));
+    match of_any_schema.map(String::as_str).or_else(|| {
+        let there = there.iter().map(String::as_str);
+        nearest(wanted, there)
+    }) {
+        Some(table) => format!("Did you mean `{table}`? {TABLES}"),
+        None => TABLES.to_owned(),
+    }
+}
+
+impl From<DatabaseError> for CommandError {
+    fn from(error: DatabaseError) -> Self {
+        let (code, hint) = match &error {
+            DatabaseError::Which(_) => (
+                ExitCode::Usage,
+                "`lifeboat ls SNAP` shows the sources; name one as SNAP:NAME.",
+            ),
+            DatabaseError::Path(_) => (ExitCode::Failed, "`lifeboat ls SNAP` shows what it has."),
+            DatabaseError::Read(error) => of_read(error),
+            DatabaseError::Resolve(_) => (ExitCode::Usage, ADDRESS),
+            DatabaseError::Server(inner) => {
+                let hint = of_preflight(inner);
+                return Self::from_error(ExitCode::Database, &error).hint(hint);
+            }
+            DatabaseError::Programs(_) => (
+                ExitCode::Database,
+                "Install the PostgreSQL client of the server's version.",
+            ),
+            DatabaseError::Restore(PgRestoreError::Exists(_)) => (
+                ExitCode::Refused,
+                "Choose another name: a restore never touches a database that exists.",
+            ),
+            DatabaseError::Restore(PgRestoreError::Plan(PlanError::UnknownTable {
+                wanted,
+                there,
+            })) => {
+                let hint = of_table(wanted, there);
+                return Self::from_error(ExitCode::Usage, &error).hint(hint);
+            }
+            DatabaseError::Restore(PgRestoreError::Create { answer, .. }) => {
+                (ExitCode::Database, of_creation(answer))
+            }
+            DatabaseError::Restore(PgRestoreError::Connect(error)) => {
+                (ExitCode::Database, of_connect(error))
+            }
+            DatabaseError::Restore(PgRestoreError::Query(_)) => (ExitCode::Database, AGAIN),
+            DatabaseError::Restore(PgRestoreError::Plan(_)) => (
+                ExitCode::Database,
+                "Mend what the server lacks, or leave owners and grants out with --no-owner and --no-acl.",
+            ),
+            DatabaseError::Restore(_) | DatabaseError::Pipe(_) => {
+                (ExitCode::Failed, "Nothing that existed before was touched.")
+            }
+        };
+        Self::from_error(code, &error).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_not_there_leads_to_the_one_that_was_meant() {
+        let there = ["public.auth_group", "shop.customer"].map(str::to_owned);
+        for (wanted, meant) in [
+            ("public.auth_grup", "public.auth_group"),
+            ("customer", "shop.customer"),
+        ] {
+            let hint = of_table(wanted, &there);
+            assert!(
+                hint.starts_with(&format!("Did you mean `{meant}`? Name it")),
+                "{hint}"
+            );
+        }
+        assert_eq!(of_table("invoices", &there), TABLES);
+    }
+}
