@@ -204,3 +204,76 @@ fn a_rotation_names_the_write_only_keys_that_it_leaves_out() {
     let left_out = rotated["outdated"].as_array().unwrap();
     assert_eq!((left_out.len(), &left_out[0]["label"]), (1, &"web2".into()));
 }
+
+#[test]
+fn a_recovery_key_is_removed_only_on_purpose_and_never_shown_when_it_opens_nothing() {
+    let (machine, _) = machine();
+    let show = || machine.run(["recovery-key", "show"]);
+    let opens = |repository: &str, key: &str| {
+        fs::write(machine.path("paper"), key).unwrap();
+        let mut command = machine.command();
+        command.env_remove("LIFEBOAT_KEY_FILE");
+        command.args(["snapshots", "-p", "paper", "-r", repository]);
+        Ran::of(command).code
+    };
+    let first = show().done().stdout().to_owned();
+    assert_eq!(opens("repository", &first), 0);
+
+    let listed = machine.run(["key", "list", "--json"]).done().answer();
+    let keys = listed.as_array().unwrap();
+    let slot = keys.iter().find(|key| key["kind"] == "recovery key");
+    let slot = slot.unwrap()["id"].as_str().unwrap();
+    let refused = machine.run(["key", "remove", slot]);
+    assert!(refused.explains(14).contains("recovery-key new"));
+    assert_eq!(opens("repository", &first), 0);
+    machine.run(["key", "remove", slot, "--yes"]).done();
+    assert_eq!(opens("repository", &first), 12);
+    let gone = show();
+    assert!(gone.stdout().is_empty(), "{gone:?}");
+    assert!(gone.explains(12).contains("was removed"));
+
+    // A replica is not opened by what was taken from its original.
+    let mut init = machine.command();
+    init.args(["init", "-r", "replica", "--key-file", "replica.key"]);
+    init.args(["--json", "--replica-of", "repository"]);
+    let of_replica = Ran::of(init).done().summary()["recovery_key"].clone();
+    assert_eq!(opens("replica", &first), 12);
+    assert_eq!(opens("replica", of_replica.as_str().unwrap()), 0);
+
+    let new = || {
+        let made = machine.run(["recovery-key", "new", "--json"]).done();
+        made.summary()["recovery_key"].as_str().unwrap().to_owned()
+    };
+    let second = new();
+    assert_eq!(show().done().stdout().trim_end(), second);
+    let third = new();
+    let opened = [&first, &second, &third].map(|key| opens("repository", key));
+    assert_eq!(opened, [12, 12, 0]);
+    machine.run(["check", "--read-data"]).done();
+
+    // Nobody saws off the branch on which he sits.
+    let mut command = machine.command();
+    command.env_remove("LIFEBOAT_KEY_FILE");
+    command.args(["recovery-key", "new", "-p", "paper"]);
+    Ran::of(command).explains(14);
+    assert_eq!(opens("repository", &third), 0);
+}
+
+#[test]
+fn no_key_that_is_needed_to_get_in_can_be_removed() {
+    let (machine, _) = machine();
+    let listed = machine.run(["key", "list", "--json"]).done().answer();
+    let mut last = None;
+    for key in listed.as_array().unwrap() {
+        let id = key["id"].as_str().unwrap();
+        if key["current"] == true {
+            last = Some(id.to_owned());
+        } else {
+            machine.run(["key", "remove", id, "--yes"]).done();
+        }
+    }
+    machine
+        .run(["key", "remove", &last.unwrap(), "--yes"])
+        .explains(14);
+    machine.run(["snapshots"]).done();
+}

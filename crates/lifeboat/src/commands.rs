@@ -122,7 +122,7 @@ impl Command {
             Self::Pin(_) => Some("pin"),
             Self::Unpin(_) => Some("unpin"),
             Self::Key(args) => args.kept_as(),
-            Self::RecoveryKey(_) => Some("recovery-key show"),
+            Self::RecoveryKey(args) => Some(args.kept_as()),
             Self::Demo(_)
             | Self::Snapshots(_)
             | Self::Ls(_)

@@ -101,8 +101,15 @@ impl From<KeyError> for CommandError {
     fn from(error: KeyError) -> Self {
         let (code, hint) = match &error {
             KeyError::NoSlot => (ExitCode::Usage, "`lifeboat key list` shows the keys."),
-            KeyError::InUse => (ExitCode::Refused, "Open the repository with another key."),
+            KeyError::InUse => (
+                ExitCode::Refused,
+                "Open the repository with another key, by --password-file or LIFEBOAT_KEY_FILE; `lifeboat key add` makes one.",
+            ),
             KeyError::Last => (ExitCode::Refused, "Add another key first."),
+            KeyError::NoRecovery => (
+                ExitCode::WrongKey,
+                "`lifeboat recovery-key new` makes a new one.",
+            ),
             KeyError::Behind(_) => (
                 ExitCode::Refused,
                 "Rotate with that key; if it is lost for good, remove it first.",

@@ -97,10 +97,14 @@ impl Repository {
         if self.role() != Role::Full {
             return Err(WriteError::Role("make a replica").into());
         }
-        let keyring = self
+        let mut keyring = self
             .keyring
             .reduced(Role::Full, None)
             .map_err(WriteError::from)?;
+        if self.recovery_slot().map_err(WriteError::from)?.is_none() {
+            // A key that was removed here must not open the replica.
+            keyring.recovery = Some(self.surroundings.with_entropy(Secret::random));
+        }
         let created = Self::create_with(
             store,
             secrets,
@@ -137,17 +141,7 @@ impl Repository {
             now,
             surroundings: &surroundings,
         };
-        let recovery = keyring
-            .recovery
-            .as_ref()
-            .expect("a new keyring has a recovery secret")
-            .duplicate();
-        maker.put(
-            store.as_ref(),
-            SlotType::Recovery,
-            recovery.bytes(),
-            "recovery key",
-        )?;
+        let recovery = maker.put_recovery(store.as_ref())?;
         let (mut key_file, mut slot) = (None, None);
         for secret in secrets {
             let (id, file) =
@@ -231,14 +225,7 @@ impl Repository {
         };
         let keyring = self.keyring.reduced(role, own)?;
         let record = self.superblock.encode();
-        let maker = SlotMaker {
-            keyring: &keyring,
-            family: self.family(),
-            superblock: &record,
-            admin: &admin,
-            now: self.now_ms(),
-            surroundings: &self.surroundings,
-        };
+        let maker = self.slot_maker(&keyring, &record, &admin);
         maker.put_secret(self.store.as_ref(), secret, label)
     }
 
@@ -264,9 +251,14 @@ impl Repository {
         {
             return Err(KeyError::Last);
         }
+        Ok(self.delete_slot(id)?)
+    }
+
+    /// Deletes all versions of a slot.
+    fn delete_slot(&self, id: SlotId) -> Result<(), WriteError> {
         for (name, _) in self.list("keys/")? {
             if parse_slot_name(name.as_str()).is_some_and(|(slot, _)| slot == id) {
-                self.store.delete(&name).map_err(WriteError::from)?;
+                self.store.delete(&name)?;
             }
         }
         Ok(())
@@ -281,6 +273,20 @@ impl Repository {
     /// When the key may not, a slot cannot be written, or another slot has newer keys than this one. Half done it is whole:
     /// each slot opens old data, and rotating again with one that was handed the newest keys completes it.
     pub fn rotate(&mut self) -> Result<u16, KeyError> {
+        self.renew(None)
+    }
+
+    /// Draws a new recovery key, and new recipients' keys as [`rotate`](Self::rotate) does: every version of a slot holds
+    /// the recovery key, and there is one version for each generation. The old recovery key opens nothing from then on.
+    ///
+    /// # Errors
+    /// As for `rotate`; and when the old recovery key opened the repository for this very run.
+    pub fn replace_recovery(&mut self) -> Result<u16, KeyError> {
+        let recovery = self.surroundings.with_entropy(Secret::random);
+        self.renew(Some(recovery))
+    }
+
+    fn renew(&mut self, recovery: Option<Secret>) -> Result<u16, KeyError> {
         self.may_write()?;
         let admin = self
             .admin()
@@ -312,16 +318,67 @@ impl Repository {
             // everything that was sealed to it.
             return Err(KeyError::Behind(ahead.info.label.clone()));
         }
+        let is_new = recovery.is_some();
+        let (old, slots): (Vec<_>, Vec<_>) = slots
+            .into_iter()
+            .partition(|(_, slot)| is_new && slot.info.slot_type == SlotType::Recovery);
+        let mut replaced: Vec<SlotId> = old.iter().map(|(_, slot)| slot.info.id).collect();
+        replaced.dedup();
+        if replaced.contains(&self.slot) {
+            return Err(KeyError::InUse);
+        }
         let generation = self
             .surroundings
             .with_entropy(|entropy| Generation::random(number, entropy));
         self.keyring.generations.push(generation);
-        if let Err(error) = self.hand_out(&slots, &admin) {
+        let before = match recovery {
+            Some(new) => self.keyring.recovery.replace(new),
+            None => None,
+        };
+        // The slot of a new recovery key comes after the others: when two do this at the same time, one fails at the
+        // first of those, and must not leave a slot behind that alone has newer keys.
+        let handed_out = self.hand_out(&slots, &admin).and_then(|()| match is_new {
+            true => self.put_recovery(&admin),
+            false => Ok(()),
+        });
+        if let Err(error) = handed_out {
             // Nobody may hold it yet: nothing may be sealed to it.
             self.keyring.generations.pop();
+            if is_new {
+                self.keyring.recovery = before;
+            }
             return Err(error.into());
         }
+        // Last: until the new recovery key has its slot, the old one keeps its own.
+        for id in replaced {
+            self.delete_slot(id)?;
+        }
         Ok(number)
+    }
+
+    /// Writes the slot of the keyring's recovery key.
+    fn put_recovery(&self, admin: &Author) -> Result<(), WriteError> {
+        let keyring = self.keyring.reduced(Role::Full, None)?;
+        let record = self.superblock.encode();
+        let maker = self.slot_maker(&keyring, &record, admin);
+        maker.put_recovery(self.store.as_ref())?;
+        Ok(())
+    }
+
+    fn slot_maker<'a>(
+        &'a self,
+        keyring: &'a Keyring,
+        superblock: &'a [u8],
+        admin: &'a Author,
+    ) -> SlotMaker<'a> {
+        SlotMaker {
+            keyring,
+            family: self.family(),
+            superblock,
+            admin,
+            now: self.now_ms(),
+            surroundings: &self.surroundings,
+        }
     }
 
     /// Gives every slot a version with the keyring as it is now, and deletes the others.
@@ -390,10 +447,35 @@ impl Repository {
         Ok(())
     }
 
-    /// The recovery key, where this key may show it.
-    #[must_use]
-    pub fn recovery(&self) -> Option<&Secret> {
-        self.keyring.recovery.as_ref()
+    /// The recovery key.
+    ///
+    /// # Errors
+    /// When this key may not show it, the slots cannot be read, or none opens with it any more.
+    pub fn recovery(&self) -> Result<&Secret, KeyError> {
+        let secret = self.keyring.recovery.as_ref();
+        let secret = secret.ok_or(WriteError::Role("show the recovery key"))?;
+        self.recovery_slot()?.ok_or(KeyError::NoRecovery)?;
+        Ok(secret)
+    }
+
+    /// The slot that opens with the keyring's recovery key.
+    fn recovery_slot(&self) -> Result<Option<SlotId>, ReadError> {
+        let Some(secret) = &self.keyring.recovery else {
+            return Ok(None);
+        };
+        for (_, slot) in self.own_slots()? {
+            match slot {
+                Ok(slot) if slot.info.slot_type == SlotType::Recovery => {
+                    if let Ok(Some(_)) = slot.open(secret.bytes()) {
+                        return Ok(Some(slot.info.id));
+                    }
+                }
+                Ok(_) | Err(ReadError::Format { .. }) => {}
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -409,6 +491,9 @@ pub enum KeyError {
     /// Without it nobody could read everything.
     #[error("this is the last key that can read everything")]
     Last,
+    /// It was removed.
+    #[error("the recovery key of this repository was removed")]
+    NoRecovery,
     /// Another key, with this label, was handed a generation that this one was not: a rotation ended early.
     #[error("the key {0:?} has newer keys than this one: a rotation ended before it was done")]
     Behind(String),
@@ -430,6 +515,14 @@ struct SlotMaker<'a> {
 }
 
 impl SlotMaker<'_> {
+    /// The slot of the keyring's own recovery key, which comes back.
+    fn put_recovery(&self, store: &dyn Store) -> Result<Secret, WriteError> {
+        let secret = self.keyring.recovery.as_ref();
+        let secret = secret.expect("a full keyring has a recovery secret");
+        self.put(store, SlotType::Recovery, secret.bytes(), "recovery key")?;
+        Ok(secret.duplicate())
+    }
+
     fn put_secret(
         &self,
         store: &dyn Store,

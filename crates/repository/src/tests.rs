@@ -385,6 +385,52 @@ fn a_rotation_that_ended_early_never_loses_the_keys_that_it_handed_out() {
 }
 
 #[test]
+fn a_recovery_key_that_was_not_replaced_to_the_end_leaves_the_old_one_its_slot() {
+    let (world, mut repository) = World::new();
+    let files = files();
+    let made = backup(&mut repository, &files).unwrap();
+    let old = repository.recovery().unwrap().duplicate();
+    let opened = |secret: &lifeboat_codec::Secret| {
+        let folder = tempfile::tempdir().unwrap();
+        Repository::open(
+            Arc::clone(&world.store) as Arc<dyn Store>,
+            &Unlock::Recovery(secret),
+            surroundings(&folder),
+        )
+    };
+    let of_key_file = format!("keys/{}", world.key.slot);
+    let before = objects(&world.store, "keys/");
+    assert_eq!(repository.replace_recovery().unwrap(), 2);
+    let new = repository.recovery().unwrap().duplicate();
+    assert!(opened(&old).is_err() && opened(&new).is_ok());
+
+    // As if it had ended before the slot of the new one was written.
+    for (name, object) in objects(&world.store, "keys/")
+        .into_keys()
+        .map(|name| (name, None))
+        .chain(
+            before
+                .into_iter()
+                .map(|(name, object)| (name, Some(object))),
+        )
+        .filter(|(name, _)| !name.starts_with(&of_key_file))
+    {
+        let name = name.parse().unwrap();
+        match object {
+            None => world.store.delete(&name).unwrap(),
+            Some(object) => world.store.put_new(&name, Body::Bytes(&object)).unwrap(),
+        }
+    }
+    let mut repository = world.open().unwrap();
+    assert!(matches!(repository.recovery(), Err(KeyError::NoRecovery)));
+    assert_eq!(restore(&opened(&old).unwrap(), &made.head).unwrap(), files);
+    assert_eq!(repository.replace_recovery().unwrap(), 3);
+    assert!(opened(&old).is_err());
+    let opened = opened(repository.recovery().unwrap()).unwrap();
+    assert_eq!(restore(&opened, &made.head).unwrap(), files);
+}
+
+#[test]
 fn a_slot_that_an_unfinished_repository_left_behind_shuts_nobody_out() {
     let words = || [NewSecret::Passphrase(b"the same words")];
     let make = |folder: &tempfile::TempDir| {

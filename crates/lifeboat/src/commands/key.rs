@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use lifeboat_app::clock_time;
-use lifeboat_codec::{Role, SlotId};
+use lifeboat_codec::{Role, SlotId, SlotInfo, SlotType};
 use lifeboat_repository::{ListedSlot, NewSecret, Repository};
 use serde::Serialize;
 
@@ -48,6 +48,10 @@ enum Action {
         /// The key's id, or the beginning of it.
         #[arg(value_name = "KEY")]
         key: String,
+
+        /// Remove the recovery key too, without a new one in its place.
+        #[arg(long)]
+        yes: bool,
     },
     /// Draw new keys, so that copies of removed ones do not open what is written from now on.
     Rotate,
@@ -89,14 +93,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     match &args.action {
         Action::List => list(&context.open_repository()?, context)?,
         Action::Add(args) => add(args, context)?,
-        Action::Remove { key } => remove(key, context)?,
+        Action::Remove { key, yes } => remove(key, *yes, context)?,
         Action::Rotate => rotate(context)?,
     }
     Ok(ExitCode::Done)
 }
 
+/// A key, for programs.
 #[derive(Serialize)]
-struct Key<'a> {
+pub(super) struct Key<'a> {
     id: String,
     kind: &'static str,
     role: &'static str,
@@ -108,7 +113,7 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(slot: &'a ListedSlot) -> Self {
+    pub(super) fn of(slot: &'a ListedSlot) -> Self {
         Self {
             id: slot.info.id.to_string(),
             kind: slot.info.slot_type.name(),
@@ -216,10 +221,19 @@ struct Removed {
     id: String,
 }
 
-fn remove(key: &str, context: &Context) -> Result<(), CommandError> {
+fn remove(key: &str, yes: bool, context: &Context) -> Result<(), CommandError> {
     let repository = context.open_repository()?;
     let (slots, _) = repository.slots()?;
-    let id = named(key, &slots)?;
+    let SlotInfo { id, slot_type, .. } = *named(key, &slots)?;
+    if slot_type == SlotType::Recovery && !yes {
+        return Err(CommandError::new(
+            ExitCode::Refused,
+            "this is the recovery key: without it, who loses the other keys loses everything",
+        )
+        .hint(
+            "`lifeboat recovery-key new` puts a new one in its place; --yes removes it all the same.",
+        ));
+    }
     repository.remove_slot(id)?;
     if context.ui().is_json() {
         return context.ui().summary(&Removed { id: id.to_string() });
@@ -235,7 +249,7 @@ fn remove(key: &str, context: &Context) -> Result<(), CommandError> {
 }
 
 /// The one key whose id begins so.
-fn named(key: &str, slots: &[ListedSlot]) -> Result<SlotId, CommandError> {
+fn named<'a>(key: &str, slots: &'a [ListedSlot]) -> Result<&'a SlotInfo, CommandError> {
     let key = key.to_ascii_lowercase();
     let hint = "`lifeboat key list` shows the keys; write four digits of an id or more.";
     if key.len() < PREFIX_MIN || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -243,10 +257,10 @@ fn named(key: &str, slots: &[ListedSlot]) -> Result<SlotId, CommandError> {
     }
     let mut found = slots
         .iter()
-        .map(|slot| slot.info.id)
-        .filter(|id| id.to_string().starts_with(&key));
+        .map(|slot| &slot.info)
+        .filter(|info| info.id.to_string().starts_with(&key));
     match (found.next(), found.next()) {
-        (Some(id), None) => Ok(id),
+        (Some(info), None) => Ok(info),
         (Some(_), Some(_)) => {
             Err(CommandError::usage(format!("several keys begin with {key}")).hint(hint))
         }
@@ -257,39 +271,49 @@ fn named(key: &str, slots: &[ListedSlot]) -> Result<SlotId, CommandError> {
 #[derive(Serialize)]
 struct Rotated<'a> {
     generation: u16,
-    /// Write-only keys that go on with the old generation.
     outdated: Vec<Key<'a>>,
 }
 
 fn rotate(context: &Context) -> Result<(), CommandError> {
     let mut repository = context.open_repository()?;
     let generation = repository.rotate()?;
-    let (mut slots, _) = repository.slots()?;
-    slots.retain(|slot| slot.outdated);
+    let outdated = outdated(&repository)?;
     if context.ui().is_json() {
         return context.ui().summary(&Rotated {
             generation,
-            outdated: slots.iter().map(Key::of).collect(),
+            outdated: outdated.iter().map(Key::of).collect(),
         });
     }
-    let rotated = format!(
-        "Rotated: what runs that begin now write opens with generation {generation} of the keys only."
-    );
-    if slots.is_empty() {
-        return context
-            .ui()
-            .stdout(|out| writeln!(out, "{rotated} Keys in use stay valid."));
-    }
+    context.ui().stdout(|out| {
+        writeln!(
+            out,
+            "Rotated: what runs that begin now write opens with generation {generation} of the keys only. Keys in use \
+             stay valid."
+        )
+    })?;
+    tell_outdated(&outdated, context)
+}
+
+/// The keys that a rotation leaves out, which are write-only.
+pub(super) fn outdated(repository: &Repository) -> Result<Vec<ListedSlot>, CommandError> {
+    let (mut slots, _) = repository.slots()?;
+    slots.retain(|slot| slot.outdated);
+    Ok(slots)
+}
+
+/// Says which keys are to be replaced, if any.
+pub(super) fn tell_outdated(slots: &[ListedSlot], context: &Context) -> Result<(), CommandError> {
     let (keys_go, they_are) = match slots.len() {
+        0 => return Ok(()),
         1 => ("This write-only key goes", "it is"),
         _ => ("These write-only keys go", "they are"),
     };
     context.ui().stdout(|out| {
         writeln!(
             out,
-            "{rotated}\n{keys_go} on with the old ones until {they_are} replaced (`lifeboat key add --write-only -o \
-             FILE`, then `lifeboat key remove KEY`):"
+            "{keys_go} on with the old ones until {they_are} replaced (`lifeboat key add --write-only -o FILE`, then \
+             `lifeboat key remove KEY`):"
         )
     })?;
-    print(&slots, context)
+    print(slots, context)
 }
