@@ -14,11 +14,11 @@ use std::{
 use crate::{
     archive::{ArchiveError, ArchiveScanner, ArchiveSummary},
     child::{self, ProgramError, Running},
-    facts::SourceFacts,
     identity::IdentityError,
     moment::{Moment, MomentError},
     programs::{ProgramVersion, Programs},
     quote,
+    table_plan::{TablePlanError, skipped_tables},
 };
 
 /// How a dump is taken.
@@ -48,8 +48,8 @@ pub enum DumpError {
     #[error("the dump would not be of the database that was looked at")]
     Identity(#[from] IdentityError),
     /// `skip_data` names what is not there.
-    #[error("there is no table \"{0}\" whose rows could be left out")]
-    UnknownTable(String),
+    #[error(transparent)]
+    Tables(#[from] TablePlanError),
     /// `pg_dump` could not be run, or did not end well.
     #[error("the dump failed")]
     Program(#[from] ProgramError),
@@ -112,11 +112,11 @@ impl<'a> Dump<'a> {
                 "--lock-wait-timeout={}",
                 options.lock_wait.as_millis().max(1)
             ))
-            .args(
-                skipped
-                    .iter()
-                    .map(|table| format!("--exclude-table-data={table}")),
-            )
+            .args(skipped.iter().map(|table| {
+                // A quoted name, so that nothing in it is a wildcard.
+                let name = quote::qualified(&table.schema, &table.name);
+                format!("--exclude-table-data={name}")
+            }))
             .arg("--dbname")
             .arg(settings.conninfo())
             .stdout(Stdio::piped());
@@ -221,29 +221,6 @@ impl Read for Dump<'_> {
         }
         Ok(count)
     }
-}
-
-/// The patterns for `--exclude-table-data`: each a quoted name, so that nothing in it is a wildcard.
-fn skipped_tables(facts: &SourceFacts, skip_data: &[String]) -> Result<Vec<String>, DumpError> {
-    let mut skipped = Vec::new();
-    for wanted in skip_data {
-        let table = facts
-            .tables
-            .iter()
-            .find(|table| table.path() == *wanted)
-            .ok_or_else(|| DumpError::UnknownTable(wanted.clone()))?;
-        let mut open = vec![table];
-        while let Some(table) = open.pop() {
-            skipped.push(quote::qualified(&table.schema, &table.name));
-            open.extend(
-                facts
-                    .tables
-                    .iter()
-                    .filter(|part| part.partition_of == Some(table.oid)),
-            );
-        }
-    }
-    Ok(skipped)
 }
 
 #[cfg(test)]

@@ -31,9 +31,11 @@ mod identity;
 mod facts;
 mod parts;
 mod source;
+mod file_name;
 mod digest;
 mod rows;
 mod catalog;
+mod table_plan;
 mod creation;
 mod preflight;
 mod moment;
@@ -66,6 +68,7 @@ pub use facts::{
     DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, RoleFacts,
     ServerFacts, SourceFacts, Table,
 };
+pub use file_name::{LARGE_OBJECTS_FOLDER, SCHEMA_FILE, large_object_file, table_file};
 pub use globals::{Globals, GlobalsError, globals};
 pub use identity::IdentityError;
 pub use intake::IntakeError;
@@ -82,4 +85,5 @@ pub use script::{ScriptOptions, write_script};
 pub use servicefile::ServiceError;
 pub use settings::{Host, Settings};
 pub use source::{PartSource, Wanted};
+pub use table_plan::{PlannedTable, TablePlanError};
 pub use tls::{ClientIdentity, TlsError, TlsMode, TlsPolicy};

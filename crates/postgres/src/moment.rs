@@ -22,9 +22,11 @@ use crate::{
     connect::{ConnectError, Connection, QueryError},
     facts::SourceFacts,
     identity::Identity,
+    parts::TablePart,
     preflight::{self, Finding},
     quote,
     settings::Settings,
+    table_plan::{PlannedTable, TablePlanError, plan_tables},
 };
 
 /// How often locking starts again when tables come and go meanwhile.
@@ -148,6 +150,19 @@ impl Moment {
     /// What the source is at the moment.
     pub fn facts(&self) -> &SourceFacts {
         &self.facts
+    }
+
+    /// What is to be read of each table that can have rows. `skip_data` names, as `schema.table`, tables whose rows are
+    /// left out, a partitioned one for all its partitions; `earlier` is what the snapshot before says of its tables.
+    ///
+    /// # Errors
+    /// When `skip_data` names what is not there, or the server does not answer.
+    pub fn plan_tables(
+        &self,
+        skip_data: &[String],
+        earlier: &[TablePart],
+    ) -> Result<Vec<PlannedTable>, TablePlanError> {
+        plan_tables(&self.connection, &self.facts, skip_data, earlier)
     }
 
     /// The settled settings of the session: whoever connects by them reaches the same server in the same way.

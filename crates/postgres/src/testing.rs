@@ -117,6 +117,49 @@ pub(crate) fn latin_database(cluster: &Cluster) -> Settings {
     cluster.settings(&name)
 }
 
+/// Every kind of table that a backup meets, most with rows: with generated columns and dropped ones, without columns,
+/// of a type, inherited, partitioned on two levels, unlogged, foreign, of an extension; and what is no table at all.
+pub(crate) const EVERY_KIND_OF_TABLE: &str = "\
+CREATE TABLE plain (id int PRIMARY KEY, gone int, twice int GENERATED ALWAYS AS (id * 2) STORED, note text);
+INSERT INTO plain (id, note) SELECT i, CASE WHEN i % 3 > 0 THEN 'row ' || i || E'\\n' END FROM generate_series(1, 1000) i;
+ALTER TABLE plain DROP gone;
+CREATE TABLE nothing ();
+INSERT INTO nothing SELECT FROM generate_series(1, 3);
+CREATE TABLE made (CHECK (true));
+CREATE TYPE pair AS (a int, b text);
+CREATE TABLE of_type OF pair;
+INSERT INTO of_type VALUES (1, 'one');
+CREATE TABLE parent (id int);
+INSERT INTO parent VALUES (1);
+CREATE TABLE child (more text) INHERITS (parent);
+INSERT INTO child VALUES (2, 'two');
+CREATE TABLE parted (id int, word text) PARTITION BY RANGE (id);
+CREATE TABLE part_low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+CREATE TABLE part_high PARTITION OF parted FOR VALUES FROM (100) TO (200) PARTITION BY LIST (word);
+CREATE TABLE part_high_a PARTITION OF part_high FOR VALUES IN ('a');
+INSERT INTO parted VALUES (1, 'low'), (101, 'a'), (102, 'a');
+CREATE UNLOGGED TABLE fast (id int);
+INSERT INTO fast VALUES (7);
+CREATE SCHEMA odd;
+CREATE TABLE odd.crumbs (id serial, stamp timestamptz, bytes bytea);
+INSERT INTO odd.crumbs (stamp, bytes) VALUES ('2024-02-29 12:00+02', '\\x00ff'), (NULL, NULL);
+CREATE VIEW seen AS SELECT id FROM plain;
+CREATE MATERIALIZED VIEW kept AS SELECT count(*) FROM plain;
+CREATE FOREIGN DATA WRAPPER nowhere;
+CREATE SERVER far FOREIGN DATA WRAPPER nowhere;
+CREATE FOREIGN TABLE away (id int) SERVER far;
+CREATE EXTENSION hstore;
+CREATE TABLE internal (id int);
+CREATE TABLE configured (id int);
+CREATE TABLE chosen (id int);
+INSERT INTO configured VALUES (1);
+INSERT INTO chosen SELECT generate_series(1, 9);
+ALTER EXTENSION hstore ADD TABLE internal;
+ALTER EXTENSION hstore ADD TABLE configured;
+ALTER EXTENSION hstore ADD TABLE chosen;
+UPDATE pg_extension SET extconfig = ARRAY['configured'::regclass, 'chosen'::regclass]::oid[],
+                        extcondition = ARRAY['', 'WHERE id > 5'] WHERE extname = 'hstore'";
+
 /// A plain dump of a database, for comparison.
 pub(crate) fn plain_dump(programs: &Programs, settings: &Settings) -> String {
     let mut command = crate::child::command(&programs.program("pg_dump"), Some(settings));

@@ -109,7 +109,7 @@ fn rows_can_be_left_out_by_exact_name_and_with_all_partitions() {
         ..DumpOptions::default()
     };
     let error = take(&moment, &programs, &options).1.unwrap_err();
-    assert!(matches!(error, DumpError::UnknownTable(_)), "{error}");
+    assert!(matches!(error, DumpError::Tables(_)), "{error}");
 }
 
 #[test]

@@ -1,0 +1,184 @@
+//! Plans of databases with every kind of table, held against what `pg_dump` reads of them.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    catalog,
+    settings::Settings,
+    testing::{self, plain_dump},
+};
+
+fn facts(connection: &Connection) -> SourceFacts {
+    let server = catalog::server(connection).unwrap();
+    SourceFacts {
+        database: catalog::database(connection, server.major()).unwrap(),
+        extensions: catalog::extensions(connection).unwrap(),
+        tables: catalog::tables(connection).unwrap(),
+        large_objects: 0,
+        server,
+    }
+}
+
+fn plan(settings: &Settings, skip_data: &[&str], earlier: &[TablePart]) -> Vec<PlannedTable> {
+    let connection = Connection::open(settings, testing::runtime()).unwrap();
+    let facts = facts(&connection);
+    let skip_data: Vec<String> = skip_data.iter().map(ToString::to_string).collect();
+    plan_tables(&connection, &facts, &skip_data, earlier).unwrap()
+}
+
+fn planned<'a>(tables: &'a [PlannedTable], name: &str) -> &'a TablePart {
+    let table = tables.iter().find(|table| table.part.name == name);
+    &table.unwrap().part
+}
+
+/// The tables and columns of a plain dump's `COPY` statements.
+fn copied(plain: &str) -> BTreeSet<String> {
+    plain
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("COPY ")?
+                .strip_suffix(" FROM stdin;")
+                .map(|copied| copied.trim_end().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn tables_and_columns_are_those_that_pg_dump_reads() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, testing::EVERY_KIND_OF_TABLE);
+    let tables = plan(&settings, &[], &[]);
+    let planned: BTreeSet<String> = tables
+        .iter()
+        .map(|table| {
+            let part = &table.part;
+            let columns = match part.columns.join(", ") {
+                none if none.is_empty() => none,
+                columns => format!(" ({columns})"),
+            };
+            format!("{}{columns}", part.path())
+        })
+        .collect();
+    let plain = plain_dump(&testing::programs(&cluster), &settings);
+    assert_eq!(planned, copied(&plain));
+    assert!(tables.iter().all(|table| !table.skipped));
+}
+
+#[test]
+fn rows_of_an_extension_are_those_that_it_calls_the_users() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, testing::EVERY_KIND_OF_TABLE);
+    let tables = plan(&settings, &[], &[]);
+    assert_eq!(
+        planned(&tables, "chosen").condition.as_deref(),
+        Some("WHERE id > 5")
+    );
+    assert_eq!(planned(&tables, "configured").condition, None);
+    assert!(tables.iter().all(|table| table.part.name != "internal"));
+}
+
+#[test]
+fn rows_that_are_left_out_take_those_of_partitions_with_them() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, testing::EVERY_KIND_OF_TABLE);
+    let tables = plan(&settings, &["public.parted", "public.plain"], &[]);
+    let skipped: Vec<_> = tables
+        .iter()
+        .filter(|table| table.skipped)
+        .map(|table| table.part.name.as_str())
+        .collect();
+    assert_eq!(skipped, ["part_high_a", "part_low", "plain"]);
+
+    let connection = Connection::open(&settings, testing::runtime()).unwrap();
+    let unknown = plan_tables(
+        &connection,
+        &facts(&connection),
+        &["public.none".to_owned()],
+        &[],
+    );
+    let error = unknown.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "there is no table \"public.none\" whose rows could be left out"
+    );
+}
+
+#[test]
+fn a_table_is_sorted_by_all_of_its_key_and_by_nothing_else() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE two (b int, a int, \"c d\" int, PRIMARY KEY (\"c d\", a) INCLUDE (b));
+         CREATE TABLE none (id int UNIQUE NOT NULL)",
+    );
+    let tables = plan(&settings, &[], &[]);
+    assert_eq!(planned(&tables, "two").order, ["c d", "a"]);
+    assert_eq!(planned(&tables, "none").order, [""; 0]);
+    let earlier = TablePart {
+        order: Vec::new(),
+        ..planned(&tables, "two").clone()
+    };
+    let tables = plan(&settings, &[], &[earlier]);
+    assert_eq!(planned(&tables, "two").order, [""; 0]);
+}
+
+#[test]
+fn the_order_on_disk_of_a_keys_first_column_is_known() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE t (x int, id int PRIMARY KEY); INSERT INTO t SELECT -i, i FROM generate_series(1, 1000) i; ANALYZE",
+    );
+    let connection = Connection::open(&settings, testing::runtime()).unwrap();
+    let found = texts(&connection, "read", &correlations_sql()).unwrap();
+    let found: Vec<f64> = found
+        .values()
+        .map(|texts| texts[0].parse().unwrap())
+        .collect();
+    assert_eq!(found, [1.0]);
+}
+
+#[test]
+fn an_order_costs_little_and_is_kept() {
+    let key = || vec!["id".to_owned()];
+    let other = ["uuid".to_owned()];
+    let (small, large, huge) = (1, SORTED_LEN_BYTES, STILL_SORTED_LEN_BYTES);
+    for (size_bytes, correlation, earlier, sorted) in [
+        (small, None, None, true),
+        (large, None, None, false),
+        (large, Some(0.89), None, false),
+        (large, Some(-1.0), None, false),
+        (huge, Some(0.9), None, true),
+        // What was decided holds.
+        (small, None, Some(&[][..]), false),
+        (large, Some(0.0), Some(&key()[..]), true),
+        (huge, Some(0.5), Some(&key()[..]), true),
+        // To sort a large heap every night costs more than to store it once more.
+        (huge, Some(0.4), Some(&key()[..]), false),
+        // Another key is a new decision.
+        (small, None, Some(&other[..]), true),
+        (large, None, Some(&other[..]), false),
+    ] {
+        let order = order(key(), size_bytes, correlation, earlier);
+        assert_eq!(
+            order == key(),
+            sorted,
+            "{size_bytes} {correlation:?} {earlier:?}"
+        );
+    }
+    assert_eq!(order(Vec::new(), small, None, None), [""; 0]);
+}
+
+#[test]
+fn a_standby_has_no_rows_of_unlogged_tables() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, "CREATE UNLOGGED TABLE fast (id int)");
+    let connection = Connection::open(&settings, testing::runtime()).unwrap();
+    let mut facts = facts(&connection);
+    for in_recovery in [false, true] {
+        facts.server.in_recovery = in_recovery;
+        let tables = plan_tables(&connection, &facts, &[], &[]).unwrap();
+        assert_eq!(tables[0].skipped, in_recovery);
+    }
+}
