@@ -4,14 +4,22 @@
 //! must not be used from a thread that drives the runtime. Everything is asked by the simple query protocol: results
 //! are text, nothing is prepared, and a statement that must not take a snapshot takes none.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
 };
 use tokio_postgres::{
-    NoTls, SimpleQueryMessage, config,
+    CancelToken, NoTls, SimpleQueryMessage, config,
     error::SqlState,
     tls::{MakeTlsConnect, TlsConnect},
 };
@@ -28,6 +36,8 @@ use crate::{
 /// names mean what the catalog says (`search_path`), values come out the same everywhere (`DateStyle`,
 /// `IntervalStyle`, `extra_float_digits`), row-level security is an error rather than a silent filter
 /// (`row_security`), and no limit that an administrator set for the app ends a long read.
+/// What it leaves as it is, and is set here so that equal rows are equal text in every database: `TimeZone`,
+/// `bytea_output`, `quote_all_identifiers`.
 /// The last two exist only in newer versions; the second keeps an owner from having his view's code run by us.
 const SESSION: &str = "\
 SET search_path = '';
@@ -35,6 +45,9 @@ SET standard_conforming_strings = on;
 SET client_encoding = 'UTF8';
 SET DateStyle = ISO;
 SET IntervalStyle = postgres;
+SET TimeZone = 'UTC';
+SET bytea_output = hex;
+SET quote_all_identifiers = off;
 SET extra_float_digits = 3;
 SET synchronize_seqscans = off;
 SET statement_timeout = 0;
@@ -43,6 +56,12 @@ SET idle_in_transaction_session_timeout = 0;
 SET row_security = off;
 SELECT pg_catalog.set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE 'view, foreign-table' END, false)
   FROM pg_catalog.pg_settings WHERE name IN ('transaction_timeout', 'restrict_nonsystem_relation_kind')";
+
+/// How soon the wish to stop is noticed.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// How long a server may take to end what it was asked to end.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A row of a simple query: every value as text, `None` for NULL.
 pub(crate) type Row = Vec<Option<String>>;
@@ -229,16 +248,38 @@ impl Connection {
     /// Asks the server, over a connection of its own, to end what this session is doing. Nobody waits for it: that the
     /// session is closed ends it too, only later.
     pub(crate) fn cancel(&self) {
-        let token = self.client.cancel_token();
-        let settings = self.settings.clone();
-        self.handle.spawn(async move {
-            let socket = socket::open(&settings).await.ok()?;
-            if settings.tls.mode == TlsMode::Disable {
-                return token.cancel_query_raw(socket, NoTls).await.ok();
+        self.handle
+            .spawn(cancel(self.client.cancel_token(), self.settings.clone()));
+    }
+
+    /// As [`execute`](Self::execute), but asks the server to end it when `stop` is set meanwhile.
+    pub(crate) fn execute_unless(
+        &self,
+        what: &str,
+        sql: &str,
+        stop: &AtomicBool,
+    ) -> Result<(), QueryError> {
+        let answer = self.handle.block_on(async {
+            let mut answer = pin!(self.client.batch_execute(sql));
+            loop {
+                if let Ok(answer) = tokio::time::timeout(SLICE, answer.as_mut()).await {
+                    return Some(answer);
+                }
+                if stop.load(Ordering::Relaxed) {
+                    let cancelled = cancel(self.client.cancel_token(), self.settings.clone());
+                    let _ = tokio::time::timeout(GRACE, cancelled).await;
+                    return tokio::time::timeout(GRACE, answer).await.ok();
+                }
             }
-            let tls = connector(&settings).ok()?;
-            token.cancel_query_raw(socket, tls).await.ok()
         });
+        match answer {
+            Some(answer) => answer.map_err(|error| QueryError::new(what, &error)),
+            None => Err(QueryError {
+                what: what.to_owned(),
+                message: "the server does not end it when asked to".to_owned(),
+                sqlstate: None,
+            }),
+        }
     }
 
     /// Runs statements without a result. `what` completes "cannot …".
@@ -275,6 +316,21 @@ impl Connection {
             _ => Err(QueryError::shape(what)),
         }
     }
+}
+
+/// Asks the server to end what a session is doing; when that cannot be said, the session's end says it.
+async fn cancel(token: CancelToken, settings: Settings) {
+    let Ok(socket) = socket::open(&settings).await else {
+        return;
+    };
+    let _ = if settings.tls.mode == TlsMode::Disable {
+        token.cancel_query_raw(socket, NoTls).await
+    } else {
+        match connector(&settings) {
+            Ok(tls) => token.cancel_query_raw(socket, tls).await,
+            Err(_) => return,
+        }
+    };
 }
 
 /// One way of connecting that the mode allows.

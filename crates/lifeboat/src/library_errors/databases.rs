@@ -26,7 +26,7 @@ pub(super) fn of_source(error: &SourceError) -> String {
         SourceError::Preflight(error) => of_preflight(error),
         SourceError::Moment(MomentError::Connect(error)) => of_connect(error).to_owned(),
         SourceError::Moment(MomentError::Rights(findings)) => of_findings(findings),
-        SourceError::Moment(MomentError::LockTimeout { .. } | MomentError::Restless) => {
+        SourceError::Moment(MomentError::LockTimeout { .. } | MomentError::Restless { .. }) => {
             "Run the backup when nothing changes the tables of this database.".to_owned()
         }
         _ => AGAIN.to_owned(),

@@ -342,6 +342,7 @@ fn the_session_is_set_up_as_pg_dump_sets_up_its_own() {
         ("row_security", "off"),
         ("statement_timeout", "0"),
         ("extra_float_digits", "3"),
+        ("TimeZone", "UTC"),
     ] {
         let row = connection.row("ask", &format!("SHOW {name}")).unwrap();
         assert_eq!(row[0].as_deref(), Some(value), "{name}");

@@ -3,10 +3,41 @@
 use std::{thread, time::Instant};
 
 use super::*;
-use crate::testing;
+use crate::{cluster::ClusterOptions, testing};
 
 fn hold(settings: &Settings) -> Moment {
     Moment::hold(settings, &MomentOptions::default(), testing::runtime()).unwrap()
+}
+
+/// The moment with two sessions more, and their answers to `sql`.
+fn hold_and_ask(settings: &Settings, sql: &str) -> (Moment, Vec<Connection>, [String; 2]) {
+    let stop = AtomicBool::new(false);
+    let mut patience = Patience::new(Duration::from_secs(60), &stop);
+    let (moment, workers) =
+        Moment::hold_with(settings, 2, &mut patience, testing::runtime()).unwrap();
+    let answers: Vec<_> = workers
+        .iter()
+        .map(|worker| worker.rows("read", sql).unwrap()[0][0].clone().unwrap())
+        .collect();
+    (moment, workers, answers.try_into().unwrap())
+}
+
+/// Waits until so many requests for locks wait in the database.
+fn wait_for_waiting(settings: &Settings, count: u32) {
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted
+                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while testing::ask(settings, waiting) != count.to_string() {
+        assert!(Instant::now() < deadline, "{count} do not wait");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A session that has run these statements and not ended its transaction.
+fn writer(settings: &Settings, sql: &str) -> Connection {
+    let writer = Connection::open(settings, testing::runtime()).unwrap();
+    writer.execute("write", &format!("BEGIN; {sql}")).unwrap();
+    writer
 }
 
 /// A reader at the moment's snapshot, as a parallel worker would be.
@@ -63,13 +94,7 @@ fn truncate_and_rewriting_alter_wait_until_the_moment_is_dropped_and_nothing_is_
         thread::spawn(move || testing::run(&settings, sql))
     })
     .collect();
-    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
-                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while testing::ask(&settings, waiting) != "2" {
-        assert!(Instant::now() < deadline, "the writers do not wait");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_waiting(&settings, 2);
     assert_eq!(
         moment
             .connection
@@ -146,13 +171,13 @@ fn a_lock_that_does_not_go_away_names_who_holds_it() {
 fn tables_that_come_and_go_while_locking_are_followed() {
     let cluster = testing::cluster();
     let settings = testing::database(&cluster, "CREATE TABLE stays (id int)");
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let writer = {
         let settings = settings.clone();
         let stop = Arc::clone(&stop);
         thread::spawn(move || {
             let connection = Connection::open(&settings, testing::runtime()).unwrap();
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 connection
                     .execute("make", "CREATE TABLE public.comes (id int)")
                     .unwrap();
@@ -166,12 +191,15 @@ fn tables_that_come_and_go_while_locking_are_followed() {
     };
     for _ in 0..20 {
         match Moment::hold(&settings, &MomentOptions::default(), testing::runtime()) {
-            Ok(moment) => assert!(all_locked(&moment.connection).unwrap()),
-            Err(MomentError::Restless) => {}
+            Ok(moment) => {
+                let own = [pid(&moment.connection).unwrap()];
+                assert!(all_locked(&moment.connection, &own).unwrap());
+            }
+            Err(MomentError::Restless { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
 }
 
@@ -206,4 +234,154 @@ fn a_session_that_is_ended_from_outside_is_noticed() {
     );
     let error = moment.check().unwrap_err();
     assert!(matches!(error, MomentError::Lost { .. }), "{error}");
+}
+
+#[test]
+fn a_truncate_and_a_rewrite_between_listing_and_locking_are_seen_by_every_session() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE a (id int); INSERT INTO a SELECT generate_series(1, 100);
+         CREATE TABLE b (id int); INSERT INTO b SELECT generate_series(1, 100);
+         CREATE TABLE c (id int)",
+    );
+    let writer = writer(
+        &settings,
+        "TRUNCATE public.a; ALTER TABLE public.b ALTER id TYPE bigint USING id * 2;
+         DROP TABLE public.c; CREATE TABLE public.c AS SELECT 7 AS id",
+    );
+    let reader = {
+        let settings = settings.clone();
+        thread::spawn(move || {
+            hold_and_ask(
+                &settings,
+                "SELECT concat_ws(' ', (SELECT count(*) FROM public.a), (SELECT sum(id) FROM public.b),
+                                       (SELECT max(id) FROM public.c))",
+            )
+        })
+    };
+    wait_for_waiting(&settings, 1);
+    writer.execute("commit", "COMMIT").unwrap();
+    let (moment, _workers, answers) = reader.join().unwrap();
+    assert_eq!(answers, ["0 10100 7", "0 10100 7"]);
+    moment.check().unwrap();
+}
+
+#[test]
+fn who_queues_between_the_holders_lock_and_the_others_has_his_turn_and_all_begins_again() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE a (id int); INSERT INTO a SELECT generate_series(1, 100); CREATE TABLE b (id int)",
+    );
+    let last = writer(&settings, "LOCK TABLE public.b IN ACCESS EXCLUSIVE MODE");
+    let reader = {
+        let settings = settings.clone();
+        thread::spawn(move || hold_and_ask(&settings, "SELECT count(*) FROM public.a"))
+    };
+    // The holder has `a` and waits for `b`.
+    wait_for_waiting(&settings, 1);
+    let truncating = {
+        let settings = settings.clone();
+        thread::spawn(move || testing::run(&settings, "TRUNCATE a; INSERT INTO a VALUES (1)"))
+    };
+    wait_for_waiting(&settings, 2);
+    last.execute("commit", "COMMIT").unwrap();
+    let (moment, _workers, answers) = reader.join().unwrap();
+    truncating.join().unwrap();
+    assert_eq!(answers, ["1", "1"]);
+    moment.check().unwrap();
+}
+
+#[test]
+fn sessions_beside_the_holder_see_the_moment_and_hold_the_locks_without_it() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE t (id serial); INSERT INTO t VALUES (1), (2)",
+    );
+    let (moment, workers, answers) = hold_and_ask(&settings, "SELECT count(*) FROM public.t");
+    assert_eq!(answers, ["2", "2"]);
+    testing::run(&settings, "INSERT INTO t VALUES (3)");
+    assert_eq!(
+        workers[0]
+            .row("read", "SELECT count(*) FROM public.t")
+            .unwrap(),
+        [Some("2".to_owned())]
+    );
+    drop(moment);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The holder is gone, and with it the sequence's lock; the table's is the others' too.
+    let locked =
+        |name| format!("SELECT count(*) FROM pg_locks WHERE relation = '{name}'::regclass");
+    while testing::ask(&settings, &locked("t_id_seq")) != "0" {
+        assert!(Instant::now() < deadline, "the holder goes on");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(testing::ask(&settings, &locked("t")), "2");
+}
+
+#[test]
+fn a_wait_ends_when_it_is_asked_to_stop_and_leaves_nothing_behind() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, "CREATE TABLE t (id int)");
+    let _writer = writer(&settings, "LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE");
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| {
+            let mut patience = Patience::new(Duration::from_secs(60), &stop);
+            Moment::hold_with(&settings, 2, &mut patience, testing::runtime()).map(|_| ())
+        });
+        wait_for_waiting(&settings, 1);
+        stop.store(true, Ordering::Relaxed);
+        let error = holder.join().unwrap().unwrap_err();
+        assert!(matches!(error, MomentError::Stopped), "{error}");
+    });
+    assert!(began.elapsed() < Duration::from_secs(30));
+    wait_for_waiting(&settings, 0);
+}
+
+#[test]
+fn as_many_sessions_are_opened_as_the_server_has_room_for() {
+    let parameter = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let cluster = testing::own_cluster(&ClusterOptions {
+        parameters: vec![
+            parameter("max_locks_per_transaction", "10"),
+            parameter("max_connections", "10"),
+        ],
+        ..ClusterOptions::default()
+    });
+    let tables = |count| {
+        (0..count)
+            .map(|at| format!("CREATE TABLE t{at} (id int);"))
+            .collect::<String>()
+    };
+    let many = testing::database(&cluster, &tables(40));
+    let few = testing::database(&cluster, &tables(1));
+    let stop = AtomicBool::new(false);
+    for (settings, wanted, got) in [(&many, 8, 1), (&few, 0, 0), (&few, 3, 3)] {
+        let mut patience = Patience::new(Duration::from_secs(5), &stop);
+        let held = Moment::hold_with(settings, wanted, &mut patience, testing::runtime());
+        assert_eq!(held.unwrap().1.len(), got, "{wanted}");
+    }
+    // Seven others leave three: one that holds, one that reads, one for the program.
+    let others: Vec<_> = (0..7)
+        .map(|_| Connection::open(&few, testing::runtime()).unwrap())
+        .collect();
+    let held = hold_when_others_have_gone(&few, &stop);
+    assert_eq!(held.1.len(), 1);
+    drop(others);
+}
+
+/// The server notices a little later that a session has ended.
+fn hold_when_others_have_gone(settings: &Settings, stop: &AtomicBool) -> (Moment, Vec<Connection>) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut patience = Patience::new(Duration::from_secs(5), stop);
+        match Moment::hold_with(settings, 8, &mut patience, testing::runtime()) {
+            Ok(held) => return held,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
 }

@@ -85,6 +85,31 @@ fn rows_are_what_pg_dump_writes() {
 }
 
 #[test]
+fn equal_rows_are_equal_text_whatever_is_set_for_their_database() {
+    let cluster = testing::cluster();
+    let sql = "CREATE TABLE t (at timestamptz, bytes bytea, class regclass);
+               INSERT INTO t VALUES ('2024-02-29 12:00+00', '\\x00ff', 'pg_catalog.pg_class')";
+    let plain = testing::database(&cluster, sql);
+    let odd = testing::database(&cluster, sql);
+    for (name, value) in [
+        ("TimeZone", "'Asia/Kathmandu'"),
+        ("DateStyle", "German"),
+        ("bytea_output", "escape"),
+        ("quote_all_identifiers", "on"),
+    ] {
+        let database = odd.database();
+        testing::run(
+            &odd,
+            &format!("ALTER DATABASE {database} SET {name} = {value}"),
+        );
+    }
+    let part = part("t", &["at", "bytes", "class"]);
+    let (bytes, _) = take(&mut open(&odd), &part).unwrap();
+    assert_eq!(bytes, take(&mut open(&plain), &part).unwrap().0);
+    assert_eq!(bytes, b"2024-02-29 12:00:00+00\t\\\\x00ff\tpg_class\n");
+}
+
+#[test]
 fn an_order_and_a_condition_are_followed_and_children_stay_out() {
     let cluster = testing::cluster();
     let settings = testing::database(
