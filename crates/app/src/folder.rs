@@ -282,6 +282,7 @@ impl<'a> Walk<'a> {
             ClusterState::ShutDown => return,
         };
         *node.status.lock().expect("no thread panics with a status") |= status::LIVE;
+        self.unreadable.fetch_add(1, Ordering::Relaxed);
         self.push(Problem {
             source: self.source.to_owned(),
             path: node.path.clone(),

@@ -54,7 +54,7 @@ pub struct Totals {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Items that could not be read.
+    /// Items that could not be read, or not as they should: changed meanwhile, or of a database in use.
     pub unreadable: u64,
     /// Bytes that the repository did not have, before compression.
     pub new_bytes: u64,
@@ -261,7 +261,7 @@ pub struct SourceRecord {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Items that could not be read.
+    /// Items that could not be read, or not as they should: changed meanwhile, or of a database in use.
     pub unreadable: u64,
     /// What else is known: server version, exit status, …
     pub facts: Vec<(String, String)>,

@@ -67,7 +67,7 @@ pub struct Contents {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Items that could not be read.
+    /// Items that could not be read, or not as they should: changed meanwhile, or of a database in use.
     pub unreadable: u64,
 }
 

@@ -85,6 +85,9 @@ impl Walk<'_> {
             } else {
                 0
             };
+            if read.in_use || change {
+                self.unreadable.fetch_add(1, Ordering::Relaxed);
+            }
             if read.in_use {
                 bits |= status::LIVE;
                 join(&mut path, &node.path, name);
@@ -102,7 +105,6 @@ impl Walk<'_> {
             if change {
                 bits |= status::CHANGED;
                 join(&mut path, &node.path, name);
-                self.unreadable.fetch_add(1, Ordering::Relaxed);
                 self.push(Problem {
                     source: self.source.to_owned(),
                     path: path.clone(),

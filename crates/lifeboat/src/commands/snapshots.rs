@@ -129,6 +129,7 @@ fn print(snapshots: &[Listed<'_>], zone: &TimeZone, context: &Context) -> Result
     for snapshot in snapshots {
         let mut tags = snapshot.tags.clone();
         tags.extend(snapshot.pinned.then_some("(pinned)"));
+        tags.extend((snapshot.unreadable > 0).then_some("(incomplete)"));
         table.row([
             snapshot.id.chars().take(8).collect(),
             snapshot.app.to_owned(),

@@ -7,7 +7,11 @@ use lifeboat_repository::Repository;
 use serde::Serialize;
 
 use crate::{
-    context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::count,
+    context::Context,
+    error::CommandError,
+    exit_code::ExitCode,
+    selection::Selection,
+    text::{count, counted},
 };
 
 /// Show how much is kept and how much room it takes.
@@ -151,6 +155,13 @@ fn one(
             Bytes(answer.bytes_new),
             Bytes(answer.bytes_stored)
         )?;
+        if answer.unreadable > 0 {
+            let items = counted(answer.unreadable, "item");
+            writeln!(
+                out,
+                "Lacks    {items} that could not be read as they should"
+            )?;
+        }
         for source in &answer.sources {
             writeln!(
                 out,
