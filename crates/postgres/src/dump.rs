@@ -7,15 +7,16 @@
 use std::{
     io::{self, Read},
     os::fd::{AsFd, BorrowedFd},
-    process::{ChildStdout, Stdio},
+    process::{ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 use crate::{
     archive::{ArchiveError, ArchiveScanner, ArchiveSummary},
     child::{self, ProgramError, Running},
+    connect::QueryError,
     identity::IdentityError,
-    moment::{Moment, MomentError},
+    moment::{Moment, MomentError, by_whom},
     programs::{ProgramVersion, Programs},
     quote,
     table_plan::{TablePlanError, skipped_tables},
@@ -59,6 +60,23 @@ pub enum DumpError {
     /// The archive is compressed, against what was asked for.
     #[error("pg_dump compressed its output although it was told not to")]
     Compressed,
+    /// The archive is of a newer format than is known here.
+    #[error(
+        "pg_dump wrote an archive of format 1.{format_minor}, which is newer than what is known here"
+    )]
+    Unknown {
+        /// The minor version of the format.
+        format_minor: u8,
+    },
+    /// The program waits for somebody who may wait for the moment's end.
+    #[error("pg_dump stands behind a lock{}", by_whom(holder.as_deref()))]
+    Lock {
+        /// Who holds it or waits for it, as far as the server tells.
+        holder: Option<String>,
+    },
+    /// The server did not say whether the program waits.
+    #[error(transparent)]
+    Query(#[from] QueryError),
     /// The moment was lost while the dump ran.
     #[error("the server went away, or ended the session, while the dump ran")]
     Moment(#[from] MomentError),
@@ -82,16 +100,8 @@ pub struct DumpReport {
 
 /// A dump under way: read it to its end, then [`finish`](Self::finish) it. Dropping it ends the program.
 pub struct Dump<'a> {
-    // Closed before the program is waited for: a program that still writes would otherwise wait for us.
-    stdout: ChildStdout,
-    running: Running,
-    scanner: ArchiveScanner,
-    len_bytes: u64,
-    program: ProgramVersion,
+    output: Output,
     moment: &'a Moment,
-    /// How the program ended, once the end of the stream was met: what it wrote to standard error.
-    ended: Option<Result<String, ProgramError>>,
-    damage: Option<ArchiveError>,
 }
 
 impl<'a> Dump<'a> {
@@ -102,28 +112,90 @@ impl<'a> Dump<'a> {
         options: &DumpOptions,
     ) -> Result<Self, DumpError> {
         let skipped = skipped_tables(moment.facts(), &options.skip_data)?;
-        moment.identity().confirm(moment.settings(), programs)?;
-        let settings = moment.settings();
-        let mut command = child::command(&programs.program("pg_dump"), Some(settings));
-        command
-            .args(["--format=custom", "--compress=0", "--no-password"])
-            .arg(format!("--snapshot={}", moment.snapshot()))
-            .arg(format!(
-                "--lock-wait-timeout={}",
-                options.lock_wait.as_millis().max(1)
-            ))
-            .args(skipped.iter().map(|table| {
-                // A quoted name, so that nothing in it is a wildcard.
-                let name = quote::qualified(&table.schema, &table.name);
-                format!("--exclude-table-data={name}")
-            }))
-            .arg("--dbname")
-            .arg(settings.conninfo())
-            .stdout(Stdio::piped());
-        if programs.version().major != moment.facts().server.major() {
-            // A word that is reserved in one version only would otherwise stand unquoted.
-            command.arg("--quote-all-identifiers");
+        let mut command = command(moment, programs, options.lock_wait)?;
+        command.args(skipped.iter().map(|table| {
+            // A quoted name, so that nothing in it is a wildcard.
+            let name = quote::qualified(&table.schema, &table.name);
+            format!("--exclude-table-data={name}")
+        }));
+        Ok(Self {
+            output: Output::start(command, programs)?,
+            moment,
+        })
+    }
+
+    /// How many bytes have been read.
+    pub fn len_bytes(&self) -> u64 {
+        self.output.len_bytes
+    }
+
+    /// Judges the dump after its end was read: only `Ok` makes the bytes that were read a dump.
+    pub fn finish(self) -> Result<DumpReport, DumpError> {
+        match self.output.finish() {
+            // What `pg_dump` says when the server goes is the consequence.
+            judged @ (Ok(_) | Err(DumpError::Program(_))) => {
+                self.moment.check()?;
+                judged
+            }
+            judged => judged,
         }
+    }
+}
+
+impl AsFd for Dump<'_> {
+    /// The handle on which the next bytes arrive, to wait for them.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.output.as_fd()
+    }
+}
+
+impl Read for Dump<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.output.read(buffer)
+    }
+}
+
+/// What every dump at a moment is asked for, once it is known that the programs reach the same database.
+pub(crate) fn command(
+    moment: &Moment,
+    programs: &Programs,
+    lock_wait: Duration,
+) -> Result<Command, DumpError> {
+    let settings = moment.settings();
+    moment.identity().confirm(settings, programs)?;
+    let mut command = child::command(&programs.program("pg_dump"), Some(settings));
+    command
+        .args(["--format=custom", "--compress=0", "--no-password"])
+        .arg(format!("--snapshot={}", moment.snapshot()))
+        .arg(format!(
+            "--lock-wait-timeout={}",
+            lock_wait.as_millis().max(1)
+        ))
+        .arg("--dbname")
+        .arg(settings.conninfo());
+    if programs.version().major != moment.facts().server.major() {
+        // A word that is reserved in one version only would otherwise stand unquoted.
+        command.arg("--quote-all-identifiers");
+    }
+    Ok(command)
+}
+
+/// The archive that a running `pg_dump` writes, followed as it is read. Dropping it ends the program.
+pub(crate) struct Output {
+    // Closed before the program is waited for: a program that still writes would otherwise wait for us.
+    stdout: ChildStdout,
+    running: Running,
+    scanner: ArchiveScanner,
+    len_bytes: u64,
+    program: ProgramVersion,
+    /// How the program ended, once the end of the stream was met: what it wrote to standard error.
+    ended: Option<Result<String, ProgramError>>,
+    damage: Option<ArchiveError>,
+}
+
+impl Output {
+    pub(crate) fn start(mut command: Command, programs: &Programs) -> Result<Self, DumpError> {
+        command.stdout(Stdio::piped());
         let mut running = Running::start(command)?;
         let stdout = running
             .child()
@@ -136,37 +208,29 @@ impl<'a> Dump<'a> {
             scanner: ArchiveScanner::new(),
             len_bytes: 0,
             program: programs.version(),
-            moment,
             ended: None,
             damage: None,
         })
     }
 
-    /// How many bytes have been read.
-    pub fn len_bytes(&self) -> u64 {
-        self.len_bytes
+    /// An error of waiting for the program.
+    pub(crate) fn contact(&self, source: io::Error) -> ProgramError {
+        self.running.contact(source)
     }
 
-    /// Judges the dump after its end was read: only `Ok` makes the bytes that were read a dump.
-    pub fn finish(self) -> Result<DumpReport, DumpError> {
+    /// As [`Dump::finish`], but for the moment, of which nothing is known here.
+    pub(crate) fn finish(self) -> Result<DumpReport, DumpError> {
         let Self {
             stdout,
             mut running,
             scanner,
             ended,
             damage,
-            moment,
-            len_bytes,
-            program,
+            ..
         } = self;
         drop(stdout);
         let stderr = match ended {
-            Some(Ok(stderr)) => stderr,
-            // What `pg_dump` says when the server goes is the consequence.
-            Some(Err(error)) => {
-                moment.check()?;
-                return Err(error.into());
-            }
+            Some(ended) => ended?,
             None => {
                 running.kill();
                 return Err(damage.map_or(DumpError::GivenUp, DumpError::Archive));
@@ -176,11 +240,10 @@ impl<'a> Dump<'a> {
         if archive.head.compressed {
             return Err(DumpError::Compressed);
         }
-        moment.check()?;
         Ok(DumpReport {
-            len_bytes,
+            len_bytes: self.len_bytes,
             archive,
-            program,
+            program: self.program,
             warnings: stderr.lines().map(ToOwned::to_owned).collect(),
         })
     }
@@ -195,14 +258,13 @@ impl<'a> Dump<'a> {
     }
 }
 
-impl AsFd for Dump<'_> {
-    /// The handle on which the next bytes arrive, to wait for them.
+impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stdout.as_fd()
     }
 }
 
-impl Read for Dump<'_> {
+impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);

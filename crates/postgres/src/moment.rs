@@ -32,7 +32,7 @@ use crate::{
     parts::TablePart,
     preflight::{self, Finding},
     quote,
-    settings::Settings,
+    settings::{APPLICATION_NAME, Settings},
     table_plan::{PlannedTable, TablePlanError, plan_tables},
 };
 
@@ -108,7 +108,8 @@ fn sentences(findings: &[Finding]) -> String {
     sentences.join(" ").trim_end_matches('.').to_owned()
 }
 
-fn by_whom(holder: Option<&str>) -> String {
+/// " by process 7 of ann", or nothing.
+pub(crate) fn by_whom(holder: Option<&str>) -> String {
     holder.map_or_else(String::new, |holder| format!(" by {holder}"))
 }
 
@@ -171,6 +172,8 @@ pub(crate) enum Met {
 /// One point in time of a database, held.
 pub struct Moment {
     connection: Connection,
+    /// The number of the server's process for it.
+    pid: String,
     snapshot: String,
     identity: Identity,
     facts: SourceFacts,
@@ -210,6 +213,7 @@ impl Moment {
         }
         let identity = Identity::of(&connection)?;
         let workers = open_workers(&connection, workers)?;
+        let pid = pid(&connection)?;
         let snapshot = lock_and_export(&connection, &workers, patience)?;
         let facts = SourceFacts {
             database: catalog::database(&connection, server.major())?,
@@ -225,6 +229,7 @@ impl Moment {
         ));
         let moment = Self {
             connection,
+            pid,
             snapshot,
             identity,
             facts,
@@ -278,6 +283,39 @@ impl Moment {
                     message: error.message,
                 }),
         }
+    }
+
+    /// What the session of the program that reads the schema calls itself, so that it can be found among others.
+    pub(crate) fn schema_session(&self) -> String {
+        format!("{APPLICATION_NAME} schema {}", self.pid)
+    }
+
+    /// Whether a session of this name waits for a lock now.
+    pub(crate) fn waits_for_lock(&self, session: &str) -> Result<bool, QueryError> {
+        self.look_again()?;
+        let rows = self.connection.rows(
+            "look whether a program waits for a lock",
+            &format!(
+                "SELECT FROM pg_catalog.pg_stat_activity
+                  WHERE application_name = {} AND datname = pg_catalog.current_database() AND wait_event_type = 'Lock'",
+                quote::literal(session)
+            ),
+        )?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Who has an exclusive lock on a table now, or else waits for one, in words.
+    pub(crate) fn in_the_way(&self) -> Result<Option<String>, QueryError> {
+        self.look_again()?;
+        in_the_way(&self.connection)
+    }
+
+    /// Within a transaction the server answers from memory when it is asked again who does what.
+    fn look_again(&self) -> Result<(), QueryError> {
+        self.connection.execute(
+            "forget who did what",
+            "SELECT pg_catalog.pg_stat_clear_snapshot()",
+        )
     }
 
     pub(crate) fn identity(&self) -> &Identity {

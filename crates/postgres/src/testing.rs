@@ -1,6 +1,8 @@
 //! What the tests share: one runtime, one cluster, databases with every kind of object.
 
 use std::{
+    ffi::OsString,
+    os::unix::fs::symlink,
     path::Path,
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
@@ -198,6 +200,26 @@ pub(crate) fn script(path: &Path, text: &str) {
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+/// The real programs, with `pg_dump` replaced by a script that finds the real one as `$REAL`.
+pub(crate) fn with_pg_dump(cluster: &Cluster, script: &str) -> (tempfile::TempDir, Programs) {
+    let real = programs(cluster);
+    let folder = tempfile::tempdir().unwrap();
+    for program in ["pg_dumpall", "pg_restore", "psql"] {
+        symlink(real.program(program), folder.path().join(program)).unwrap();
+    }
+    let real_dump = real.program("pg_dump");
+    let text = format!(
+        "REAL={0}\ncase \"$1\" in --version) exec $REAL --version;; esac\n{script}",
+        real_dump.display()
+    );
+    self::script(&folder.path().join("pg_dump"), &text);
+    let path: OsString = folder.path().into();
+    let found = Programs::find(cluster.version().major, &|name| {
+        (name == "LIFEBOAT_PG_BIN").then(|| path.clone())
+    });
+    (folder, found.unwrap())
 }
 
 /// A message as a server sends it.

@@ -1,14 +1,9 @@
 //! Dumps that go well, and every way in which one does not.
 
-use std::{ffi::OsString, fs, os::unix::fs::symlink, path::Path, thread};
+use std::{fs, path::Path, thread};
 
 use super::*;
-use crate::{
-    cluster::{Cluster, ClusterOptions},
-    moment::MomentOptions,
-    settings::Settings,
-    testing,
-};
+use crate::{cluster::ClusterOptions, moment::MomentOptions, settings::Settings, testing};
 
 /// Enough rows that `pg_dump` cannot put them all into pipes and end before we look.
 const MANY_ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, x text);
@@ -16,26 +11,6 @@ const MANY_ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, x text);
 
 fn hold(settings: &Settings) -> Moment {
     Moment::hold(settings, &MomentOptions::default(), testing::runtime()).unwrap()
-}
-
-/// The real programs, with `pg_dump` replaced by a script that finds the real one as `$REAL`.
-fn with_script(cluster: &Cluster, script: &str) -> (tempfile::TempDir, Programs) {
-    let real = testing::programs(cluster);
-    let folder = tempfile::tempdir().unwrap();
-    for program in ["pg_dumpall", "pg_restore", "psql"] {
-        symlink(real.program(program), folder.path().join(program)).unwrap();
-    }
-    let real_dump = real.program("pg_dump");
-    let text = format!(
-        "REAL={0}\ncase \"$1\" in --version) exec $REAL --version;; esac\n{script}",
-        real_dump.display()
-    );
-    testing::script(&folder.path().join("pg_dump"), &text);
-    let path: OsString = folder.path().into();
-    let programs = Programs::find(cluster.version().major, &|name| {
-        (name == "LIFEBOAT_PG_BIN").then(|| path.clone())
-    });
-    (folder, programs.unwrap())
 }
 
 type Judged = Result<(Vec<u8>, DumpReport), DumpError>;
@@ -121,7 +96,7 @@ fn a_dump_that_is_killed_is_an_error_that_names_the_signal() {
     let mut dump = Dump::start(&moment, &programs, &DumpOptions::default()).unwrap();
     let mut start = [0; 1000];
     dump.read_exact(&mut start).unwrap();
-    dump.running.child().kill().unwrap();
+    dump.output.running.child().kill().unwrap();
     let mut rest = Vec::new();
     let read = dump.read_to_end(&mut rest).unwrap_err();
     assert!(read.to_string().contains("SIGKILL"), "{read}");
@@ -139,7 +114,7 @@ fn exit_code_1_after_the_full_output_is_a_failed_dump() {
     let settings = testing::database(&cluster, "CREATE TABLE t (id int)");
     let moment = hold(&settings);
     let (_folder, programs) =
-        with_script(&cluster, "$REAL \"$@\"; echo 'out of paper' >&2; exit 1");
+        testing::with_pg_dump(&cluster, "$REAL \"$@\"; echo 'out of paper' >&2; exit 1");
     let (read, result) = take(&moment, &programs, &DumpOptions::default());
     assert!(read.is_some());
     let error = testing::chain(&result.unwrap_err());
@@ -166,7 +141,7 @@ fn exit_code_0_with_half_an_archive_none_or_something_else_is_a_failed_dump() {
             "no PostgreSQL archive",
         ),
     ] {
-        let (_folder, programs) = with_script(&cluster, script);
+        let (_folder, programs) = testing::with_pg_dump(&cluster, script);
         let error = testing::chain(
             &take(&moment, &programs, &DumpOptions::default())
                 .1
@@ -181,7 +156,7 @@ fn words_on_standard_error_of_a_good_dump_are_warnings() {
     let cluster = testing::cluster();
     let settings = testing::database(&cluster, "CREATE TABLE t (id int)");
     let moment = hold(&settings);
-    let (_folder, programs) = with_script(
+    let (_folder, programs) = testing::with_pg_dump(
         &cluster,
         "echo 'pg_dump: warning: odd' >&2; exec $REAL \"$@\"",
     );
@@ -197,13 +172,13 @@ fn a_dump_that_was_not_read_to_its_end_is_no_dump_and_its_program_is_gone() {
     let programs = testing::programs(&cluster);
     let mut dump = Dump::start(&moment, &programs, &DumpOptions::default()).unwrap();
     dump.read_exact(&mut [0; 100]).unwrap();
-    let process = format!("/proc/{}", dump.running.child().id());
+    let process = format!("/proc/{}", dump.output.running.child().id());
     assert!(Path::new(&process).exists());
     assert!(matches!(dump.finish(), Err(DumpError::GivenUp)));
     assert!(!Path::new(&process).exists());
 
     let mut dump = Dump::start(&moment, &programs, &DumpOptions::default()).unwrap();
-    let process = format!("/proc/{}", dump.running.child().id());
+    let process = format!("/proc/{}", dump.output.running.child().id());
     drop(dump);
     assert!(!Path::new(&process).exists());
 }
@@ -213,7 +188,7 @@ fn a_program_that_starts_others_is_given_up_without_waiting_for_them() {
     let cluster = testing::cluster();
     let settings = testing::database(&cluster, MANY_ROWS);
     let moment = hold(&settings);
-    let (_folder, programs) = with_script(&cluster, "$REAL \"$@\"");
+    let (_folder, programs) = testing::with_pg_dump(&cluster, "$REAL \"$@\"");
     let mut dump = Dump::start(&moment, &programs, &DumpOptions::default()).unwrap();
     dump.read_exact(&mut [0; 100]).unwrap();
     drop(dump);
@@ -305,7 +280,7 @@ fn no_password_is_on_a_command_line() {
         seen.display(),
         seen.display()
     );
-    let (_folder, programs) = with_script(&cluster, &script);
+    let (_folder, programs) = testing::with_pg_dump(&cluster, &script);
     take(&moment, &programs, &DumpOptions::default()).1.unwrap();
     let arguments = fs::read_to_string(&seen).unwrap();
     assert!(
