@@ -294,6 +294,19 @@ pub(crate) fn large_objects(connection: &Connection) -> Result<u64, QueryError> 
     Fields::of(WHAT, row).number()
 }
 
+/// Lists the large objects by their numbers.
+pub(crate) fn large_object_oids(connection: &Connection) -> Result<Vec<u32>, QueryError> {
+    const WHAT: &str = "list the large objects";
+    connection
+        .rows(
+            WHAT,
+            "SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid",
+        )?
+        .into_iter()
+        .map(|row| Fields::of(WHAT, row).number())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

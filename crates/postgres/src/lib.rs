@@ -34,7 +34,9 @@ mod source;
 mod file_name;
 mod digest;
 mod rows;
+mod large_object;
 mod catalog;
+mod sequences;
 mod table_plan;
 mod creation;
 mod preflight;
@@ -73,6 +75,7 @@ pub use file_name::{LARGE_OBJECTS_FOLDER, SCHEMA_FILE, large_object_file, table_
 pub use globals::{Globals, GlobalsError, globals};
 pub use identity::IdentityError;
 pub use intake::IntakeError;
+pub use large_object::{LargeObject, LargeObjectError};
 pub use moment::{Moment, MomentError, MomentOptions};
 pub use parts::{Digest, LargeObjectPart, Parts, SequencePart, TablePart};
 pub use plan::{PlanError, RestoreOptions};

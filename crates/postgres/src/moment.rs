@@ -29,9 +29,10 @@ use crate::{
     connect::{ConnectError, Connection, QueryError},
     facts::SourceFacts,
     identity::Identity,
-    parts::TablePart,
+    parts::{SequencePart, TablePart},
     preflight::{self, Finding},
     quote,
+    sequences::read_sequences,
     settings::{APPLICATION_NAME, Settings},
     table_plan::{PlannedTable, TablePlanError, plan_tables},
 };
@@ -260,6 +261,23 @@ impl Moment {
         earlier: &[TablePart],
     ) -> Result<Vec<PlannedTable>, TablePlanError> {
         plan_tables(&self.connection, &self.facts, skip_data, earlier)
+    }
+
+    /// The numbers of the large objects, in their order.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn large_objects(&self) -> Result<Vec<u32>, QueryError> {
+        catalog::large_object_oids(&self.connection)
+    }
+
+    /// The sequences as they are now, which is later than the moment: a sequence's state is not versioned. Read after
+    /// the last row, no state stands below a value that a row of the moment has.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn read_sequences(&self) -> Result<Vec<SequencePart>, QueryError> {
+        read_sequences(&self.connection)
     }
 
     /// The settled settings of the session: whoever connects by them reaches the same server in the same way.

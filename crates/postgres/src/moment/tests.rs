@@ -385,3 +385,23 @@ fn hold_when_others_have_gone(settings: &Settings, stop: &AtomicBool) -> (Moment
         }
     }
 }
+
+#[test]
+fn large_objects_are_those_of_the_moment_and_sequences_those_of_now() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "SELECT lo_create(7), lo_create(3000000000); CREATE SEQUENCE s; SELECT nextval('s')",
+    );
+    let moment = hold(&settings);
+    testing::run(
+        &settings,
+        "SELECT lo_create(8), lo_unlink(7), nextval('s'); ",
+    );
+    assert_eq!(moment.large_objects().unwrap(), [7, 3_000_000_000]);
+    let sequences = moment.read_sequences().unwrap();
+    let [s] = &sequences[..] else {
+        panic!("{sequences:?}");
+    };
+    assert_eq!((s.last_value, s.is_called), (2, true));
+}
