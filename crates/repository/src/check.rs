@@ -57,22 +57,44 @@ pub enum ReadData {
 }
 
 impl ReadData {
-    /// True when this pack is to be read; a pack's id alone decides, so the choice is the same on every machine.
-    fn chooses(self, pack: PackId, now_ms: u64) -> bool {
+    /// The numbers of those of `packs` that are to be read. Their ids alone decide, so that the choice is the same on every
+    /// machine. Where packs are so few that none is in the part that is to be read, the one behind it is read.
+    fn choose(self, packs: impl IntoIterator<Item = PackId>, now_ms: u64) -> Vec<usize> {
+        let (mut chosen, mut next) = (Vec::new(), None);
+        for (number, pack) in packs.into_iter().enumerate() {
+            match self.behind(pack, now_ms) {
+                Some(0) => chosen.push(number),
+                Some(behind) => {
+                    let this = (behind, number);
+                    next = Some(next.map_or(this, |next: (u64, usize)| next.min(this)));
+                }
+                None => {}
+            }
+        }
+        if chosen.is_empty() {
+            chosen.extend(next.map(|(_, number)| number));
+        }
+        chosen
+    }
+
+    /// How far a pack is behind the part that is to be read, which is 0 for one in it; nothing when none is to be read.
+    fn behind(self, pack: PackId, now_ms: u64) -> Option<u64> {
         let (_, last) = pack
             .0
             .split_last_chunk::<8>()
             .expect("an id is longer than 8 bytes");
         let number = u64::from_le_bytes(*last);
-        match self {
-            Self::None => false,
-            Self::All => true,
-            Self::Share { part, of } => of > 0 && number % u64::from(of) + 1 == u64::from(part),
+        let (first, parts, around) = match self {
+            Self::None | Self::Percent(0) | Self::Share { of: 0, .. } => return None,
+            Self::All => return Some(0),
+            Self::Share { part, of } => (u64::from(part.saturating_sub(1)), 1, u64::from(of)),
             Self::Percent(percent) => {
-                let shift = (now_ms / DAY_MS % 100) * u64::from(percent) % 100;
-                (number % 100 + 100 - shift) % 100 < u64::from(percent)
+                let parts = u64::from(percent);
+                (now_ms / DAY_MS % 100 * parts % 100, parts, 100)
             }
-        }
+        };
+        let place = (number % around + around - first % around) % around;
+        Some((place + 1).saturating_sub(parts))
     }
 }
 
@@ -247,9 +269,8 @@ impl Check<'_> {
         reach.walk(&snapshots.confirmed);
 
         let now = self.repository.now_ms();
-        let chosen: Vec<usize> = (0..packs.packs.len())
-            .filter(|number| options.read_data.chooses(packs.packs[*number].id, now))
-            .collect();
+        let ids = packs.packs.iter().map(|pack| pack.id);
+        let chosen = options.read_data.choose(ids, now);
         if !chosen.is_empty() {
             self.progress.phase("Reading the packs");
         }

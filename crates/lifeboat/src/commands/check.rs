@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "read_data_subset")]
     read_data: bool,
 
-    /// Read a part of the data: 5% is another part every day, 3/12 is the third of twelve fixed parts.
+    /// Read a part of the data, one pack at least: 5% is another part every day, 3/12 the third of twelve fixed parts.
     #[arg(long, value_name = "PART")]
     read_data_subset: Option<Subset>,
 }
