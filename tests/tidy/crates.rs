@@ -23,7 +23,7 @@ const ORDER: [&str; 7] = [
 const GROUND: usize = 4;
 
 /// Libraries that make a room what it is, and the crates that may name them.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("argon2", &["codec"]),
     // The repository sums up rows of its cache and marks trees it has seen; ids are the codec's. PostgreSQL's rows are
     // hashed as they stream past, by a crate that knows no codec.
@@ -39,6 +39,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("rusqlite", &["repository", "app", "lifeboat"]),
     ("globset", &["files"]),
     ("xattr", &["files"]),
+    ("futures-util", &["postgres"]),
     ("rustls", &["postgres"]),
     ("tokio-postgres", &["postgres"]),
     ("tokio-postgres-rustls", &["postgres"]),

@@ -19,6 +19,7 @@ pub(crate) use gauge::{put_large_object, put_rows};
 
 use crate::{
     archive::{ArchiveEntry, ArchiveError, ArchiveHead, ArchiveScanner, section},
+    partitions::{Partitions, is_partitioned},
     parts::{Digest, LargeObjectPart, Parts, SequencePart, TablePart},
     wording,
 };
@@ -32,8 +33,6 @@ pub(crate) const MINOR_GROUPS: u8 = 16;
 const GROUP_OBJECTS_MAX: usize = 1000;
 /// The catalog `pg_largeobject`, which large objects are named by.
 const LARGE_OBJECTS_CLASS: &str = "2613";
-/// `pg_class.relkind` of a partitioned table.
-pub(crate) const PARTITIONED: i64 = b'p' as i64;
 const READ_LEN_BYTES: usize = 64 << 10;
 
 /// Why a schema and its parts do not make a dump.
@@ -201,8 +200,7 @@ struct Builder<'e, 'a> {
     entries: &'e [ArchiveEntry],
     /// Tables by schema and name.
     tables: HashMap<(&'e str, &'e str), &'e ArchiveEntry>,
-    /// For each partition what it is a partition of.
-    parents: HashMap<i64, &'e ArchiveEntry>,
+    partitions: Partitions<'e>,
     standard_strings: bool,
     next_id: i64,
     items: Vec<Item<'a>>,
@@ -215,23 +213,6 @@ impl<'e, 'a> Builder<'e, 'a> {
             .filter(|entry| entry.kind == "TABLE")
             .filter_map(|entry| Some(((entry.schema()?, entry.name.as_str()), entry)))
             .collect();
-        let by_id: HashMap<i64, &ArchiveEntry> =
-            tables.values().map(|entry| (entry.id, *entry)).collect();
-        // An entry `TABLE ATTACH` is named for the partition and needs both it and its parent.
-        let attached = |entry: &'e ArchiveEntry| {
-            let partition = tables.get(&(entry.schema()?, entry.name.as_str()))?;
-            let parent = entry
-                .needs
-                .iter()
-                .filter(|need| **need != partition.id)
-                .find_map(|need| by_id.get(need))?;
-            Some((partition.id, *parent))
-        };
-        let parents = entries
-            .iter()
-            .filter(|entry| entry.kind == "TABLE ATTACH")
-            .filter_map(attached)
-            .collect();
         let ids = entries
             .iter()
             .flat_map(|entry| entry.needs.iter().chain([&entry.id]));
@@ -239,7 +220,7 @@ impl<'e, 'a> Builder<'e, 'a> {
             next_id: ids.copied().max().unwrap_or(0).max(0).saturating_add(1),
             entries,
             tables,
-            parents,
+            partitions: Partitions::of(&entries.iter().collect::<Vec<_>>()),
             standard_strings,
             items: Vec::new(),
         }
@@ -285,7 +266,7 @@ impl<'e, 'a> Builder<'e, 'a> {
         let table = self.tables.get(&(part.schema.as_str(), part.name.as_str()));
         let mut target = wording::qualified(Some(&part.schema), &part.name);
         let mut definition = None;
-        if let Some(root) = table.and_then(|table| self.root_of_hashes(table)) {
+        if let Some(root) = table.and_then(|table| self.partitions.root_of_hashes(table)) {
             target = wording::qualified(root.schema(), &root.name);
             // `pg_restore` knows by this remark that it must not empty the partition first.
             definition = Some(format!(
@@ -313,26 +294,6 @@ impl<'e, 'a> Builder<'e, 'a> {
             needs: table.iter().map(|table| table.id).collect(),
             ..ArchiveEntry::default()
         }
-    }
-
-    /// The topmost partitioned table, when rows find their partition by a hash somewhere on the way.
-    ///
-    /// A hash need not be the same elsewhere: that of an enum's value depends on numbers that the new database gives,
-    /// others on the machine. A row would be refused by the partition that it came from; from the top it finds its place.
-    fn root_of_hashes(&self, table: &ArchiveEntry) -> Option<&'e ArchiveEntry> {
-        let mut at = table.id;
-        let mut root = None;
-        let mut hashed = false;
-        // As many steps as there are tables, so that a circle ends.
-        for _ in 0..self.parents.len() {
-            let Some(parent) = self.parents.get(&at) else {
-                break;
-            };
-            hashed |= defines(parent, "\nPARTITION BY HASH (");
-            root = Some(*parent);
-            at = parent.id;
-        }
-        root.filter(|_| hashed)
     }
 
     fn add_sequences(&mut self, parts: &'a [SequencePart]) -> Result<(), AssemblyError> {
@@ -467,15 +428,6 @@ fn members(entry: &ArchiveEntry) -> Result<Vec<u32>, AssemblyError> {
     oids.collect::<Result<_, _>>().map_err(|_| {
         AssemblyError::NotUnderstood(format!("{} {} is no number", entry.kind, entry.name))
     })
-}
-
-fn defines(entry: &ArchiveEntry, text: &str) -> bool {
-    let definition = entry.definition.as_deref();
-    definition.is_some_and(|definition| definition.contains(text))
-}
-
-fn is_partitioned(entry: &ArchiveEntry) -> bool {
-    entry.relation_kind == PARTITIONED || defines(entry, "\nPARTITION BY ")
 }
 
 fn lacks(kind: &str, entry: &ArchiveEntry) -> AssemblyError {

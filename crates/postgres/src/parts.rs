@@ -72,3 +72,49 @@ impl TablePart {
         format!("{}.{}", self.schema, self.name)
     }
 }
+
+impl SequencePart {
+    /// `public.orders_id_seq`.
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}
+
+impl Digest {
+    /// What identifies the rows of both.
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = [0; 32];
+        let mut carry = 0;
+        for (at, byte) in sum.iter_mut().enumerate() {
+            let [low, high] =
+                (u16::from(self.sum[at]) + u16::from(other.sum[at]) + carry).to_le_bytes();
+            *byte = low;
+            carry = u16::from(high);
+        }
+        Self {
+            rows: self.rows + other.rows,
+            len_bytes: self.len_bytes + other.len_bytes,
+            sum,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digester;
+
+    #[test]
+    fn the_digests_of_two_halves_are_together_that_of_the_whole() {
+        let digest = |bytes: &[u8]| {
+            let mut digester = Digester::new(&[7; 32]);
+            digester.feed(bytes);
+            digester.finish().unwrap()
+        };
+        let lines: Vec<String> = (0..200).map(|at| format!("{at}\tx\n")).collect();
+        let (one, other) = (lines[..77].concat(), lines[77..].concat());
+        let together = digest(one.as_bytes()).plus(&digest(other.as_bytes()));
+        assert_eq!(together, digest(lines.concat().as_bytes()));
+        assert_eq!(together.plus(&Digest::default()), together);
+    }
+}

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::{
     archive::{ArchiveEntry, ArchiveError, ArchiveScanner},
     connect::{Connection, QueryError},
-    facts::DatabaseFacts,
+    facts::{DatabaseFacts, Extension},
+    preflight::Finding,
     programs::{ProgramVersion, Programs},
     selection,
 };
@@ -13,7 +14,7 @@ use crate::{
 /// Every object that a transaction makes is a lock until its end, and a server with default settings has room for
 /// 6,400. An archive with more entries than this is restored without one transaction around it; the new database is
 /// dropped as a whole in either case.
-const SINGLE_TRANSACTION_ENTRIES_MAX: usize = 4_000;
+pub(crate) const SINGLE_TRANSACTION_ENTRIES_MAX: usize = 4_000;
 
 /// How an archive is restored.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct RestoreOptions {
     /// What the source database was: the new one gets its encoding, locale, settings and grants. Without it the
     /// server's defaults hold.
     pub facts: Option<DatabaseFacts>,
+    /// The source database's extensions, whose versions are held against the server's.
+    pub extensions: Vec<Extension>,
     /// How many connections load data and build indexes. With more than one the archive is first written to an
     /// unlinked file of mode 0600 in `spool_folder`, since a stream cannot be read in parallel.
     pub jobs: u32,
@@ -42,6 +45,7 @@ impl Default for RestoreOptions {
     fn default() -> Self {
         Self {
             facts: None,
+            extensions: Vec::new(),
             jobs: 1,
             no_owner: false,
             no_acl: false,
@@ -81,6 +85,9 @@ pub enum PlanError {
         /// Extensions that cannot be created, because their files are not installed there.
         extensions: Vec<String>,
     },
+    /// The plan says why it cannot be done.
+    #[error("{}", refused(.0))]
+    Refused(Vec<Finding>),
     /// A table that was asked for is not in the archive.
     #[error("the archive has no table \"{wanted}\"")]
     UnknownTable {
@@ -92,6 +99,17 @@ pub enum PlanError {
     /// Tables were asked for, and the format is too new for its table of contents to be read here.
     #[error("single tables cannot be taken out of an archive in format 1.{0}")]
     UnknownFormat(u8),
+    /// The rows are beside the archive, and its format is too new for its table of contents to be read here.
+    #[error("the schema is an archive in format 1.{0}, which is newer than any that is known here")]
+    UnknownSchema(u8),
+}
+
+fn refused(findings: &[Finding]) -> String {
+    let sentences: Vec<_> = findings
+        .iter()
+        .map(|finding| finding.sentence.trim_end_matches('.'))
+        .collect();
+    sentences.join("; ")
 }
 
 fn lacking(roles: &[String], extensions: &[String]) -> String {
@@ -169,7 +187,7 @@ impl Plan {
     }
 }
 
-fn missing_roles(
+pub(crate) fn missing_roles(
     connection: &Connection,
     chosen: &[&ArchiveEntry],
     options: &RestoreOptions,
@@ -197,7 +215,7 @@ fn missing_roles(
     Ok(missing(needed, &present))
 }
 
-fn missing_extensions(
+pub(crate) fn missing_extensions(
     connection: &Connection,
     chosen: &[&ArchiveEntry],
 ) -> Result<Vec<String>, QueryError> {
@@ -211,7 +229,11 @@ fn missing_extensions(
     Ok(missing(needed, &present))
 }
 
-fn column(connection: &Connection, what: &str, sql: &str) -> Result<Vec<String>, QueryError> {
+pub(crate) fn column(
+    connection: &Connection,
+    what: &str,
+    sql: &str,
+) -> Result<Vec<String>, QueryError> {
     let rows = connection.rows(what, sql)?;
     Ok(rows
         .into_iter()
@@ -219,7 +241,7 @@ fn column(connection: &Connection, what: &str, sql: &str) -> Result<Vec<String>,
         .collect())
 }
 
-fn missing(mut needed: Vec<&str>, present: &[String]) -> Vec<String> {
+pub(crate) fn missing(mut needed: Vec<&str>, present: &[String]) -> Vec<String> {
     needed.sort_unstable();
     needed.dedup();
     needed.retain(|name| !present.iter().any(|there| there == name));

@@ -25,10 +25,12 @@ use crate::{
     connect::{ConnectError, Connection, QueryError},
     identity::{Identity, IdentityError},
     intake::{Intake, IntakeError, Passed},
+    load::LoadError,
     plan::{Plan, PlanError, RestoreOptions},
     programs::{ProgramVersion, Programs},
     quote,
     settings::Settings,
+    verify::VerifyError,
 };
 
 /// Why an archive was not restored. Nothing was made, except where [`Failed`](Self::Failed) says so.
@@ -90,6 +92,12 @@ pub enum RestoreFailure {
     /// The archive could not be read to its end, or was not complete.
     #[error(transparent)]
     Intake(#[from] IntakeError),
+    /// The rows did not come in.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// What came in is not what the backup was made of.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
     /// The list of what is to be restored could not be written.
     #[error("cannot write a temporary file in {}", folder.display())]
     List {
@@ -174,7 +182,7 @@ pub fn restore_archive(
     }
 }
 
-fn exists(connection: &Connection, database: &str) -> Result<bool, QueryError> {
+pub(crate) fn exists(connection: &Connection, database: &str) -> Result<bool, QueryError> {
     let sql = format!(
         "SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}",
         quote::literal(database)
@@ -190,7 +198,7 @@ enum Source<'a> {
     File((File, ArchiveSummary)),
 }
 
-fn create(
+pub(crate) fn create(
     connection: &Connection,
     database: &str,
     options: &RestoreOptions,
@@ -231,7 +239,7 @@ fn fill(
         .as_deref()
         .map(|ids| write_list(ids, options))
         .transpose()?;
-    let mut command = command(settings, programs, plan, options);
+    let mut command = command(settings, programs, plan.single_transaction, options);
     if let Some(list) = &list {
         command.arg("--use-list").arg(list.path());
     }
@@ -286,10 +294,10 @@ fn analyze(connection: &Connection) -> Option<String> {
     ))
 }
 
-fn command(
+pub(crate) fn command(
     settings: &Settings,
     programs: &Programs,
-    plan: &Plan,
+    single_transaction: bool,
     options: &RestoreOptions,
 ) -> Command {
     // A role or server that is read-only by default would refuse everything.
@@ -305,11 +313,11 @@ fn command(
         .args(["--exit-on-error", "--no-password", "--dbname"])
         .arg(settings.conninfo())
         .stdout(Stdio::null());
-    if options.jobs > 1 {
+    if options.jobs > 1 && !single_transaction {
         command.arg(format!("--jobs={}", options.jobs));
     }
     for (wanted, argument) in [
-        (plan.single_transaction, "--single-transaction"),
+        (single_transaction, "--single-transaction"),
         (options.no_owner, "--no-owner"),
         (options.no_acl, "--no-privileges"),
         (options.no_tablespaces, "--no-tablespaces"),
@@ -321,7 +329,7 @@ fn command(
     command
 }
 
-fn write_list(
+pub(crate) fn write_list(
     ids: &[i64],
     options: &RestoreOptions,
 ) -> Result<tempfile::NamedTempFile, RestoreFailure> {
@@ -340,7 +348,7 @@ fn write_list(
 }
 
 /// Gives the new database the source's settings; what cannot be set is a warning, for the rows are all there.
-fn apply_settings(
+pub(crate) fn apply_settings(
     connection: &Connection,
     database: &str,
     options: &RestoreOptions,
@@ -361,7 +369,11 @@ fn apply_settings(
         .collect()
 }
 
-fn drop_database(connection: &Connection, database: &str, major: u32) -> Result<(), QueryError> {
+pub(crate) fn drop_database(
+    connection: &Connection,
+    database: &str,
+    major: u32,
+) -> Result<(), QueryError> {
     let name = quote::identifier(database);
     if major >= 13 {
         return connection.execute(

@@ -12,7 +12,8 @@ use std::io::{BufWriter, Read, Write};
 
 use crate::{
     archive::ArchiveEntry,
-    assembly::{Assembly, AssemblyError, Data, Item, PARTITIONED, put_large_object, put_rows},
+    assembly::{Assembly, AssemblyError, Data, Item, put_large_object, put_rows},
+    partitions::PARTITIONED,
     parts::{LargeObjectPart, Parts},
     source::PartSource,
     wording::{identifier, one_line, qualified},

@@ -16,10 +16,12 @@ pub(crate) struct Selection {
     pub(crate) ids: Vec<i64>,
     /// What belongs to the tables and was left out, in words.
     pub(crate) left_out: Vec<String>,
+    /// The tables whose rows come: those that were asked for and their partitions, and not what they merely need.
+    pub(crate) with_rows: HashSet<String>,
 }
 
 /// The kinds of entry that a table can be.
-const TABLES: [&str; 2] = ["TABLE", "FOREIGN TABLE"];
+pub(crate) const TABLES: [&str; 2] = ["TABLE", "FOREIGN TABLE"];
 
 /// The kinds of entry that belong to a table; a view or a function that needs it does not.
 const BELONGINGS: [&str; 18] = [
@@ -57,6 +59,8 @@ pub(crate) fn select(contents: &[ArchiveEntry], tables: &[String]) -> Result<Sel
         own.insert(entry.id);
     }
     add_partitions(contents, &mut own);
+    let with_rows = own.iter().filter_map(|id| by_id.get(id)).copied();
+    let with_rows = with_rows.map(path).collect();
     let mut chosen = HashSet::new();
     let mut open: Vec<i64> = own.iter().copied().collect();
     while let Some(id) = open.pop() {
@@ -99,6 +103,7 @@ pub(crate) fn select(contents: &[ArchiveEntry], tables: &[String]) -> Result<Sel
             .filter(|id| chosen.contains(id))
             .collect(),
         left_out,
+        with_rows,
     })
 }
 
@@ -141,7 +146,8 @@ fn add_partitions(contents: &[ArchiveEntry], own: &mut HashSet<i64>) {
     }
 }
 
-fn path(entry: &ArchiveEntry) -> String {
+/// `public.orders`, as configuration names tables.
+pub(crate) fn path(entry: &ArchiveEntry) -> String {
     match entry.schema() {
         Some(schema) => format!("{schema}.{}", entry.name),
         None => entry.name.clone(),

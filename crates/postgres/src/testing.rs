@@ -1,5 +1,9 @@
 //! What the tests share: one runtime, one cluster, databases with every kind of object.
 
+mod parts;
+
+pub(crate) use parts::{Backup, KEY, MORE};
+
 use std::{
     ffi::OsString,
     os::unix::fs::symlink,
@@ -258,4 +262,54 @@ pub(crate) fn everything(cluster: &Cluster) -> Settings {
         .replace("THE_READER", &reader)
         .replace("THE SPACE", &space);
     database(cluster, &sql)
+}
+
+/// One of every kind of object that has once been lost somewhere.
+const SHOP: &str = r#"
+CREATE SCHEMA shop; COMMENT ON SCHEMA shop IS 'the shop';
+CREATE TYPE shop.mood AS ENUM ('sad', 'glad');
+CREATE DOMAIN shop.amount AS numeric(10, 2) CHECK (VALUE >= 0);
+CREATE TYPE shop.pair AS (a int, b text);
+CREATE FUNCTION shop.twice(x int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT x * 2';
+CREATE TABLE shop.customer (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, mood shop.mood DEFAULT 'glad',
+  shout text GENERATED ALWAYS AS (upper(name)) STORED, twofold int GENERATED ALWAYS AS (shop.twice(1)) STORED,
+  tags text[], data jsonb, raw bytea, pair shop.pair);
+COMMENT ON COLUMN shop.customer.name IS 'with ''quotes'' and "more"';
+CREATE TABLE shop."Order" (id serial PRIMARY KEY, customer int REFERENCES shop.customer, total shop.amount, at timestamptz);
+CREATE INDEX ON shop."Order" (at DESC) WHERE total > 5;
+CREATE TABLE shop.log (id int, day date, line text) PARTITION BY RANGE (day);
+CREATE TABLE shop.log_old PARTITION OF shop.log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE shop.log_rest PARTITION OF shop.log DEFAULT;
+CREATE VIEW shop.glad AS SELECT id, name FROM shop.customer WHERE mood = 'glad';
+CREATE MATERIALIZED VIEW shop.sums AS SELECT customer, sum(total) FROM shop."Order" GROUP BY customer;
+CREATE UNIQUE INDEX ON shop.sums (customer);
+CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := coalesce(NEW.at, now()); RETURN NEW; END $$;
+CREATE TRIGGER note BEFORE INSERT ON shop."Order" FOR EACH ROW EXECUTE FUNCTION shop.note();
+CREATE STATISTICS shop.stats ON customer, total FROM shop."Order";
+ALTER TABLE shop.customer ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON shop.customer TO READER USING (mood = 'glad');
+CREATE TABLE shop.odd (f float8, d date, n numeric, m text);
+INSERT INTO shop.customer (name, tags, data, raw, pair)
+  SELECT 'name ' || i || E'\ttab\nline\\ ünïcode', ARRAY['a', NULL, '{}'], '{"k": [1, null]}', '\xdeadbeef00', ROW(i, 'x'::text)::shop.pair
+    FROM generate_series(1, 50) i;
+INSERT INTO shop."Order" (customer, total) SELECT 1 + i % 50, i FROM generate_series(1, 500) i;
+INSERT INTO shop.log SELECT i, '2025-06-01'::date + i, repeat('x', i) FROM generate_series(1, 400) i;
+INSERT INTO shop.odd VALUES ('NaN', 'infinity', 'NaN', NULL), ('-Infinity', '-infinity', 1e100, '');
+REFRESH MATERIALIZED VIEW shop.sums;
+SELECT lo_from_bytea(40000, '\x00ff'), lo_from_bytea(40001, decode(repeat('ab', 5000), 'hex'));
+COMMENT ON LARGE OBJECT 40000 IS 'large';
+GRANT USAGE ON SCHEMA shop TO READER; GRANT SELECT ON shop.customer, shop.glad TO READER;
+GRANT SELECT (id) ON shop."Order" TO READER; GRANT SELECT ON LARGE OBJECT 40000 TO READER;
+ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO READER;
+"#;
+
+/// A database with [`SHOP`], and the role in it.
+pub(crate) fn shop(cluster: &Cluster) -> (Settings, String) {
+    let role = unique("reader");
+    let sql = format!(
+        "CREATE ROLE {role} LOGIN; {}",
+        SHOP.replace("READER", &role)
+    );
+    (database(cluster, &sql), role)
 }

@@ -11,6 +11,10 @@ const OFFSET_NO_DATA: u8 = 3;
 
 /// The part of a restore that an entry belongs to, by the archive's numbers.
 pub(crate) mod section {
+    /// Wherever it stands: comments, labels, grants.
+    pub(crate) const NONE: i64 = 1;
+    /// What is made before the data.
+    pub(crate) const PRE_DATA: i64 = 2;
     /// Data.
     pub(crate) const DATA: i64 = 3;
     /// What is made after the data.

@@ -9,154 +9,35 @@ use super::*;
 use crate::{
     child,
     cluster::Cluster,
-    connect::Connection,
     programs::Programs,
-    quote,
     rearchive::write_archive,
     script::{ScriptOptions, write_script},
     settings::Settings,
     source::{PartSource, Wanted},
-    testing,
+    testing::{self, Backup},
 };
 
-/// What a native read would give: the schema's archive, the parts, and their bytes.
-struct Taken {
-    schema: Vec<u8>,
-    parts: Parts,
-    rows: HashMap<String, Vec<u8>>,
-    large_objects: HashMap<u32, Vec<u8>>,
+fn script(backup: &Backup, options: &ScriptOptions) -> Result<String, AssemblyError> {
+    let mut script = Vec::new();
+    write_script(
+        &mut &backup.schema[..],
+        &backup.parts,
+        &|wanted, into| backup.write(wanted, into),
+        options,
+        &mut script,
+    )?;
+    Ok(String::from_utf8(script).unwrap())
 }
 
-impl Taken {
-    fn of(programs: &Programs, source: &Settings) -> Self {
-        let connection = Connection::open(source, testing::runtime()).unwrap();
-        let query = |sql: &str| connection.rows("list the parts", sql).unwrap();
-        let mut taken = Self {
-            schema: dump(
-                programs,
-                source,
-                &["--section=pre-data", "--section=post-data"],
-            ),
-            parts: Parts::default(),
-            rows: HashMap::new(),
-            large_objects: HashMap::new(),
-        };
-        let tables = query(
-            "SELECT n.nspname, c.relname, (SELECT pg_catalog.string_agg(a.attname, '|' ORDER BY a.attnum)
-                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                 AND a.attgenerated = '')
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'",
-        );
-        for row in tables {
-            let text = |at: usize| row[at].clone().unwrap_or_default();
-            let mut part = TablePart {
-                schema: text(0),
-                name: text(1),
-                columns: text(2)
-                    .split_terminator('|')
-                    .map(ToOwned::to_owned)
-                    .collect(),
-                condition: None,
-                order: Vec::new(),
-                digest: None,
-            };
-            let columns: Vec<String> = part
-                .columns
-                .iter()
-                .map(|column| quote::identifier(column))
-                .collect();
-            let columns = if columns.is_empty() {
-                String::new()
-            } else {
-                format!("({})", columns.join(", "))
-            };
-            let name = quote::qualified(&part.schema, &part.name);
-            let bytes = psql(
-                programs,
-                source,
-                &format!("COPY {name} {columns} TO STDOUT"),
-            );
-            part.digest = Some(Digest {
-                rows: bytes.iter().filter(|byte| **byte == b'\n').count() as u64,
-                len_bytes: bytes.len() as u64,
-                sum: [0; 32],
-            });
-            taken.rows.insert(part.path(), bytes);
-            taken.parts.tables.push(part);
-        }
-        for row in query("SELECT schemaname, sequencename FROM pg_catalog.pg_sequences") {
-            let (schema, name) = (row[0].clone().unwrap(), row[1].clone().unwrap());
-            let state = query(&format!(
-                "SELECT last_value, is_called FROM {}",
-                quote::qualified(&schema, &name)
-            ));
-            taken.parts.sequences.push(SequencePart {
-                schema,
-                name,
-                last_value: state[0][0].as_ref().unwrap().parse().unwrap(),
-                is_called: state[0][1].as_deref() == Some("t"),
-            });
-        }
-        let objects = query(
-            "SELECT oid, pg_catalog.encode(pg_catalog.lo_get(oid), 'hex') FROM pg_catalog.pg_largeobject_metadata",
-        );
-        for row in objects {
-            let digits = row[1].clone().unwrap();
-            let bytes: Vec<u8> = (0..digits.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
-                .collect();
-            let oid = row[0].as_ref().unwrap().parse().unwrap();
-            taken.parts.large_objects.push(LargeObjectPart {
-                oid,
-                len_bytes: bytes.len() as u64,
-                hash: [0; 32],
-            });
-            taken.large_objects.insert(oid, bytes);
-        }
-        taken
-    }
-
-    fn with_source<T>(&self, then: impl FnOnce(&PartSource<'_>) -> T) -> T {
-        // In odd portions, so that none of the writers' own boundaries is met by chance.
-        then(&|wanted, out| {
-            let bytes = match wanted {
-                Wanted::Rows(part) => &self.rows[&part.path()],
-                Wanted::LargeObject(part) => &self.large_objects[&part.oid],
-            };
-            bytes
-                .chunks(7_001)
-                .try_for_each(|chunk| out.write_all(chunk))
-        })
-    }
-
-    fn script(&self, options: &ScriptOptions) -> Result<String, AssemblyError> {
-        let mut script = Vec::new();
-        self.with_source(|source| {
-            write_script(
-                &mut self.schema.as_slice(),
-                &self.parts,
-                source,
-                options,
-                &mut script,
-            )
-        })?;
-        Ok(String::from_utf8(script).unwrap())
-    }
-
-    fn archive(&self) -> Result<Vec<u8>, AssemblyError> {
-        let mut archive = Vec::new();
-        self.with_source(|source| {
-            write_archive(
-                &mut self.schema.as_slice(),
-                &self.parts,
-                source,
-                &mut archive,
-            )
-        })?;
-        Ok(archive)
-    }
+fn archive(backup: &Backup) -> Result<Vec<u8>, AssemblyError> {
+    let mut archive = Vec::new();
+    write_archive(
+        &mut &backup.schema[..],
+        &backup.parts,
+        &|wanted, into| backup.write(wanted, into),
+        &mut archive,
+    )?;
+    Ok(archive)
 }
 
 fn dump(programs: &Programs, source: &Settings, arguments: &[&str]) -> Vec<u8> {
@@ -164,12 +45,6 @@ fn dump(programs: &Programs, source: &Settings, arguments: &[&str]) -> Vec<u8> {
     command
         .args(["--format=custom", "--compress=0", "--encoding=UTF8"])
         .args(arguments);
-    child::output(command).unwrap().0
-}
-
-fn psql(programs: &Programs, database: &Settings, statement: &str) -> Vec<u8> {
-    let mut command = child::command(&programs.program("psql"), Some(database));
-    command.args(["--no-psqlrc", "--quiet", "--command", statement]);
     child::output(command).unwrap().0
 }
 
@@ -231,7 +106,7 @@ fn the_script_is_what_pg_restore_makes_of_pg_dumps_archive_to_the_byte() {
     let cluster = testing::cluster();
     let programs = testing::programs(&cluster);
     let source = testing::everything(&cluster);
-    let taken = Taken::of(&programs, &source);
+    let backup = Backup::of(&programs, &source);
     let whole = dump(&programs, &source, &[]);
     for (no_owner, no_acl) in [(false, false), (true, true)] {
         let mut arguments = vec!["--file=-"];
@@ -243,7 +118,7 @@ fn the_script_is_what_pg_restore_makes_of_pg_dumps_archive_to_the_byte() {
             no_acl,
             restrict_key: key_of(&theirs),
         };
-        assert_same(&taken.script(&options).unwrap(), &theirs);
+        assert_same(&script(&backup, &options).unwrap(), &theirs);
     }
 }
 
@@ -252,8 +127,8 @@ fn the_script_loads_and_gives_the_same_database() {
     let cluster = testing::cluster();
     let programs = testing::programs(&cluster);
     let source = testing::everything(&cluster);
-    let taken = Taken::of(&programs, &source);
-    let script = taken.script(&ScriptOptions::default()).unwrap();
+    let backup = Backup::of(&programs, &source);
+    let script = script(&backup, &ScriptOptions::default()).unwrap();
     assert!(script.ends_with("\n--\n-- PostgreSQL database dump complete\n--\n\n"));
     let loaded = new_database(&cluster);
     let file = file_of(script.as_bytes());
@@ -270,7 +145,7 @@ fn the_archive_has_the_contents_of_pg_dumps_and_their_data() {
     let cluster = testing::cluster();
     let programs = testing::programs(&cluster);
     let source = testing::everything(&cluster);
-    let ours = Taken::of(&programs, &source).archive().unwrap();
+    let ours = archive(&Backup::of(&programs, &source)).unwrap();
     let theirs = dump(&programs, &source, &[]);
     // Its own reader follows it to its end; the scripts say that every statement and every byte of data is there.
     let mut scanner = ArchiveScanner::new();
@@ -329,7 +204,7 @@ fn pg_restore_loads_the_archive_from_a_pipe_and_by_two_jobs_from_a_file() {
     let cluster = testing::cluster();
     let programs = testing::programs(&cluster);
     let source = testing::everything(&cluster);
-    let archive = Taken::of(&programs, &source).archive().unwrap();
+    let archive = archive(&Backup::of(&programs, &source)).unwrap();
     let file = file_of(&archive);
     for jobs in ["--jobs=1", "--jobs=2"] {
         let loaded = new_database(&cluster);
@@ -369,8 +244,8 @@ fn rows_that_find_their_partition_by_a_hash_go_through_the_top() {
          INSERT INTO spread SELECT i, '2026-12-01'::date + i FROM generate_series(1, 100) i;
          ALTER TABLE spread ADD PRIMARY KEY (id, day)",
     );
-    let taken = Taken::of(&programs, &source);
-    let script = taken.script(&ScriptOptions::default()).unwrap();
+    let backup = Backup::of(&programs, &source);
+    let script = script(&backup, &ScriptOptions::default()).unwrap();
     let copies: Vec<&str> = script
         .lines()
         .filter(|line| line.starts_with("COPY "))
@@ -384,7 +259,7 @@ fn rows_that_find_their_partition_by_a_hash_go_through_the_top() {
         ]
     );
     // Both partitions at once, neither of which may be emptied first.
-    let file = file_of(&taken.archive().unwrap());
+    let file = file_of(&archive(&backup).unwrap());
     let loaded = new_database(&cluster);
     let mut command = child::command(&programs.program("pg_restore"), Some(&loaded));
     command

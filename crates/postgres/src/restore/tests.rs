@@ -9,56 +9,6 @@ use crate::{
     testing,
 };
 
-/// One of every kind of object that has once been lost somewhere.
-const EVERYTHING: &str = r#"
-CREATE SCHEMA shop; COMMENT ON SCHEMA shop IS 'the shop';
-CREATE TYPE shop.mood AS ENUM ('sad', 'glad');
-CREATE DOMAIN shop.amount AS numeric(10, 2) CHECK (VALUE >= 0);
-CREATE TYPE shop.pair AS (a int, b text);
-CREATE FUNCTION shop.twice(x int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT x * 2';
-CREATE TABLE shop.customer (
-  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, mood shop.mood DEFAULT 'glad',
-  shout text GENERATED ALWAYS AS (upper(name)) STORED, twofold int GENERATED ALWAYS AS (shop.twice(1)) STORED,
-  tags text[], data jsonb, raw bytea, pair shop.pair);
-COMMENT ON COLUMN shop.customer.name IS 'with ''quotes'' and "more"';
-CREATE TABLE shop."Order" (id serial PRIMARY KEY, customer int REFERENCES shop.customer, total shop.amount, at timestamptz);
-CREATE INDEX ON shop."Order" (at DESC) WHERE total > 5;
-CREATE TABLE shop.log (id int, day date, line text) PARTITION BY RANGE (day);
-CREATE TABLE shop.log_old PARTITION OF shop.log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
-CREATE TABLE shop.log_rest PARTITION OF shop.log DEFAULT;
-CREATE VIEW shop.glad AS SELECT id, name FROM shop.customer WHERE mood = 'glad';
-CREATE MATERIALIZED VIEW shop.sums AS SELECT customer, sum(total) FROM shop."Order" GROUP BY customer;
-CREATE UNIQUE INDEX ON shop.sums (customer);
-CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := coalesce(NEW.at, now()); RETURN NEW; END $$;
-CREATE TRIGGER note BEFORE INSERT ON shop."Order" FOR EACH ROW EXECUTE FUNCTION shop.note();
-CREATE STATISTICS shop.stats ON customer, total FROM shop."Order";
-ALTER TABLE shop.customer ENABLE ROW LEVEL SECURITY;
-CREATE POLICY readers ON shop.customer TO READER USING (mood = 'glad');
-CREATE TABLE shop.odd (f float8, d date, n numeric, m text);
-INSERT INTO shop.customer (name, tags, data, raw, pair)
-  SELECT 'name ' || i || E'\ttab\nline\\ ünïcode', ARRAY['a', NULL, '{}'], '{"k": [1, null]}', '\xdeadbeef00', ROW(i, 'x'::text)::shop.pair
-    FROM generate_series(1, 50) i;
-INSERT INTO shop."Order" (customer, total) SELECT 1 + i % 50, i FROM generate_series(1, 500) i;
-INSERT INTO shop.log SELECT i, '2025-06-01'::date + i, repeat('x', i) FROM generate_series(1, 400) i;
-INSERT INTO shop.odd VALUES ('NaN', 'infinity', 'NaN', NULL), ('-Infinity', '-infinity', 1e100, '');
-REFRESH MATERIALIZED VIEW shop.sums;
-SELECT lo_from_bytea(40000, '\x00ff'), lo_from_bytea(40001, decode(repeat('ab', 5000), 'hex'));
-COMMENT ON LARGE OBJECT 40000 IS 'large';
-GRANT USAGE ON SCHEMA shop TO READER; GRANT SELECT ON shop.customer, shop.glad TO READER;
-GRANT SELECT (id) ON shop."Order" TO READER; GRANT SELECT ON LARGE OBJECT 40000 TO READER;
-ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO READER;
-"#;
-
-/// A database with [`EVERYTHING`], and the role in it.
-fn everything(cluster: &Cluster) -> (Settings, String) {
-    let role = testing::unique("reader");
-    let sql = format!(
-        "CREATE ROLE {role} LOGIN; {}",
-        EVERYTHING.replace("READER", &role)
-    );
-    (testing::database(cluster, &sql), role)
-}
-
 fn dump(cluster: &Cluster, settings: &Settings) -> (Vec<u8>, DatabaseFacts) {
     let moment = Moment::hold(settings, &MomentOptions::default(), testing::runtime()).unwrap();
     let mut dump = Dump::start(
@@ -98,7 +48,7 @@ fn is_there(cluster: &Cluster, name: &str) -> bool {
 #[test]
 fn every_kind_of_object_comes_back_equal_by_one_job_and_by_several() {
     let cluster = testing::cluster();
-    let (source, role) = everything(&cluster);
+    let (source, role) = testing::shop(&cluster);
     testing::run(
         &source,
         &format!("ALTER DATABASE {} SET work_mem = '7MB'", source.database()),
@@ -162,7 +112,7 @@ fn a_database_that_exists_is_refused_and_not_touched() {
 #[test]
 fn an_archive_that_is_cut_off_damaged_or_unreadable_leaves_no_database() {
     let cluster = testing::cluster();
-    let (source, _) = everything(&cluster);
+    let (source, _) = testing::shop(&cluster);
     let (archive, _) = dump(&cluster, &source);
     let mut swapped = archive.clone();
     let middle = archive.len() * 2 / 3;
@@ -217,7 +167,7 @@ fn an_archive_that_is_cut_off_damaged_or_unreadable_leaves_no_database() {
 #[test]
 fn what_the_server_lacks_is_said_before_anything_is_made() {
     let cluster = testing::cluster();
-    let (source, role) = everything(&cluster);
+    let (source, role) = testing::shop(&cluster);
     let (archive, facts) = dump(&cluster, &source);
     let other = testing::other_cluster();
     let name = testing::unique("new");
@@ -317,7 +267,7 @@ fn a_locale_that_the_server_lacks_is_the_servers_own_word_and_makes_nothing() {
 #[test]
 fn chosen_tables_come_with_types_rows_keys_and_indexes_and_nothing_else() {
     let cluster = testing::cluster();
-    let (source, _) = everything(&cluster);
+    let (source, _) = testing::shop(&cluster);
     let (archive, _) = dump(&cluster, &source);
     for jobs in [1, 2] {
         let name = testing::unique("some");

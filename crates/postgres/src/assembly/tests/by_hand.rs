@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::partitions::PARTITIONED;
 
 #[test]
 fn a_key_that_is_no_word_is_refused_before_the_first_byte() {

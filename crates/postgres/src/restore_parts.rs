@@ -1,0 +1,324 @@
+//! A database out of its parts, whole or not at all.
+//!
+//! The order is that of docs/postgres.md, "A restore": the plan; a new database from `template0` under a name of its own,
+//! which lets in nobody but us; the schema's first half by `pg_restore`; rows, large objects and sequences by our own
+//! sessions; the second half, with grants, by `pg_restore`; the planner's statistics; all of it read again; the database's
+//! own settings and grants, and with them the others; last its name.
+//!
+//! Invariant: the database that was asked for is whole or not there. Whatever fails, what was made is dropped again; who
+//! is killed leaves a database of another name that nobody can enter, and the next plan names it.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    process::Stdio,
+    sync::atomic::Ordering,
+};
+
+use tokio::runtime::Handle;
+
+use crate::{
+    catalog,
+    child::{ProgramError, Running},
+    connect::{Connection, QueryError},
+    identity::Identity,
+    intake::Intake,
+    load::{Load, LoadError},
+    plan::{PlanError, RestoreOptions},
+    programs::ProgramVersion,
+    quote,
+    restore::{
+        RestoreError, RestoreFailure, apply_settings, command, create, drop_database, exists,
+        write_list,
+    },
+    restore_plan::{Chosen, PartsRestore, RestorePlan, Schema, place},
+    session::{Session, SessionError},
+    settings::Settings,
+    source::PartSource,
+    verify::{Verification, Verified},
+};
+
+/// What was restored from parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartsReport {
+    /// The new database.
+    pub database: String,
+    /// The `pg_restore` that made its schema.
+    pub program: ProgramVersion,
+    /// How many tables got their rows.
+    pub tables: u64,
+    /// How many rows, as the server counted them.
+    pub rows: u64,
+    /// How many large objects.
+    pub large_objects: u64,
+    /// How many sequences were set.
+    pub sequences: u64,
+    /// Bytes of rows and large objects.
+    pub len_bytes: u64,
+    /// What was read again and found equal, if that was wanted.
+    pub verified: Option<Verified>,
+    /// Sentences about what was left out or could not be set, and what `pg_restore` wrote to standard error.
+    pub warnings: Vec<String>,
+}
+
+/// Says what a restore would do, without touching anything. Of `archive`, which is the backup's schema, the beginning
+/// is read.
+///
+/// # Errors
+/// When the server does not answer or the schema cannot be read; what does not fit is in the plan.
+pub fn plan_parts(
+    restore: &PartsRestore<'_>,
+    archive: &mut dyn Read,
+    handle: &Handle,
+) -> Result<RestorePlan, RestoreError> {
+    let connection = Connection::open(restore.admin, handle)?;
+    let intake = Intake::open(archive, restore.stop)?;
+    let (plan, _) = RestorePlan::make(&connection, restore, &Schema::of(intake.scanner())?)?;
+    Ok(plan)
+}
+
+/// Restores a database from `archive`, which is its schema, and from `source`, which has the rest.
+///
+/// # Errors
+/// When the plan has a refusal, `stop` is set, or anything fails on the way; then the new database is gone again.
+pub fn restore_parts(
+    restore: &PartsRestore<'_>,
+    archive: &mut dyn Read,
+    source: &PartSource<'_>,
+    handle: &Handle,
+) -> Result<PartsReport, RestoreError> {
+    let connection = Connection::open(restore.admin, handle)?;
+    let (database, options) = (restore.database, restore.options);
+    if exists(&connection, database)? {
+        return Err(RestoreError::Exists(database.to_owned()));
+    }
+    let intake = Intake::open(archive, restore.stop)?;
+    let schema = Schema::of(intake.scanner())?;
+    let (plan, chosen) = RestorePlan::make(&connection, restore, &schema)?;
+    if !plan.refusals.is_empty() {
+        return Err(PlanError::Refused(plan.refusals).into());
+    }
+    let (file, _) = intake.spool(&options.spool_folder)?;
+    let server = catalog::server(&connection)?;
+    let place = place(database);
+    create(&connection, &place, options, server.major())?;
+    let work = Work {
+        restore,
+        place: &place,
+        chosen: &chosen,
+        schema: &file,
+        superuser: server.role.superuser,
+        handle,
+    };
+    let outcome = work.whole(&connection, source);
+    let (mut warnings, verified) = match outcome {
+        Ok(filled) => filled,
+        Err(source) => {
+            return Err(RestoreError::Failed {
+                database: database.to_owned(),
+                source: Box::new(source),
+                left_behind: drop_database(&connection, &place, server.major())
+                    .err()
+                    .map(|error| format!("{place}: {}", error.message)),
+            });
+        }
+    };
+    warnings.splice(0..0, notes(&plan));
+    Ok(PartsReport {
+        database: database.to_owned(),
+        program: plan.program,
+        tables: plan
+            .tables
+            .iter()
+            .filter(|table| table.rows.is_some())
+            .count() as u64,
+        rows: plan.tables.iter().filter_map(|table| table.rows).sum(),
+        large_objects: plan.large_objects,
+        sequences: plan.sequences,
+        len_bytes: plan.len_bytes,
+        verified,
+        warnings,
+    })
+}
+
+/// What the plan says that whoever gets the database should know.
+fn notes(plan: &RestorePlan) -> Vec<String> {
+    let doubts = plan.doubts.iter().map(|doubt| doubt.sentence.clone());
+    let left_out = plan
+        .left_out
+        .iter()
+        .map(|what| format!("Left out, because it needs what was not chosen: {what}."));
+    let skipped = plan
+        .tables
+        .iter()
+        .filter(|table| table.rows.is_none())
+        .map(|table| format!("{} is empty: the backup has left its rows out.", table.path));
+    doubts.chain(left_out).chain(skipped).collect()
+}
+
+/// Keeps everybody out but its owner, who we are, and superusers; whoever was quicker is sent away.
+fn shut(connection: &Connection, database: &str) -> Result<(), QueryError> {
+    connection.execute(
+        "shut the new database",
+        &format!(
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC;
+             SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}",
+            quote::identifier(database),
+            quote::literal(database)
+        ),
+    )
+}
+
+/// Gives the database its settings and lets in whom the source let in. What cannot be set is a warning, for the rows
+/// are all there.
+fn open_to_others(
+    connection: &Connection,
+    database: &str,
+    options: &RestoreOptions,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let grants = options
+        .facts
+        .as_ref()
+        .and_then(|facts| facts.grants.as_ref());
+    if grants.is_none() || options.no_acl {
+        let sql = format!(
+            "GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC",
+            quote::identifier(database)
+        );
+        if let Err(error) = connection.execute("let others in", &sql) {
+            warnings.push(format!(
+                "Others cannot connect to the database yet: {sql}: {}.",
+                error.message
+            ));
+        }
+    }
+    warnings.extend(apply_settings(connection, database, options));
+    warnings
+}
+
+/// What happens inside the new database.
+struct Work<'a> {
+    restore: &'a PartsRestore<'a>,
+    /// The database's name meanwhile.
+    place: &'a str,
+    chosen: &'a Chosen<'a>,
+    schema: &'a File,
+    superuser: bool,
+    handle: &'a Handle,
+}
+
+/// What to tell of a database that is whole, and what was found equal.
+type Filled = (Vec<String>, Option<Verified>);
+
+impl Work<'_> {
+    /// Makes the database whole, and then gives it its name.
+    fn whole(&self, admin: &Connection, source: &PartSource<'_>) -> Result<Filled, RestoreFailure> {
+        shut(admin, self.place)?;
+        let (mut warnings, verified) = self.fill(admin, source)?;
+        warnings.extend(open_to_others(admin, self.place, self.restore.options));
+        if self.restore.stop.load(Ordering::Relaxed) {
+            return Err(LoadError::Stopped.into());
+        }
+        admin.execute(
+            "give the new database its name",
+            &format!(
+                "ALTER DATABASE {} RENAME TO {}",
+                quote::identifier(self.place),
+                quote::identifier(self.restore.database)
+            ),
+        )?;
+        Ok((warnings, verified))
+    }
+
+    fn fill(&self, admin: &Connection, source: &PartSource<'_>) -> Result<Filled, RestoreFailure> {
+        let PartsRestore { programs, stop, .. } = *self.restore;
+        let settings = admin.settings().with_database(self.place);
+        let stops = [stop];
+        let session = Session::open(&settings, self.handle, &stops)?;
+        let settings = session.connection().settings();
+        Identity::of(session.connection())?.confirm(settings, programs)?;
+        let mut stderr = self.half(
+            settings,
+            &self.chosen.before,
+            self.chosen.single_transaction,
+        )?;
+        let load = Load {
+            tables: self.chosen.tables.clone(),
+            of_extensions: self.chosen.of_extensions.clone(),
+            through_root: self.chosen.through_root.clone(),
+            large_objects: self.chosen.large_objects,
+            sequences: self.chosen.sequences.clone(),
+            encoding: session.connection().encoding().to_owned(),
+            superuser: self.superuser,
+            jobs: self.restore.options.jobs.max(1),
+        };
+        load.run(settings, source, stop, self.handle)?;
+        stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
+        let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
+        if self.restore.options.analyze {
+            warnings.extend(analyze(&session)?);
+        }
+        let Some(hash_key) = self.restore.hash_key else {
+            return Ok((warnings, None));
+        };
+        let verified = Verification {
+            tables: load.tables,
+            large_objects: load.large_objects,
+            sequences: load.sequences,
+            hash_key,
+            jobs: load.jobs,
+        }
+        .run(settings, stop, self.handle)?;
+        Ok((warnings, Some(verified)))
+    }
+
+    /// Has `pg_restore` make these entries; gives what it wrote to standard error.
+    fn half(
+        &self,
+        settings: &Settings,
+        ids: &[i64],
+        single_transaction: bool,
+    ) -> Result<String, RestoreFailure> {
+        let PartsRestore {
+            programs,
+            options,
+            stop,
+            ..
+        } = *self.restore;
+        let list = write_list(ids, options)?;
+        let mut command = command(settings, programs, single_transaction, options);
+        let contact = |source: io::Error| {
+            RestoreFailure::from(ProgramError::Contact {
+                program: "pg_restore".to_owned(),
+                source,
+            })
+        };
+        // By its name, so that each program and each of its workers opens the file anew, at its beginning.
+        command
+            .arg("--use-list")
+            .arg(list.path())
+            .arg("/dev/stdin")
+            .stdin(Stdio::from(self.schema.try_clone().map_err(contact)?));
+        Ok(Running::start(command)?.wait_unless(stop)?)
+    }
+}
+
+/// Makes the planner's statistics; without them the rows are all there, so a failure is a warning.
+fn analyze(session: &Session<'_>) -> Result<Option<String>, RestoreFailure> {
+    // Functions in indexes may count on the database's own path.
+    let made = session
+        .execute("reset the path", "RESET search_path")
+        .and_then(|()| session.execute("make the planner's statistics", "ANALYZE"));
+    match made {
+        Ok(()) => Ok(None),
+        Err(SessionError::Query(error)) => Ok(Some(format!(
+            "The planner's statistics were not made: {}.",
+            error.message
+        ))),
+        Err(SessionError::Stopped) => Err(LoadError::Stopped.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
