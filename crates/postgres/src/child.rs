@@ -32,8 +32,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How much of a child's standard error is kept: the end of it.
 const STDERR_LEN_BYTES_MAX: usize = 64 << 10;
 
-/// How many of its last messages an error quotes.
-const MESSAGES_QUOTED: usize = 3;
+/// How many of its last messages an error quotes: the server's three words (error, detail, context) and what the program and
+/// its worker say of them.
+const MESSAGES_QUOTED: usize = 5;
 
 /// A program that could not be started, or did not end well.
 #[derive(Debug, thiserror::Error)]
