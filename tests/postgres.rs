@@ -107,7 +107,13 @@ fn database(cluster: &Cluster, megabytes: u64) -> (String, String) {
 fn restored(machine: &Lifeboat, cluster: &Cluster, selector: &str) -> String {
     let name = new_name("back");
     let to = address(cluster, "postgres", &name);
-    machine.run(["restore-db", selector, "--to", &to]).done();
+    let ran = machine
+        .run(["restore-db", selector, "--to", &to, "-v"])
+        .done();
+    for phase in ["Restoring ", "Finishing "] {
+        let told = ran.stderr.lines().any(|line| line.starts_with(phase));
+        assert!(told, "{ran:?}");
+    }
     name
 }
 

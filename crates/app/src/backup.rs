@@ -451,3 +451,70 @@ pub fn number_of(name: &str, file: &str) -> Option<u32> {
         .find(|(_, known)| known == name)
         .map(|(number, _)| number)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use lifeboat_repository::{Counter, NewSecret, Surroundings};
+    use lifeboat_store::MemoryStore;
+
+    use super::*;
+    use crate::config::FolderSource;
+    use crate::testing::Watcher;
+
+    #[test]
+    fn what_is_told_along_the_way_adds_up_to_what_was_done() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("media");
+        fs::create_dir(&path).unwrap();
+        let (mut film, mut noise) = (vec![0; 20 << 20], 1_u64);
+        for part in film.chunks_exact_mut(8) {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            part.copy_from_slice(&noise.to_le_bytes());
+        }
+        fs::write(path.join("film"), film).unwrap();
+        for number in 0..300 {
+            fs::write(path.join(format!("note {number}")), "a few words").unwrap();
+        }
+        let surroundings = Surroundings::system(None, scratch.path().join("state"));
+        let store = Arc::new(MemoryStore::new());
+        let created = Repository::create(store, &[NewSecret::KeyFile], surroundings).unwrap();
+        let mut repository = created.repository;
+        let request = BackupRequest {
+            app: "shop".to_owned(),
+            sources: vec![Source::Folder(FolderSource {
+                name: "media".to_owned(),
+                path,
+                exclude: Vec::new(),
+                one_file_system: false,
+                exclude_caches: false,
+            })],
+            tags: Vec::new(),
+            exclude: Vec::new(),
+            time_zone: "UTC".to_owned(),
+            threads: 2,
+            skip: Vec::new(),
+            secrets: Vec::new(),
+        };
+        let (stop, runtime) = (AtomicBool::new(false), tokio::runtime::Runtime::new());
+        for is_first in [true, false] {
+            let watcher = Watcher::default();
+            let runtime = runtime.as_ref().unwrap().handle();
+            let made = backup(&mut repository, &request, &watcher, &stop, runtime).unwrap();
+            let totals = made.committed.head.totals;
+            assert_eq!(totals.files, 301);
+            assert_eq!(watcher.sum(Counter::Files), totals.files);
+            assert_eq!(watcher.sum(Counter::Bytes), totals.bytes);
+            assert_eq!(watcher.sum(Counter::StoredBytes), totals.stored_bytes);
+            if is_first {
+                let largest = watcher.amounts(Counter::Bytes).into_iter().max();
+                assert!(largest <= Some(8 << 20), "{largest:?}");
+                assert!(totals.stored_bytes > 20 << 20);
+            }
+        }
+    }
+}

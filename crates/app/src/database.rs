@@ -8,7 +8,7 @@ use lifeboat_postgres::{
     ConnectError, Connection, PreflightError, Programs, ProgramsError, ResolveError,
     RestoreOptions, RestoreReport, Settings, resolve, restore_archive,
 };
-use lifeboat_repository::{ReadError, Repository, Snapshot, StreamError};
+use lifeboat_repository::{Counter, Progress, ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
@@ -73,6 +73,7 @@ pub fn restore_database(
     repository: &Repository,
     snapshot: &Snapshot,
     request: &DatabaseRequest,
+    progress: &dyn Progress,
     stop: &AtomicBool,
     runtime: &Handle,
 ) -> Result<RestoreReport, DatabaseError> {
@@ -130,15 +131,21 @@ pub fn restore_database(
         tables: request.tables.clone(),
         ..RestoreOptions::default()
     };
-    let (mut from, mut to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
+    progress.phase(&format!(
+        "Restoring {source} into the database {new_database}"
+    ));
+    progress.expect(Counter::Bytes, archive.length);
+    let (mut from, to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
+    let mut to = Told { to, progress };
     std::thread::scope(|scope| {
         let sender = scope.spawn({
-            let (reader, archive) = (&reader, &archive);
+            let (reader, archive, new_database) = (&reader, &archive, &new_database);
             move || {
                 let result = reader.copy_to(archive, &mut to);
                 // Closing the pipe is what tells the other side that this is all.
                 let flushed = to.flush();
                 drop(to);
+                progress.phase(&format!("Finishing the database {new_database}"));
                 result.and_then(|()| flushed.map_err(StreamError::Write))
             }
         });
@@ -167,6 +174,24 @@ pub fn restore_database(
     })
 }
 
+/// Tells whoever watches how much went through.
+struct Told<'a, W> {
+    to: W,
+    progress: &'a dyn Progress,
+}
+
+impl<W: Write> Write for Told<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        self.progress.count(Counter::Bytes, count as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// The way to a database of the target's server that is there before the new one, and the server's major version.
 ///
 /// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
@@ -184,4 +209,23 @@ fn administration(target: &Settings, runtime: &Handle) -> Result<(Settings, u32)
     .map_err(PreflightError::from)?;
     let major = connection.server_major().map_err(PreflightError::from)?;
     Ok((admin, major))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Watcher;
+
+    #[test]
+    fn what_goes_into_the_pipe_is_told_as_it_is_taken() {
+        let (watcher, mut room) = (Watcher::default(), [0; 5]);
+        let mut told = Told {
+            to: room.as_mut_slice(),
+            progress: &watcher,
+        };
+        assert_eq!(told.write(b"abc").unwrap(), 3);
+        assert_eq!(told.write(b"defg").unwrap(), 2, "there is no more room");
+        assert_eq!(watcher.amounts(Counter::Bytes), [3, 2]);
+        assert_eq!(&room, b"abcde");
+    }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use lifeboat_codec::{ChunkId, Content, Profile, StreamRef};
 use lifeboat_files::{Attributes, Folder, Listing, Metadata, SqliteUse, recognise_sqlite};
-use lifeboat_repository::{Lane, WriteError};
+use lifeboat_repository::{Counter, Lane, Progress, WriteError};
 
 /// A file's content in the repository.
 #[derive(Clone)]
@@ -40,12 +40,16 @@ pub(crate) struct FileRead {
 }
 
 /// Reads the file `name` of `folder`, which was just seen as `seen`.
+///
+/// What is read of a file that is cut is told at once to whoever watches; `told` is how much of this file was, and stays
+/// between tries, so that nothing is told twice.
 pub(crate) fn read_file(
     lane: &mut Lane<'_, '_>,
     folder: &Folder,
     listing: &Listing,
     name: &[u8],
     seen: &Metadata,
+    told: &mut u64,
 ) -> Result<FileRead, FileError> {
     let mut file = folder.open_file(name, seen)?;
     let read = file.attributes();
@@ -79,6 +83,8 @@ pub(crate) fn read_file(
             file: &mut file,
             start: &mut start,
             bytes: &mut bytes,
+            told,
+            progress: lane.writer().progress(),
             error: None,
         };
         match lane.put_stream(Profile::Files, &mut reader) {
@@ -132,6 +138,8 @@ struct FileReader<'f, 'a> {
     file: &'f mut lifeboat_files::OpenFile<'a>,
     start: &'f mut [u8; 16],
     bytes: &'f mut u64,
+    told: &'f mut u64,
+    progress: &'f dyn Progress,
     error: Option<lifeboat_files::Error>,
 }
 
@@ -147,6 +155,11 @@ impl Read for FileReader<'_, '_> {
                     self.start[..head].copy_from_slice(&buffer[..head]);
                 }
                 *self.bytes += count as u64;
+                if *self.bytes > *self.told {
+                    self.progress
+                        .count(Counter::Bytes, *self.bytes - *self.told);
+                    *self.told = *self.bytes;
+                }
                 Ok(count)
             }
             Err(error) => {
@@ -171,6 +184,29 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::testing::Watcher;
+
+    #[test]
+    fn bytes_are_told_as_they_are_read_and_those_of_a_second_try_not_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join("film"), [7; 1000]).unwrap();
+        let folder = Folder::open(scratch.path()).unwrap();
+        let seen = folder.metadata(b"film").unwrap();
+        let (watcher, mut told) = (Watcher::default(), 0);
+        for (room, told_then) in [(600, 600), (300, 600), (1000, 1000)] {
+            let mut file = folder.open_file(b"film", &seen).unwrap();
+            let mut reader = FileReader {
+                file: &mut file,
+                start: &mut [0; 16],
+                bytes: &mut 0,
+                told: &mut told,
+                progress: &watcher,
+                error: None,
+            };
+            reader.read_exact(&mut vec![0; room]).unwrap();
+            assert_eq!(watcher.sum(Counter::Bytes), told_then);
+        }
+    }
 
     #[test]
     fn of_a_file_that_grows_no_more_is_read_than_it_had_and_the_growth_is_noticed() {
@@ -187,6 +223,8 @@ mod tests {
             file: &mut file,
             start: &mut start,
             bytes: &mut bytes,
+            told: &mut 0,
+            progress: &Watcher::default(),
             error: None,
         };
         reader.read_to_end(&mut content).unwrap();

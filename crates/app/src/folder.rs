@@ -14,7 +14,7 @@ use lifeboat_files::{
     Attributes, AttributesRead, ClusterState, Excludes, Folder, Identity, Kind, Listing, Metadata,
     Special, recognise,
 };
-use lifeboat_repository::{Counter, Lane, Tasks, WriteError, Writer, work};
+use lifeboat_repository::{Lane, Tasks, WriteError, Writer, work};
 
 use self::item::{Part, READ_AGAIN, join};
 use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
@@ -308,6 +308,7 @@ impl<'a> Walk<'a> {
             if lane.writer().stopped() {
                 return Err(WriteError::Stopped);
             }
+            part.tell_now_and_then(lane.writer().progress());
             // The list's own word spares what is left out any look at it: it may be a mount that hangs.
             if let Some(kind) = listed.hint
                 && self.excluded(node, listed.name, kind, &mut path)
@@ -389,9 +390,7 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
-        let progress = lane.writer().progress();
-        progress.count(Counter::Files, part.files);
-        progress.count(Counter::Bytes, part.bytes);
+        part.tell(lane.writer().progress());
         self.files.fetch_add(part.files, Ordering::Relaxed);
         self.bytes.fetch_add(part.bytes, Ordering::Relaxed);
         part.close(node);

@@ -1,6 +1,8 @@
 //! The life of one app: configuration, backup, restore.
 
 // In the order of dependence: a module uses only those above it.
+#[cfg(test)]
+mod testing;
 mod spelling;
 mod redact;
 mod display;

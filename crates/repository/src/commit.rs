@@ -21,7 +21,7 @@ use crate::basis::Basis;
 use crate::index;
 use crate::known::Known;
 use crate::packs::{PackMaker, upload};
-use crate::progress::Progress;
+use crate::progress::{Counter, Progress};
 use crate::reachable::chunks_of;
 use crate::repository::{ReadError, Repository, object_name, read_frame};
 use crate::state::{Anchor, Chain};
@@ -191,7 +191,7 @@ impl Repository {
         let uploaders = self.store.connections().clamp(1, UPLOADERS_MAX);
         let (worked, uploaded, added) = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..uploaders)
-                .map(|_| scope.spawn(|| upload(self.store.as_ref(), &received, &index)))
+                .map(|_| scope.spawn(|| upload(self.store.as_ref(), &received, &index, progress)))
                 .collect();
             let worked = work(&writer);
             let flushed = writer.flush();
@@ -228,6 +228,7 @@ impl Repository {
         };
         let stored: u64 = index.packs.iter().map(|pack| pack.object_bytes).sum();
         let index_bytes = self.put_index(&index, run, author, &meta)?;
+        progress.count(Counter::StoredBytes, index_bytes);
 
         let id = SnapshotId(self.random());
         let mut head = Head::new(

@@ -14,6 +14,7 @@ use lifeboat_codec::{
 };
 use lifeboat_store::{Body, Store, spool};
 
+use crate::progress::{Counter, Progress};
 use crate::repository::{Repository, object_name};
 use crate::write_error::WriteError;
 
@@ -197,8 +198,9 @@ pub(crate) fn upload(
     store: &dyn Store,
     uploads: &Uploads,
     index: &Mutex<Index>,
+    progress: &dyn Progress,
 ) -> Result<u64, WriteError> {
-    let result = put_all(store, uploads, index);
+    let result = put_all(store, uploads, index, progress);
     if result.is_err() {
         // Closes the channel, or who finishes a pack would wait for ever when the last uploader has failed.
         uploads
@@ -209,7 +211,12 @@ pub(crate) fn upload(
     result
 }
 
-fn put_all(store: &dyn Store, uploads: &Uploads, index: &Mutex<Index>) -> Result<u64, WriteError> {
+fn put_all(
+    store: &dyn Store,
+    uploads: &Uploads,
+    index: &Mutex<Index>,
+    progress: &dyn Progress,
+) -> Result<u64, WriteError> {
     let mut stored = 0;
     loop {
         let received = uploads
@@ -230,6 +237,7 @@ fn put_all(store: &dyn Store, uploads: &Uploads, index: &Mutex<Index>) -> Result
             },
         )?;
         stored += entry.object_bytes;
+        progress.count(Counter::StoredBytes, entry.object_bytes);
         index
             .lock()
             .expect("no thread panics while it adds a pack")
@@ -245,6 +253,7 @@ mod tests {
     use lifeboat_store::{ErrorKind, Fault, FaultyStore, MemoryStore, Operation, When};
 
     use super::*;
+    use crate::progress::Silent;
     use crate::testing::World;
 
     #[test]
@@ -283,7 +292,7 @@ mod tests {
         let (sender, receiver) = sync_channel(2);
         let uploads = Mutex::new(Some(receiver));
         sender.send(upload_of()).unwrap();
-        let result = upload(&store, &uploads, &Mutex::default());
+        let result = upload(&store, &uploads, &Mutex::default(), &Silent);
         assert!(matches!(result, Err(WriteError::Store(error)) if error.kind() == ErrorKind::Full));
         assert!(matches!(
             sender.try_send(upload_of()),

@@ -6,7 +6,7 @@ use lifeboat_codec::{Content, Entry, Problem, put_entry, status};
 use lifeboat_files::{
     Attributes, AttributesRead, ErrorKind, Folder, Kind, Listing, Metadata, Time,
 };
-use lifeboat_repository::{Lane, WriteError};
+use lifeboat_repository::{Counter, Lane, Progress, WriteError};
 
 use super::{Named, Node, Walk};
 use crate::entry::{entry_of, put_attributes};
@@ -20,6 +20,9 @@ pub(super) const READ_AGAIN: Time = Time {
     seconds: 0,
     nanos: 0,
 };
+/// Files and bytes of which whoever watches is told at once: one by one would be slow, a folder at a time would jump.
+const TELL_FILES: u64 = 100;
+const TELL_BYTES: u64 = 1 << 20;
 /// Problems that are listed one by one; the entries themselves say of all that could not be read.
 const PROBLEMS_MAX: usize = 10_000;
 
@@ -53,9 +56,10 @@ impl Walk<'_> {
         }
         let mut path = Vec::new();
         let mut seen = *metadata;
+        let mut told = 0;
         for attempt in 1..=TRIES {
             let again = |now: &Metadata| attempt < TRIES && now.kind == Kind::File;
-            let read = match read_file(lane, folder, listing, name, &seen) {
+            let read = match read_file(lane, folder, listing, name, &seen, &mut told) {
                 Ok(read) => read,
                 Err(FileError::Write(error)) => return Err(error),
                 Err(FileError::Files(error)) => {
@@ -67,6 +71,7 @@ impl Walk<'_> {
                         seen = now;
                         continue;
                     }
+                    part.told_bytes += told;
                     join(&mut path, &node.path, name);
                     self.lost_item(part, name, Kind::File, &path, &error);
                     return Ok(());
@@ -123,6 +128,7 @@ impl Walk<'_> {
             if bits & status::SECRET != 0 {
                 metadata.mode &= 0o600;
             }
+            part.told_bytes += told;
             part.put(
                 name,
                 &metadata,
@@ -275,6 +281,9 @@ pub(super) struct Part {
     scratch: Vec<u8>,
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Files and bytes of which whoever watches was told.
+    told_files: u64,
+    told_bytes: u64,
 }
 
 impl Part {
@@ -285,7 +294,27 @@ impl Part {
             scratch: Vec::new(),
             files: 0,
             bytes: 0,
+            told_files: 0,
+            told_bytes: 0,
         }
+    }
+
+    /// Tells whoever watches what was done since the last time, when it is worth it.
+    pub(super) fn tell_now_and_then(&mut self, progress: &dyn Progress) {
+        if self.files - self.told_files >= TELL_FILES
+            || self.bytes.saturating_sub(self.told_bytes) >= TELL_BYTES
+        {
+            self.tell(progress);
+        }
+    }
+
+    /// Tells whoever watches what was done since the last time.
+    pub(super) fn tell(&mut self, progress: &dyn Progress) {
+        progress.count(Counter::Files, self.files - self.told_files);
+        let bytes = self.bytes.saturating_sub(self.told_bytes);
+        progress.count(Counter::Bytes, bytes);
+        self.told_files = self.files;
+        self.told_bytes += bytes;
     }
 
     pub(super) fn put(

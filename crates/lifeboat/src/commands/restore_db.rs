@@ -71,8 +71,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     };
     let runtime = context.runtime()?;
     let stop = context.interrupt().flag();
-    let report = context.ui().watched(|_| {
-        lifeboat_app::restore_database(&repository, selected.snapshot, &request, stop, runtime)
+    let report = context.ui().watched(|watch| {
+        lifeboat_app::restore_database(
+            &repository,
+            selected.snapshot,
+            &request,
+            watch,
+            stop,
+            runtime,
+        )
     })?;
     for warning in &report.warnings {
         context.ui().warning(warning);

@@ -13,9 +13,7 @@ use lifeboat_app::{
 };
 use lifeboat_codec::KeyFile;
 use lifeboat_files::Overwrite;
-use lifeboat_repository::{
-    NewSecret, Progress, Repository, Snapshot, StreamError, Surroundings, Unlock,
-};
+use lifeboat_repository::{NewSecret, Repository, Snapshot, StreamError, Surroundings, Unlock};
 use lifeboat_store::{Location, Store};
 
 use super::{
@@ -206,8 +204,7 @@ impl<'a> Trial<'a> {
         let (runtime, stop) = (self.context.runtime()?, self.context.interrupt().flag());
         let (repository, snapshot) = (&self.repository, &point.snapshot);
         self.context.ui().watched(|watch| {
-            watch.phase("Restoring the PostgreSQL database");
-            lifeboat_app::restore_database(repository, snapshot, &request, stop, runtime)
+            lifeboat_app::restore_database(repository, snapshot, &request, watch, stop, runtime)
         })?;
         let size = Bytes(sql.len() as u64);
         Ok(if server.dump(&new)? == sql {
