@@ -60,6 +60,8 @@ mod load;
 mod verify;
 mod restore;
 mod restore_parts;
+mod definition;
+mod beside;
 mod cluster;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -68,6 +70,7 @@ mod testing;
 
 pub use archive::{ArchiveError, ArchiveHead, ArchiveSummary};
 pub use assembly::AssemblyError;
+pub use beside::{BesideError, BesideReport, BesideRestore, restore_beside};
 pub use child::{Ended, ProgramError};
 pub use cluster::{Cluster, ClusterError, ClusterOptions, ClusterTcp};
 pub use connect::{ConnectError, Connection, QueryError};

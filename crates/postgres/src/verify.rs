@@ -38,6 +38,8 @@ const BATCH_OBJECTS_MAX: usize = 500;
 const SEQUENCES_PER_QUESTION: usize = 200;
 /// How many differences a message tells.
 const TOLD_MAX: usize = 5;
+/// What is found where the amount is right.
+const SAME_AMOUNT: &str = "as many with another content";
 
 /// What was found to be equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,22 @@ pub struct Difference {
     pub expected: String,
     /// What there is.
     pub found: String,
+}
+
+impl Difference {
+    /// Between rows that were backed up and rows that are there; nothing when they are equal.
+    pub(crate) fn between(what: String, expected: &Digest, found: &Digest) -> Option<Self> {
+        let words = |digest: &Digest| format!("{} rows of {} bytes", digest.rows, digest.len_bytes);
+        let (before, mut after) = (words(expected), words(found));
+        if before == after {
+            after = SAME_AMOUNT.to_owned();
+        }
+        (expected != found).then_some(Self {
+            what,
+            expected: before,
+            found: after,
+        })
+    }
 }
 
 /// Why a database does not count as equal.
@@ -376,15 +394,8 @@ impl Findings {
     }
 
     fn compare(&mut self, what: String, expected: &Digest, found: &Digest) {
-        if expected == found {
-            return;
-        }
-        let words = |digest: &Digest| format!("{} rows of {} bytes", digest.rows, digest.len_bytes);
-        let (before, mut after) = (words(expected), words(found));
-        if before == after {
-            after = "as many with another content".to_owned();
-        }
-        self.unless_equal(what, before, after);
+        self.differences
+            .extend(Difference::between(what, expected, found));
     }
 
     fn large_object(&mut self, part: &LargeObjectPart, found: Option<&LargeObjectPart>) {
@@ -397,7 +408,7 @@ impl Findings {
                 self.verified.len_bytes += there.len_bytes;
                 let mut found = format!("{} bytes", there.len_bytes);
                 if found == expected && there.hash != part.hash {
-                    found = "as many with another content".to_owned();
+                    found = SAME_AMOUNT.to_owned();
                 }
                 self.unless_equal(what, expected, found);
             }
