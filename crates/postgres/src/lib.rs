@@ -1,9 +1,9 @@
 //! A PostgreSQL database: one consistent read as streams, restore, scratch clusters.
 //!
 //! A backup goes: [`resolve`] a connection string into [`Settings`]; [`preflight`] finds the client [`Programs`] and
-//! everything that would make a dump fail; [`Moment::hold`] fixes the moment T; [`Dump`] reads the database at T as one
-//! archive, and counts only when [`Dump::finish`] says so; [`globals()`] adds what lives outside the database. A
-//! restore is [`restore_archive`], always into a new database. A [`Cluster`] is a server to throw away.
+//! everything that would make a dump fail; [`choose_engine`] says how to read it. [`Moment::hold`] fixes the moment T; [`Dump`] reads the database at T as one archive, and counts only when [`Dump::finish`] says so; [`globals()`] adds
+//! what lives outside the database. A restore is [`restore_archive`], always into a new database. A [`Cluster`] is a
+//! server to throw away.
 //!
 //! The interface is synchronous. Sessions run on the runtime whose handle is passed in (multi-threaded, with I/O and
 //! time enabled), and calls block on it; they must not be made from a thread that drives it.
@@ -41,6 +41,7 @@ mod sequences;
 mod table_plan;
 mod creation;
 mod preflight;
+mod engine;
 mod moment;
 mod archive;
 mod partitions;
@@ -77,6 +78,7 @@ pub use connect::{ConnectError, Connection, QueryError};
 pub use conninfo::ConninfoError;
 pub use digest::Digester;
 pub use dump::{Dump, DumpError, DumpOptions, DumpReport};
+pub use engine::{Engine, EngineChoice, EngineWishes, choose_engine};
 pub use facts::{
     DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, RoleFacts,
     ServerFacts, SourceFacts, Table,
