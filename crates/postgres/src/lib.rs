@@ -1,7 +1,9 @@
 //! A PostgreSQL database: one consistent read as streams, restore, scratch clusters.
 //!
 //! A backup goes: [`resolve`] a connection string into [`Settings`]; [`preflight`] finds the client [`Programs`] and
-//! everything that would make a dump fail; [`choose_engine`] says how to read it. [`Moment::hold`] fixes the moment T; [`Dump`] reads the database at T as one archive, and counts only when [`Dump::finish`] says so; [`globals()`] adds
+//! everything that would make a dump fail; [`choose_engine`] says how to read it. [`NativeRead`] fixes the moment T and
+//! gives a stream for the schema and one for each table, which count only when [`NativeRead::finish`] says so. Or
+//! [`Moment::hold`] fixes T, and [`Dump`] reads the database as one archive, until [`Dump::finish`]. [`globals()`] adds
 //! what lives outside the database. A restore is [`restore_archive`], always into a new database. A [`Cluster`] is a
 //! server to throw away.
 //!
@@ -51,6 +53,7 @@ mod script;
 mod rearchive;
 mod dump;
 mod schema_dump;
+mod native;
 mod globals;
 mod selection;
 mod plan;
@@ -90,6 +93,7 @@ pub use intake::IntakeError;
 pub use large_object::{LargeObject, LargeObjectError};
 pub use load::LoadError;
 pub use moment::{Moment, MomentError, MomentOptions};
+pub use native::{FileFailure, NativeError, NativeFile, NativeOptions, NativeRead, NativeReport};
 pub use parts::{Digest, LargeObjectPart, Parts, SequencePart, TablePart};
 pub use plan::{PlanError, RestoreOptions};
 pub use preflight::{Finding, Preflight, PreflightError, preflight};
