@@ -101,3 +101,51 @@ fn a_list_of_runs_that_is_cut_says_so() {
         "{newest:?}"
     );
 }
+
+#[test]
+fn what_cannot_be_meant_is_refused_before_anything_is_done() {
+    let machine = machine();
+    for words in [
+        "tag shop --add a,b",
+        "backup --app shop --source media --tag tag:x",
+        "backup --app shop --source media --exclude [",
+        "backup --app shop --source postgress://db/shop",
+        "snapshots --since tomorrow",
+    ] {
+        ask(&machine, words).explains(2);
+    }
+    let recent = ask(&machine, "snapshots --since yesterday --until today --json").done();
+    assert_eq!(recent.answer().as_array().unwrap().len(), 1);
+    let tomorrow = ask(&machine, "snapshots --until yesterday --json").done();
+    assert_eq!(tomorrow.answer().as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn programs_get_numbers_and_nothing_instead_of_words_and_zeros() {
+    let machine = machine();
+    let listed = ask(&machine, "ls shop:media/2026 --json").done().answer();
+    let modified_ms = listed[0]["modified_ms"].as_u64().unwrap();
+    let file = std::fs::metadata(machine.path("media/2026/logo.png")).unwrap();
+    let modified = file.modified().unwrap();
+    let since_1970 = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(u128::from(modified_ms), since_1970.as_millis());
+
+    std::fs::remove_file(machine.path("media/2026/logo.png")).unwrap();
+    std::fs::write(machine.path("media/2026/new.png"), "other").unwrap();
+    ask(&machine, "backup --app shop --source media").done();
+    let changes = ask(&machine, "diff shop~1 shop --json").done().answer();
+    let sizes = |path: &str| {
+        let changes = changes.as_array().unwrap();
+        let change = changes.iter().find(|change| change["path"] == path);
+        let change = change.unwrap();
+        (
+            change["size_before"].as_u64(),
+            change["size_after"].as_u64(),
+        )
+    };
+    assert_eq!(sizes("media/2026/logo.png"), (Some(9), None));
+    assert_eq!(sizes("media/2026/new.png"), (None, Some(5)));
+
+    let begin = ask(&machine, "config init --json").done().answer();
+    assert!(begin["configuration"].as_str().unwrap().contains("[app."));
+}

@@ -285,6 +285,7 @@ fn one(
 
 /// What is to be backed up: apps of the configuration, or the sources named here.
 fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, CommandError> {
+    note::check_tags(&args.tag)?;
     // Before hours of databases are read.
     Excludes::new(&args.exclude.iter().collect::<Vec<_>>()).map_err(|error| {
         CommandError::from_error(ExitCode::Usage, &error)

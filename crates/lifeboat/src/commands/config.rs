@@ -51,9 +51,19 @@ enum Action {
     },
 }
 
+/// A configuration to begin with, as text.
+#[derive(Serialize)]
+struct Template {
+    configuration: String,
+}
+
 /// Does what is asked.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     match &args.action {
+        Action::Init { file: None } if context.ui().is_json() => {
+            let configuration = config_template();
+            context.ui().answer(&Template { configuration })?;
+        }
         Action::Init { file: None } => {
             context
                 .ui()

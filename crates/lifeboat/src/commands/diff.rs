@@ -30,8 +30,9 @@ pub(crate) struct Args {
 struct Difference {
     path: String,
     change: &'static str,
-    size_before: u64,
-    size_after: u64,
+    /// Nothing for what was not there.
+    size_before: Option<u64>,
+    size_after: Option<u64>,
 }
 
 /// Compares.
@@ -68,8 +69,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             .map(|(path, change, before, after)| Difference {
                 path: shown_path(path),
                 change: word(*change),
-                size_before: *before,
-                size_after: *after,
+                size_before: (*change != TreeChange::Added).then_some(*before),
+                size_after: (*change != TreeChange::Removed).then_some(*after),
             })
             .collect();
         context.ui().answer(&differences)?;

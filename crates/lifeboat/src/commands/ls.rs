@@ -40,6 +40,8 @@ pub(super) struct Listed {
     group: u32,
     size: u64,
     modified: String,
+    /// The same in unix milliseconds.
+    modified_ms: i64,
     target: Option<String>,
     remarks: Vec<&'static str>,
 }
@@ -92,6 +94,8 @@ pub(super) fn listed(item: &Item, zone: &TimeZone) -> Listed {
         group: item.owner.1,
         size: item.size,
         modified: time(item, zone),
+        modified_ms: item.mtime.seconds.saturating_mul(1000)
+            + i64::from(item.mtime.nanos / 1_000_000),
         target: (item.kind == EntryKind::Symlink).then(|| shown_path(&item.target)),
         remarks: remarks(item.status),
     }

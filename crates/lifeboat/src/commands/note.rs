@@ -11,6 +11,18 @@ pub(super) const TAG: &str = "tag";
 /// The kind of a note that is a pin.
 pub(super) const PIN: &str = "pin";
 
+/// Checks that each of `tags` can stand in a list and in a selector (`tag:NAME`) without being taken for something else.
+pub(super) fn check_tags(tags: &[String]) -> Result<(), CommandError> {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_.+=/".contains(letter);
+    let wrong = |tag: &&String| tag.is_empty() || !tag.chars().all(is_plain);
+    match tags.iter().find(wrong) {
+        None => Ok(()),
+        Some(tag) => Err(CommandError::usage(format!("`{tag}` cannot be a tag")).hint(
+            "Write letters, digits and any of - _ . + = / without spaces; give --tag or --add several times for several tags.",
+        )),
+    }
+}
+
 /// What the notes of one command say.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Said {
@@ -49,4 +61,22 @@ pub(super) fn say(
         Said::Unpins => format!("Took {} away.", counted(number, "pin")),
     };
     context.ui().stdout(|out| writeln!(out, "{sentence}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_single_words() {
+        for tag in ["nightly", "vor-dem-Übergang", "v1.2+3", "year=2026", "a/b"] {
+            assert!(check_tags(&[tag.to_owned()]).is_ok(), "{tag}");
+        }
+        for tag in ["", "a b", "a,b", "tag:x", "(pinned)", "a\nb", "x~1", "x@y"] {
+            assert!(
+                check_tags(&["fine".to_owned(), tag.to_owned()]).is_err(),
+                "{tag}"
+            );
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `lifeboat snapshots`: what is kept.
 
-use jiff::{civil, tz::TimeZone};
+use jiff::{Zoned, civil, tz::TimeZone};
 use lifeboat_app::{Bytes, clock_time};
 use lifeboat_codec::Notes;
 use lifeboat_repository::{NoteList, Snapshot, SnapshotList};
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 
-    /// Show only snapshots begun at this time or later, such as 2026-11-19 or "2026-11-19 03:00".
+    /// Show only snapshots begun at this time or later, such as yesterday, 2026-11-19 or "2026-11-19 03:00".
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
 
@@ -83,10 +83,11 @@ struct Listed<'a> {
 /// Lists them.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     let zone = context.time_zone()?;
+    let now = Zoned::now().with_time_zone(zone.clone());
     let filter = Filter {
         args,
-        since_ms: bound(args.since.as_deref(), Day::Start, &zone)?.unwrap_or(0),
-        until_ms: bound(args.until.as_deref(), Day::End, &zone)?.unwrap_or(u64::MAX),
+        since_ms: bound(args.since.as_deref(), Day::Start, &now)?.unwrap_or(0),
+        until_ms: bound(args.until.as_deref(), Day::End, &now)?.unwrap_or(u64::MAX),
     };
     let repository = context.open_to_read()?;
     let list = repository.snapshots()?;
@@ -218,22 +219,28 @@ enum Day {
     End,
 }
 
-/// A time as it was typed, in unix milliseconds.
-fn bound(text: Option<&str>, day: Day, zone: &TimeZone) -> Result<Option<u64>, CommandError> {
+/// A time as it was typed, in unix milliseconds; `now` is the present moment in the time zone that is meant.
+fn bound(text: Option<&str>, day: Day, now: &Zoned) -> Result<Option<u64>, CommandError> {
     let Some(text) = text else { return Ok(None) };
     let wrong = || {
         CommandError::usage(format!("`{text}` is no time")).hint(
-            "Write a date such as 2026-11-19, or a date and a time such as \"2026-11-19 03:00\".",
+            "Write yesterday, a date such as 2026-11-19, or a date and a time such as \"2026-11-19 03:00\".",
         )
     };
     // jiff passes over a time behind a date, so that the longer form is tried where there is more than a date.
-    let date = text.parse::<civil::Date>().map_err(|_| wrong())?;
+    let date = match text {
+        "today" => now.date(),
+        "yesterday" => now.date().yesterday().map_err(|_| wrong())?,
+        _ => text.parse::<civil::Date>().map_err(|_| wrong())?,
+    };
     let moment = match day {
         _ if text.len() > DATE_LENGTH => text.parse::<civil::DateTime>().map_err(|_| wrong())?,
         Day::Start => date.at(0, 0, 0, 0),
         Day::End => date.tomorrow().map_err(|_| wrong())?.at(0, 0, 0, 0),
     };
-    let zoned = moment.to_zoned(zone.clone()).map_err(|_| wrong())?;
+    let zoned = moment
+        .to_zoned(now.time_zone().clone())
+        .map_err(|_| wrong())?;
     Ok(Some(
         u64::try_from(zoned.timestamp().as_millisecond()).unwrap_or(0),
     ))
@@ -274,18 +281,22 @@ mod tests {
 
     fn ms(text: &str, day: Day) -> Option<u64> {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
-        bound(Some(text), day, &zone).ok().flatten()
+        let now = civil::date(2026, 11, 20).at(12, 0, 0, 0).to_zoned(zone);
+        bound(Some(text), day, &now.unwrap()).ok().flatten()
     }
 
     #[test]
     fn a_date_means_its_start_or_its_end_and_a_time_itself() {
         const MIDNIGHT: u64 = 1_795_042_800_000;
-        assert_eq!(ms("2026-11-19", Day::Start), Some(MIDNIGHT));
-        assert_eq!(ms("2026-11-19", Day::End), Some(MIDNIGHT + 86_400_000));
+        for text in ["2026-11-19", "yesterday"] {
+            assert_eq!(ms(text, Day::Start), Some(MIDNIGHT), "{text}");
+            assert_eq!(ms(text, Day::End), Some(MIDNIGHT + 86_400_000), "{text}");
+        }
+        assert_eq!(ms("today", Day::Start), Some(MIDNIGHT + 86_400_000));
         for text in ["2026-11-19 03:00", "2026-11-19T03:00:00"] {
             assert_eq!(ms(text, Day::End), Some(MIDNIGHT + 3 * 3_600_000), "{text}");
         }
-        for text in ["", "yesterday", "2026-13-01", "2026-11-19 25:00"] {
+        for text in ["", "tomorrow", "2026-13-01", "2026-11-19 25:00"] {
             assert_eq!(ms(text, Day::Start), None, "{text}");
         }
     }

@@ -3,7 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use lifeboat_app::{
-    AppConfig, FolderSource, PostgresSource, SourceConfig, SqliteSource, redact, redact_arguments,
+    AppConfig, FolderSource, PostgresSource, SourceConfig, SqliteSource, nearest, redact,
+    redact_arguments,
 };
 use serde::Serialize;
 
@@ -63,6 +64,17 @@ pub(super) fn typed(source: &str) -> Result<SourceConfig, CommandError> {
         );
         return Ok(SourceConfig::Sqlite(SqliteSource { name, path }));
     }
+    if let Some((scheme, _)) = source.split_once("://")
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    {
+        let known = nearest(scheme, ["postgres", "postgresql"]);
+        let question = known.map_or_else(String::new, |known| format!("Did you mean {known}://? "));
+        return Err(
+            CommandError::usage(format!("{scheme}:// is no kind of source")).hint(format!(
+                "{question}A source is a folder, postgres://…, or sqlite:FILE."
+            )),
+        );
+    }
     let path = absolute(Path::new(source))?;
     if !path.is_dir() {
         let path = printable_path(path.as_ref());
@@ -106,6 +118,19 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
+
+    #[test]
+    fn an_address_of_an_unknown_kind_is_no_path() {
+        for (source, hint) in [
+            ("postgress://db/shop", "Did you mean postgres://?"),
+            ("mysql://db/shop", "A source is a folder"),
+        ] {
+            let error = typed(source).unwrap_err();
+            assert_eq!(error.code(), ExitCode::Usage);
+            assert!(error.facts().message.ends_with("is no kind of source"));
+            assert!(error.facts().hint.unwrap().starts_with(hint), "{error:?}");
+        }
+    }
 
     #[test]
     fn a_source_has_the_last_name_of_its_path_and_a_link_stays_a_link() {

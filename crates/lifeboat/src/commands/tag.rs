@@ -38,6 +38,7 @@ pub(crate) struct Args {
 
 /// Says the new tags and takes the others back.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    note::check_tags(&args.add)?;
     let mut repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
     let now = repository.now_ms();
