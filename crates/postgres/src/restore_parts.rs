@@ -12,15 +12,16 @@ use std::{
     fs::File,
     io::{self, Read},
     process::Stdio,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tokio::runtime::Handle;
+use tokio_postgres::error::SqlState;
 
 use crate::{
     catalog,
     child::{ProgramError, Running},
-    connect::{Connection, QueryError},
+    connect::{ConnectError, Connection, QueryError},
     identity::Identity,
     intake::Intake,
     load::{Load, LoadError},
@@ -37,6 +38,9 @@ use crate::{
     source::PartSource,
     verify::{Verification, Verified},
 };
+
+/// How often the name is tried while somebody is in the new database who cannot be sent away: for about a minute.
+const RENAMES_MAX: u32 = 12;
 
 /// What was restored from parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +106,8 @@ pub fn restore_parts(
     let server = catalog::server(&connection)?;
     let place = place(database);
     create(&connection, &place, options, server.major())?;
+    // Hours may pass until somebody asks the next question there; a server may end idle sessions.
+    drop(connection);
     let work = Work {
         restore,
         place: &place,
@@ -110,16 +116,17 @@ pub fn restore_parts(
         superuser: server.role.superuser,
         handle,
     };
-    let outcome = work.whole(&connection, source);
-    let (mut warnings, verified) = match outcome {
+    let (mut warnings, verified) = match work.whole(source) {
         Ok(filled) => filled,
         Err(source) => {
+            let dropped = work.admin().map_err(|error| error.to_string());
+            let dropped = dropped.and_then(|admin| {
+                drop_database(&admin, &place, server.major()).map_err(|error| error.message)
+            });
             return Err(RestoreError::Failed {
                 database: database.to_owned(),
                 source: Box::new(source),
-                left_behind: drop_database(&connection, &place, server.major())
-                    .err()
-                    .map(|error| format!("{place}: {}", error.message)),
+                left_behind: dropped.err().map(|why| format!("{place}: {why}")),
             });
         }
     };
@@ -157,16 +164,67 @@ fn notes(plan: &RestorePlan) -> Vec<String> {
 }
 
 /// Keeps everybody out but its owner, who we are, and superusers; whoever was quicker is sent away.
-fn shut(connection: &Connection, database: &str) -> Result<(), QueryError> {
-    connection.execute(
+fn shut(admin: &Connection, database: &str) -> Result<(), QueryError> {
+    admin.execute(
         "shut the new database",
         &format!(
-            "REVOKE ALL ON DATABASE {} FROM PUBLIC;
-             SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}",
-            quote::identifier(database),
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC",
+            quote::identifier(database)
+        ),
+    )?;
+    send_away(admin, database)
+}
+
+/// Ends all sessions in a database that we may end; a superuser's are not ours to end unless we are one.
+fn send_away(admin: &Connection, database: &str) -> Result<(), QueryError> {
+    let sessions = admin.rows(
+        "list the sessions in the new database",
+        &format!(
+            "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = {}",
             quote::literal(database)
         ),
-    )
+    )?;
+    for pid in sessions.into_iter().flatten().flatten() {
+        let sql = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
+        match admin.execute("end a session in the new database", &sql) {
+            Err(error) if !error.is(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives a database that is whole its name. Nobody may be in it meanwhile, such as a program that watches over all
+/// databases of a server: it is closed to everybody, who is in it is sent away, and the name opens it again.
+fn give_name(
+    admin: &Connection,
+    place: &str,
+    database: &str,
+    stop: &AtomicBool,
+) -> Result<(), RestoreFailure> {
+    let (old, new) = (quote::identifier(place), quote::identifier(database));
+    admin.execute(
+        "close the new database",
+        &format!("ALTER DATABASE {old} ALLOW_CONNECTIONS false"),
+    )?;
+    for attempts_left in (0..RENAMES_MAX).rev() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(LoadError::Stopped.into());
+        }
+        send_away(admin, place)?;
+        // One message is one transaction. The server itself waits five seconds for the last session to end.
+        let renamed = admin.execute(
+            "give the new database its name",
+            &format!(
+                "ALTER DATABASE {old} RENAME TO {new}; ALTER DATABASE {new} ALLOW_CONNECTIONS true"
+            ),
+        );
+        match renamed {
+            Err(error) if error.is(&SqlState::OBJECT_IN_USE) && attempts_left > 0 => {}
+            renamed => return Ok(renamed?),
+        }
+    }
+    Ok(())
 }
 
 /// Gives the database its settings and lets in whom the source let in. What cannot be set is a warning, for the rows
@@ -212,32 +270,31 @@ struct Work<'a> {
 type Filled = (Vec<String>, Option<Verified>);
 
 impl Work<'_> {
+    /// A new session with the server, in the database that was there before.
+    fn admin(&self) -> Result<Connection, ConnectError> {
+        Connection::open(self.restore.admin, self.handle)
+    }
+
     /// Makes the database whole, and then gives it its name.
-    fn whole(&self, admin: &Connection, source: &PartSource<'_>) -> Result<Filled, RestoreFailure> {
-        shut(admin, self.place)?;
-        let (mut warnings, verified) = self.fill(admin, source)?;
-        warnings.extend(open_to_others(admin, self.place, self.restore.options));
-        if self.restore.stop.load(Ordering::Relaxed) {
-            return Err(LoadError::Stopped.into());
-        }
-        admin.execute(
-            "give the new database its name",
-            &format!(
-                "ALTER DATABASE {} RENAME TO {}",
-                quote::identifier(self.place),
-                quote::identifier(self.restore.database)
-            ),
-        )?;
+    fn whole(&self, source: &PartSource<'_>) -> Result<Filled, RestoreFailure> {
+        shut(&self.admin()?, self.place)?;
+        let (mut warnings, verified) = self.fill(source)?;
+        let admin = self.admin()?;
+        let restore = self.restore;
+        warnings.extend(open_to_others(&admin, self.place, restore.options));
+        give_name(&admin, self.place, restore.database, restore.stop)?;
         Ok((warnings, verified))
     }
 
-    fn fill(&self, admin: &Connection, source: &PartSource<'_>) -> Result<Filled, RestoreFailure> {
+    fn fill(&self, source: &PartSource<'_>) -> Result<Filled, RestoreFailure> {
         let PartsRestore { programs, stop, .. } = *self.restore;
-        let settings = admin.settings().with_database(self.place);
-        let stops = [stop];
-        let session = Session::open(&settings, self.handle, &stops)?;
-        let settings = session.connection().settings();
-        Identity::of(session.connection())?.confirm(settings, programs)?;
+        let settings = self.restore.admin.with_database(self.place);
+        let (settings, encoding) = {
+            let inside = Connection::open(&settings, self.handle)?;
+            Identity::of(&inside)?.confirm(inside.settings(), programs)?;
+            (inside.settings().clone(), inside.encoding().to_owned())
+        };
+        let settings = &settings;
         let mut stderr = self.half(
             settings,
             &self.chosen.before,
@@ -249,7 +306,7 @@ impl Work<'_> {
             through_root: self.chosen.through_root.clone(),
             large_objects: self.chosen.large_objects,
             sequences: self.chosen.sequences.clone(),
-            encoding: session.connection().encoding().to_owned(),
+            encoding,
             superuser: self.superuser,
             jobs: self.restore.options.jobs.max(1),
         };
@@ -257,7 +314,8 @@ impl Work<'_> {
         stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
         let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
         if self.restore.options.analyze {
-            warnings.extend(analyze(&session)?);
+            let stops = [stop];
+            warnings.extend(analyze(&Session::open(settings, self.handle, &stops)?)?);
         }
         let Some(hash_key) = self.restore.hash_key else {
             return Ok((warnings, None));

@@ -169,7 +169,7 @@ UPDATE pg_extension SET extconfig = ARRAY['configured'::regclass, 'chosen'::regc
 /// A plain dump of a database, for comparison.
 pub(crate) fn plain_dump(programs: &Programs, settings: &Settings) -> String {
     let mut command = crate::child::command(&programs.program("pg_dump"), Some(settings));
-    command.args(["--no-password", "--format=plain"]);
+    command.args(["--no-password", "--format=plain", "--encoding=UTF8"]);
     let (stdout, _) = crate::child::output(command).unwrap();
     String::from_utf8(stdout)
         .unwrap()

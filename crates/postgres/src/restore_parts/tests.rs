@@ -579,6 +579,78 @@ fn everything_that_differs_is_told_of_a_database_that_is_there() {
     );
 }
 
+#[test]
+fn who_watches_over_all_databases_does_not_keep_the_new_one_from_its_name() {
+    let cluster = testing::cluster();
+    let source = testing::database(&cluster, "CREATE TABLE t AS SELECT 1 AS one");
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let name = testing::unique("watched");
+    let (admin, programs) = (cluster.settings("postgres"), testing::programs(&cluster));
+    let options = all(&backup, 1);
+    let watcher = std::sync::Mutex::new(None);
+    restore_parts(
+        &job(&admin, &programs, &name, &backup, &options),
+        &mut &backup.schema[..],
+        &|wanted, into| {
+            let inside = Connection::open(&admin.with_database(&place(&name)), testing::runtime());
+            *watcher.lock().unwrap() = Some(inside.unwrap());
+            backup.write(wanted, into)
+        },
+        testing::runtime(),
+    )
+    .unwrap();
+    let watcher = watcher.into_inner().unwrap().unwrap();
+    assert!(
+        watcher.execute("look", "SELECT 1").is_err(),
+        "it was sent away"
+    );
+    assert_eq!(
+        testing::ask(&cluster.settings(&name), "SELECT one FROM t"),
+        "1"
+    );
+}
+
+#[test]
+fn a_database_that_is_not_in_utf_8_comes_back_with_its_letters() {
+    let cluster = testing::cluster();
+    let source = testing::latin_database(&cluster);
+    testing::run(
+        &source,
+        "CREATE TABLE \"bücher\" AS SELECT 'größe' AS x, i FROM generate_series(1, 50) i; COMMENT ON TABLE \"bücher\" IS 'schön'",
+    );
+    let programs = testing::programs(&cluster);
+    let backup = Backup::of(&programs, &source);
+    assert!(std::str::from_utf8(&backup.schema).is_err());
+    let name = testing::unique("latin");
+    let report = restore(&cluster, &name, &backup, &all(&backup, 2)).unwrap();
+    assert!(report.verified.unwrap().rows >= 50);
+    let restored = cluster.settings(&name);
+    assert_eq!(
+        testing::plain_dump(&programs, &restored),
+        testing::plain_dump(&programs, &source)
+    );
+    let sql =
+        "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()";
+    assert_eq!(testing::ask(&restored, sql), "LATIN1");
+}
+
+#[test]
+fn the_name_meanwhile_fits_whatever_the_database_is_called() {
+    assert_eq!(place("shop"), "shop.restoring");
+    for long in [
+        "x".repeat(63),
+        "ü".repeat(31),
+        format!("x{}", "ü".repeat(31)),
+    ] {
+        let place = place(&long);
+        assert!(
+            place.len() <= 63 && place.ends_with(".restoring"),
+            "{place}"
+        );
+        assert!(long.starts_with(place.strip_suffix(".restoring").unwrap()));
+    }
+}
+
 /// A session that is ended under the restore's hands, as when the server restarts or somebody ends it.
 #[test]
 fn a_session_that_is_lost_half_way_leaves_no_database() {

@@ -1,19 +1,19 @@
-//! A backup in parts, held in memory: what the native engine would have stored, read by PostgreSQL's own programs.
+//! A backup in parts, held in memory: what the native engine would have stored.
 
 use std::{
     collections::HashMap,
-    io::{self, Write},
+    io::{self, Read as _, Write},
     process::Stdio,
 };
 
 use crate::{
     catalog, child,
     connect::Connection,
-    digest::Digester,
     facts::{DatabaseFacts, Extension},
-    parts::{Digest, LargeObjectPart, Parts, SequencePart, TablePart},
+    parts::{LargeObjectPart, Parts, SequencePart, TablePart},
     programs::Programs,
     quote,
+    rows::Rows,
     settings::Settings,
     source::Wanted,
     testing,
@@ -63,12 +63,6 @@ SELECT lo_create(40002), lo_from_bytea(40003, decode(repeat('00ff5c0a', 200000),
 /// What the digests are keyed with.
 pub(crate) const KEY: [u8; 32] = [7; 32];
 
-fn digest(rows: &[u8]) -> Digest {
-    let mut digester = Digester::new(&KEY);
-    digester.feed(rows);
-    digester.finish().unwrap()
-}
-
 /// See the module.
 pub(crate) struct Backup {
     pub(crate) schema: Vec<u8>,
@@ -82,6 +76,7 @@ pub(crate) struct Backup {
 impl Backup {
     pub(crate) fn of(programs: &Programs, settings: &Settings) -> Self {
         let connection = Connection::open(settings, testing::runtime()).unwrap();
+        let mut inside = Connection::open(settings, testing::runtime()).unwrap();
         let major = connection.server_major().unwrap();
         let mut backup = Self {
             schema: schema(programs, settings),
@@ -102,13 +97,7 @@ impl Backup {
                 table.oid
             ));
             let columns = columns.into_iter().map(|row| row[0].clone().unwrap());
-            backup.add(
-                programs,
-                settings,
-                &table.schema,
-                &table.name,
-                columns.collect(),
-            );
+            backup.add(&mut inside, &table.schema, &table.name, columns.collect());
         }
         for row in rows("SELECT schemaname, sequencename FROM pg_catalog.pg_sequences") {
             let (schema, name) = (row[0].clone().unwrap(), row[1].clone().unwrap());
@@ -145,34 +134,21 @@ impl Backup {
         backup
     }
 
-    fn add(
-        &mut self,
-        programs: &Programs,
-        settings: &Settings,
-        schema: &str,
-        name: &str,
-        columns: Vec<String>,
-    ) {
-        let list: Vec<_> = columns.iter().map(|name| quote::identifier(name)).collect();
-        let list = if list.is_empty() {
-            String::new()
-        } else {
-            format!("({})", list.join(", "))
-        };
-        let sql = format!("COPY {}{list} TO STDOUT", quote::qualified(schema, name));
-        let mut psql = child::command(&programs.program("psql"), Some(settings));
-        psql.args(["--no-psqlrc", "--quiet", "--command", &sql]);
-        let (rows, _) = child::output(psql).unwrap();
+    fn add(&mut self, connection: &mut Connection, schema: &str, name: &str, columns: Vec<String>) {
         let part = TablePart {
             schema: schema.to_owned(),
             name: name.to_owned(),
             columns,
             condition: None,
             order: Vec::new(),
-            digest: Some(digest(&rows)),
+            digest: None,
         };
+        let mut rows = Vec::new();
+        let mut stream = Rows::start(connection, &part, &KEY);
+        stream.read_to_end(&mut rows).unwrap();
+        let digest = Some(stream.finish().unwrap());
         self.rows.insert(part.path(), rows);
-        self.parts.tables.push(part);
+        self.parts.tables.push(TablePart { digest, ..part });
     }
 
     /// The part of a table's rows.
