@@ -203,6 +203,52 @@ fn what_changes_while_it_is_read_is_read_as_it_was_at_the_moment() {
 }
 
 #[test]
+fn tables_stay_locked_and_what_only_sorting_needs_does_not() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE u (id int PRIMARY KEY)",
+    );
+    let read = started(&cluster, &settings);
+    take_all(&read, 1);
+    let locks = |name: &str| {
+        let sql = format!("SELECT count(*) FROM pg_locks WHERE relation = '{name}'::regclass");
+        testing::ask(&settings, &sql)
+    };
+    assert_eq!(
+        ["t", "u", "t_pkey", "u_pkey"].map(locks),
+        ["5", "5", "0", "0"]
+    );
+    read.finish().unwrap();
+}
+
+#[test]
+fn a_role_that_may_read_everything_and_nothing_else_reads_everything() {
+    let cluster = testing::cluster();
+    let role = testing::unique("reader");
+    let owner = testing::database(
+        &cluster,
+        &format!(
+            "{}; CREATE ROLE {role} LOGIN BYPASSRLS; GRANT pg_read_all_data TO {role};
+             ALTER TABLE plain ENABLE ROW LEVEL SECURITY; SELECT lo_from_bytea(7, 'large');
+             GRANT SELECT ON LARGE OBJECT 7 TO {role}",
+            testing::EVERY_KIND_OF_TABLE
+        ),
+    );
+    let reader = Settings {
+        user: role,
+        ..owner.clone()
+    };
+    let parts = [owner, reader].map(|settings| {
+        let read = started(&cluster, &settings);
+        take_all(&read, 2);
+        read.finish().unwrap().parts
+    });
+    assert_eq!(parts[0], parts[1]);
+    assert_eq!(parts[0].large_objects.len(), 1);
+}
+
+#[test]
 fn rows_that_are_left_out_have_no_file_and_an_earlier_order_holds() {
     let cluster = testing::cluster();
     let settings = testing::database(
