@@ -210,7 +210,11 @@ pub fn server_programs(
             .into_iter()
             .filter(|found| found.version.major >= wanted)
             .min_by_key(|found| (found.version.major, std::cmp::Reverse(found.version.minor))),
-        None => candidates.into_iter().max_by_key(|found| found.version),
+        // Of equals the first, as above: where packages are, not a folder of links to them.
+        None => candidates
+            .into_iter()
+            .rev()
+            .max_by_key(|found| found.version),
     };
     fit.map(|found| ServerPrograms {
         folder: found.folder,
@@ -376,6 +380,20 @@ mod tests {
         assert!(["15", "17"].contains(&&found(15)[..2]));
         let error = Programs::find(99, &environment).unwrap_err();
         assert!(matches!(error, ProgramsError::TooOld { .. }));
+    }
+
+    #[test]
+    fn of_equal_programs_the_first_are_taken_clients_and_servers_alike() {
+        let folders = [fake("97.1"), fake("98.2"), fake("98.2"), fake("98.1")];
+        let path = std::env::join_paths(folders.iter().map(tempfile::TempDir::path)).unwrap();
+        let environment = |name: &str| (name == "PATH").then(|| path.clone());
+        let first = folders[1].path();
+        let clients = Programs::find(98, &environment).unwrap();
+        assert_eq!(clients.folder(), first);
+        for wanted in [None, Some(98)] {
+            let server = server_programs(wanted, &environment).unwrap();
+            assert_eq!(server.folder(), first, "{wanted:?}");
+        }
     }
 
     #[test]
