@@ -277,3 +277,19 @@ fn no_key_that_is_needed_to_get_in_can_be_removed() {
         .explains(14);
     machine.run(["snapshots"]).done();
 }
+
+#[test]
+fn one_passphrase_is_not_two_keys() {
+    let (machine, _) = machine();
+    fs::write(machine.path("second"), "other words, long enough\n").unwrap();
+    let words = ["key", "add", "--new-password-file", "second"];
+    machine.run(words).done();
+    let again = machine.run(words);
+    assert!(
+        again
+            .explains(14)
+            .contains("opens with this passphrase already")
+    );
+    let listed = machine.run(["key", "list", "--json"]).done().answer();
+    assert_eq!(listed.as_array().unwrap().len(), 4);
+}

@@ -106,6 +106,10 @@ impl From<KeyError> for CommandError {
                 "Open the repository with another key, by --password-file or LIFEBOAT_KEY_FILE; `lifeboat key add` makes one.",
             ),
             KeyError::Last => (ExitCode::Refused, "Add another key first."),
+            KeyError::SameWords(_) => (
+                ExitCode::Refused,
+                "Choose another passphrase; `lifeboat key remove KEY` removes the key that has this one.",
+            ),
             KeyError::NoRecovery => (
                 ExitCode::WrongKey,
                 "`lifeboat recovery-key new` makes a new one.",

@@ -203,17 +203,22 @@ impl Repository {
     /// Adds a slot for `role`; write-only ones are enrolled as a writer of their own.
     ///
     /// # Errors
-    /// When this key may not give that role, or the slot cannot be written.
+    /// When this key may not give that role, a slot opens with the same words already, or the slot cannot be written.
     pub fn add_slot(
         &mut self,
         secret: &NewSecret<'_>,
         role: Role,
         label: &str,
-    ) -> Result<(SlotId, Option<KeyFile>), WriteError> {
+    ) -> Result<(SlotId, Option<KeyFile>), KeyError> {
         self.may_write()?;
         let admin = self.admin().ok_or(WriteError::Role("add a key"))?;
         if role == Role::Full && self.role() != Role::Full {
-            return Err(WriteError::Role("give a role that it does not have"));
+            return Err(WriteError::Role("give a role that it does not have").into());
+        }
+        if let NewSecret::Passphrase(words) | NewSecret::Command(words) = secret
+            && let Some(id) = self.slot_of_words(words)?
+        {
+            return Err(KeyError::SameWords(id.short()));
         }
         let own = if role == Role::WriteOnly {
             let seed = Secret::new(self.random());
@@ -223,10 +228,35 @@ impl Repository {
         } else {
             None
         };
-        let keyring = self.keyring.reduced(role, own)?;
+        let keyring = self.keyring.reduced(role, own).map_err(WriteError::from)?;
         let record = self.superblock.encode();
         let maker = self.slot_maker(&keyring, &record, &admin);
-        maker.put_secret(self.store.as_ref(), secret, label)
+        Ok(maker.put_secret(self.store.as_ref(), secret, label)?)
+    }
+
+    /// The slot that opens with these words, which are stretched anew for each.
+    fn slot_of_words(&self, words: &[u8]) -> Result<Option<SlotId>, ReadError> {
+        let is_of_words = |slot: &Slot| {
+            matches!(
+                slot.info.slot_type,
+                SlotType::Passphrase | SlotType::Command
+            )
+        };
+        let mut tried: Vec<SlotId> = Vec::new();
+        for slot in self
+            .own_slots()?
+            .into_iter()
+            .filter_map(|(_, slot)| slot.ok())
+        {
+            if !is_of_words(&slot) || tried.contains(&slot.info.id) {
+                continue;
+            }
+            tried.push(slot.info.id);
+            if let Ok(Some(_)) = slot.open(words) {
+                return Ok(Some(slot.info.id));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes all versions of a slot.
@@ -491,6 +521,9 @@ pub enum KeyError {
     /// Without it nobody could read everything.
     #[error("this is the last key that can read everything")]
     Last,
+    /// The slot with this id opens with the same words already.
+    #[error("the key {0} opens with this passphrase already")]
+    SameWords(String),
     /// It was removed.
     #[error("the recovery key of this repository was removed")]
     NoRecovery,
