@@ -1,10 +1,11 @@
 //! Plans of databases with every kind of table, held against what `pg_dump` reads of them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Read as _};
 
 use super::*;
 use crate::{
     catalog,
+    rows::Rows,
     settings::Settings,
     testing::{self, plain_dump},
 };
@@ -121,6 +122,64 @@ fn a_table_is_sorted_by_all_of_its_key_and_by_nothing_else() {
     };
     let tables = plan(&settings, &[], &[earlier]);
     assert_eq!(planned(&tables, "two").order, [""; 0]);
+}
+
+#[test]
+fn code_of_an_owner_with_fewer_rights_does_not_run_as_us() {
+    let cluster = testing::cluster();
+    let [owner, member] = ["owner", "member"].map(testing::unique);
+    let settings = testing::database(
+        &cluster,
+        &format!(
+            "CREATE ROLE {owner} LOGIN; CREATE ROLE {member} IN ROLE {owner};
+             CREATE FUNCTION planned(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+             CREATE TABLE theirs (id int PRIMARY KEY); CREATE INDEX ON theirs (id) WHERE planned(1);
+             INSERT INTO theirs VALUES (2), (1);
+             CREATE OR REPLACE FUNCTION planned(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+                 AS $$ BEGIN RAISE 'this ran as %', current_user; END $$;
+             CREATE TABLE ours (id int PRIMARY KEY); CREATE TABLE member (id int PRIMARY KEY);
+             ALTER TABLE theirs OWNER TO {owner}; ALTER TABLE member OWNER TO {member};
+             GRANT SELECT ON ours, member TO {owner}"
+        ),
+    );
+    // As it would be sorted.
+    let mut connection = Connection::open(&settings, testing::runtime()).unwrap();
+    let sorted = TablePart {
+        order: vec!["id".to_owned()],
+        ..planned(&plan(&settings, &[], &[]), "theirs").clone()
+    };
+    let error = read(&mut connection, &sorted).unwrap_err();
+    assert!(error.contains("this ran as postgres"), "{error}");
+    // As it is planned, whatever was decided before.
+    let mut connection = Connection::open(&settings, testing::runtime()).unwrap();
+    let tables = plan(&settings, &[], &[sorted]);
+    let part = planned(&tables, "theirs");
+    assert_eq!(part.order, [""; 0]);
+    assert_eq!(read(&mut connection, part).unwrap(), "2\n1\n");
+    assert_eq!(planned(&tables, "ours").order, ["id"]);
+    assert_eq!(planned(&tables, "member").order, [""; 0]);
+    // The owner trusts himself, whoever can become him, and superusers.
+    let tables = plan(
+        &Settings {
+            user: owner,
+            ..settings
+        },
+        &[],
+        &[],
+    );
+    for name in ["theirs", "ours", "member"] {
+        assert_eq!(planned(&tables, name).order, ["id"], "{name}");
+    }
+}
+
+/// A table's rows, or what was said instead.
+fn read(connection: &mut Connection, part: &TablePart) -> Result<String, String> {
+    let mut rows = Rows::start(connection, part, &[1; 32]);
+    let mut text = String::new();
+    match rows.read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[test]
