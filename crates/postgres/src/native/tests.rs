@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::*;
-use crate::{Digest, Digester, ScriptOptions, Wanted, cluster::Cluster, testing, write_script};
+use crate::{
+    Digest, Digester, PartsRestore, RestoreOptions, ScriptOptions, Wanted, cluster::Cluster,
+    restore_parts, testing, write_script,
+};
 
 const KEY: [u8; 32] = [9; 32];
 
@@ -104,6 +107,19 @@ fn lines(script: &str) -> BTreeMap<String, u32> {
     lines
 }
 
+/// Gives back what was read.
+fn write_wanted(
+    files: &HashMap<String, Vec<u8>>,
+    wanted: Wanted<'_>,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    let name = match wanted {
+        Wanted::Rows(part) => table_file(&part.schema, &part.name),
+        Wanted::LargeObject(part) => large_object_file(part.oid),
+    };
+    out.write_all(&files[&name])
+}
+
 /// Reads a database by so many threads, and puts it together again: the script must be that of `pg_dump`, but for the
 /// order of rows.
 fn assert_read_is_what_pg_dump_reads(cluster: &Cluster, settings: &Settings, threads: usize) {
@@ -118,10 +134,7 @@ fn assert_read_is_what_pg_dump_reads(cluster: &Cluster, settings: &Settings, thr
     write_script(
         &mut files[SCHEMA_FILE].as_slice(),
         &parts,
-        &|wanted, out| match wanted {
-            Wanted::Rows(part) => out.write_all(&files[&table_file(&part.schema, &part.name)]),
-            Wanted::LargeObject(part) => out.write_all(&files[&large_object_file(part.oid)]),
-        },
+        &|wanted, out| write_wanted(&files, wanted, out),
         &ScriptOptions {
             restrict_key: Some("key".to_owned()),
             ..ScriptOptions::default()
@@ -152,6 +165,45 @@ fn every_kind_of_table_and_object_is_read_as_pg_dump_reads_it() {
     assert_read_is_what_pg_dump_reads(&cluster, &settings, 6);
     let empty = testing::database(&cluster, "");
     assert_read_is_what_pg_dump_reads(&cluster, &empty, 1);
+}
+
+#[test]
+fn what_was_read_is_restored_and_found_equal_by_its_digests() {
+    let cluster = testing::cluster();
+    let (source, _role) = testing::shop(&cluster);
+    testing::run(&source, testing::MORE);
+    let programs = testing::programs(&cluster);
+    let read = started(&cluster, &source);
+    let files = take_all(&read, 2);
+    let facts = read.moment().facts().clone();
+    let parts = read.finish().unwrap().parts;
+    let name = testing::unique("again");
+    let restore = PartsRestore {
+        admin: &cluster.settings("postgres"),
+        programs: &programs,
+        database: &name,
+        parts: &parts,
+        hash_key: Some(&KEY),
+        options: &RestoreOptions {
+            facts: Some(facts.database),
+            extensions: facts.extensions,
+            jobs: 2,
+            ..RestoreOptions::default()
+        },
+        stop: &GO_ON,
+    };
+    let report = restore_parts(
+        &restore,
+        &mut files[SCHEMA_FILE].as_slice(),
+        &|wanted, out| write_wanted(&files, wanted, out),
+        testing::runtime(),
+    )
+    .unwrap();
+    let verified = report.verified.unwrap();
+    assert_eq!(verified.tables, parts.tables.len() as u64);
+    let [ours, theirs] = [cluster.settings(&name), source]
+        .map(|settings| lines(&testing::plain_dump(&programs, &settings)));
+    assert_eq!(ours, theirs);
 }
 
 #[test]
