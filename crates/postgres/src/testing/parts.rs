@@ -1,19 +1,19 @@
-//! A backup in parts, held in memory: what the native engine would have stored.
+//! A backup in parts, held in memory: what the native engine reads and a snapshot stores.
 
 use std::{
     collections::HashMap,
-    io::{self, Read as _, Write},
-    process::Stdio,
+    io::{self, Write},
+    sync::atomic::AtomicBool,
 };
 
 use crate::{
-    catalog, child,
+    catalog,
     connect::Connection,
     facts::{DatabaseFacts, Extension},
-    parts::{LargeObjectPart, Parts, SequencePart, TablePart},
+    file_name::{SCHEMA_FILE, large_object_file, table_file},
+    native::{NativeOptions, NativeRead},
+    parts::{Parts, TablePart},
     programs::Programs,
-    quote,
-    rows::Rows,
     settings::Settings,
     source::Wanted,
     testing,
@@ -69,86 +69,42 @@ pub(crate) struct Backup {
     pub(crate) parts: Parts,
     pub(crate) facts: DatabaseFacts,
     pub(crate) extensions: Vec<Extension>,
-    rows: HashMap<String, Vec<u8>>,
-    large_objects: HashMap<u32, Vec<u8>>,
+    /// All but the schema, by their names in a snapshot.
+    files: HashMap<String, Vec<u8>>,
 }
 
 impl Backup {
     pub(crate) fn of(programs: &Programs, settings: &Settings) -> Self {
         let connection = Connection::open(settings, testing::runtime()).unwrap();
-        let mut inside = Connection::open(settings, testing::runtime()).unwrap();
         let major = connection.server_major().unwrap();
-        let mut backup = Self {
-            schema: schema(programs, settings),
-            parts: Parts::default(),
-            facts: catalog::database(&connection, major).unwrap(),
-            extensions: catalog::extensions(&connection).unwrap(),
-            rows: HashMap::new(),
-            large_objects: HashMap::new(),
-        };
-        let rows = |sql: &str| connection.rows("read the source", sql).unwrap();
-        for table in catalog::tables(&connection).unwrap() {
-            if table.partitioned {
-                continue;
-            }
-            let columns = rows(&format!(
-                "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = {} AND attnum > 0 AND NOT attisdropped
-                    AND attgenerated = '' ORDER BY attnum",
-                table.oid
-            ));
-            let columns = columns.into_iter().map(|row| row[0].clone().unwrap());
-            backup.add(&mut inside, &table.schema, &table.name, columns.collect());
-        }
-        for row in rows("SELECT schemaname, sequencename FROM pg_catalog.pg_sequences") {
-            let (schema, name) = (row[0].clone().unwrap(), row[1].clone().unwrap());
-            let state = rows(&format!(
-                "SELECT last_value, is_called FROM {}",
-                quote::qualified(&schema, &name)
-            ));
-            backup.parts.sequences.push(SequencePart {
-                schema,
-                name,
-                last_value: state[0][0].as_ref().unwrap().parse().unwrap(),
-                is_called: state[0][1].as_deref() == Some("t"),
+        let facts = catalog::database(&connection, major).unwrap();
+        let extensions = catalog::extensions(&connection).unwrap();
+        let (options, go_on) = (NativeOptions::default(), AtomicBool::new(false));
+        let read = NativeRead::start(
+            settings,
+            programs,
+            &options,
+            &KEY,
+            &go_on,
+            testing::runtime(),
+        )
+        .unwrap();
+        let mut files = HashMap::new();
+        while let Some(file) = read.next_file() {
+            let name = file.name().to_owned();
+            let bytes = read.read(file, |stream| {
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).map(|_| bytes)
             });
+            files.insert(name, bytes.unwrap());
         }
-        for row in rows(
-            "SELECT oid, pg_catalog.encode(pg_catalog.lo_get(oid), 'hex') FROM pg_catalog.pg_largeobject_metadata
-              ORDER BY oid",
-        ) {
-            let oid = row[0].as_ref().unwrap().parse().unwrap();
-            let bytes: Vec<u8> = row[1]
-                .as_ref()
-                .unwrap()
-                .as_bytes()
-                .chunks(2)
-                .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
-                .collect();
-            backup.parts.large_objects.push(LargeObjectPart {
-                oid,
-                len_bytes: bytes.len() as u64,
-                hash: *blake3::keyed_hash(&KEY, &bytes).as_bytes(),
-            });
-            backup.large_objects.insert(oid, bytes);
+        Self {
+            schema: files.remove(SCHEMA_FILE).unwrap(),
+            parts: read.finish().unwrap().parts,
+            facts,
+            extensions,
+            files,
         }
-        backup
-    }
-
-    fn add(&mut self, connection: &mut Connection, schema: &str, name: &str, columns: Vec<String>) {
-        let part = TablePart {
-            schema: schema.to_owned(),
-            name: name.to_owned(),
-            columns,
-            condition: None,
-            order: Vec::new(),
-            digest: None,
-        };
-        let mut rows = Vec::new();
-        let mut stream = Rows::start(connection, &part, &KEY);
-        stream.read_to_end(&mut rows).unwrap();
-        let digest = Some(stream.finish().unwrap());
-        self.rows.insert(part.path(), rows);
-        self.parts.tables.push(TablePart { digest, ..part });
     }
 
     /// The part of a table's rows.
@@ -159,26 +115,19 @@ impl Backup {
 
     /// The bytes of a table's rows.
     pub(crate) fn rows(&mut self, path: &str) -> &mut Vec<u8> {
-        self.rows.get_mut(path).unwrap()
+        let part = self.table(path);
+        let name = table_file(&part.schema, &part.name);
+        self.files.get_mut(&name).unwrap()
     }
 
     /// What a restore asks for, in pieces that fit nothing.
     pub(crate) fn write(&self, wanted: Wanted<'_>, into: &mut dyn Write) -> io::Result<()> {
-        let bytes = match wanted {
-            Wanted::Rows(table) => &self.rows[&table.path()],
-            Wanted::LargeObject(object) => &self.large_objects[&object.oid],
+        let name = match wanted {
+            Wanted::Rows(part) => table_file(&part.schema, &part.name),
+            Wanted::LargeObject(part) => large_object_file(part.oid),
         };
-        bytes
+        self.files[&name]
             .chunks(1013)
             .try_for_each(|piece| into.write_all(piece))
     }
-}
-
-fn schema(programs: &Programs, settings: &Settings) -> Vec<u8> {
-    let mut pg_dump = child::command(&programs.program("pg_dump"), Some(settings));
-    pg_dump
-        .args(["--no-password", "--format=custom", "--compress=0"])
-        .args(["--section=pre-data", "--section=post-data"])
-        .stdin(Stdio::null());
-    child::output(pg_dump).unwrap().0
 }
