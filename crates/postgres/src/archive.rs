@@ -3,12 +3,12 @@
 //! A custom archive is a head (versions, the database's name), a table of contents, and then one block of data per
 //! entry that has data. [`ArchiveScanner`] is fed the bytes in any portions and follows this structure to its end, so
 //! that a stream that stops early is known to be incomplete whatever the program that made it says. Row content is
-//! stepped over, not looked at.
+//! stepped over, not looked at; the rows of tables that somebody watches are shown to him.
 //!
 //! Invariant: the scanner keeps at most one unfinished token in memory, beside the table of contents. Every length is
 //! checked before it is used; no input makes it panic.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 mod wire;
 mod entry;
@@ -166,6 +166,31 @@ pub(crate) struct ArchiveScanner {
     inexact: bool,
     /// The entries whose data have not been seen.
     awaited: HashSet<i64>,
+    watch: Option<Box<Watch>>,
+}
+
+/// Whose rows are shown while they pass.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Schema and name.
+    tables: Vec<(String, String)>,
+    /// Their entries, and their places in that list.
+    entries: HashMap<i64, usize>,
+    /// The one that is passing.
+    passing: Option<usize>,
+}
+
+impl Watch {
+    fn note(&mut self, entry: &ArchiveEntry) {
+        let same = |(schema, name): &(String, String)| {
+            entry.schema() == Some(schema) && entry.name == *name
+        };
+        if entry.kind == "TABLE DATA"
+            && let Some(place) = self.tables.iter().position(same)
+        {
+            self.entries.insert(entry.id, place);
+        }
+    }
 }
 
 impl ArchiveScanner {
@@ -180,7 +205,16 @@ impl ArchiveScanner {
             contents_len_bytes: 0,
             inexact: false,
             awaited: HashSet::new(),
+            watch: None,
         }
+    }
+
+    /// Shows the rows of these tables, given by schema and name, to who calls [`feed_watched`](Self::feed_watched).
+    pub(crate) fn watch(&mut self, tables: Vec<(String, String)>) {
+        self.watch = Some(Box::new(Watch {
+            tables,
+            ..Watch::default()
+        }));
     }
 
     /// The head, once it has passed.
@@ -208,13 +242,22 @@ impl ArchiveScanner {
 
     /// Takes the next bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
+        self.feed_watched(bytes, &mut |_, _| ())
+    }
+
+    /// Takes the next bytes; `rows` gets what they have of watched tables, each named by its place in the list.
+    pub(crate) fn feed_watched(
+        &mut self,
+        bytes: &[u8],
+        rows: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), ArchiveError> {
         if self.rest.is_empty() {
-            let used = self.consume(bytes)?;
+            let used = self.consume(bytes, rows)?;
             self.rest.extend_from_slice(&bytes[used..]);
         } else {
             let mut joined = std::mem::take(&mut self.rest);
             joined.extend_from_slice(bytes);
-            let used = self.consume(&joined)?;
+            let used = self.consume(&joined, rows)?;
             joined.drain(..used);
             self.rest = joined;
         }
@@ -253,12 +296,19 @@ impl ArchiveScanner {
     }
 
     /// Goes through all complete tokens of `input`; returns how many bytes they have.
-    fn consume(&mut self, input: &[u8]) -> Result<usize, ArchiveError> {
+    fn consume(
+        &mut self,
+        input: &[u8],
+        rows: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<usize, ArchiveError> {
         let mut at = 0;
         loop {
             if self.skip > 0 {
                 let left = (input.len() - at) as u64;
                 let stepped = left.min(self.skip);
+                if let Some(place) = self.watch.as_ref().and_then(|watch| watch.passing) {
+                    rows(place, &input[at..at + stepped as usize]);
+                }
                 self.skip -= stepped;
                 at += stepped as usize;
             }
@@ -293,6 +343,9 @@ impl ArchiveScanner {
                 }
                 if entry.has_data {
                     self.awaited.insert(entry.id);
+                    if let Some(watch) = &mut self.watch {
+                        watch.note(&entry);
+                    }
                 }
                 self.entries.push(entry);
                 self.after_contents(left - 1);
@@ -406,6 +459,9 @@ impl ArchiveScanner {
                 "it has data that its table of contents does not name",
             )
             .into());
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.passing = watch.entries.get(&id).copied();
         }
         self.state = match kind {
             BLOCK_DATA => State::Portions {

@@ -98,9 +98,14 @@ pub struct DumpReport {
     pub warnings: Vec<String>,
 }
 
+/// Sees the rows of one table after the other, in portions of any size, each with the table's place in the list.
+pub type RowsWatcher<'a> = dyn FnMut(usize, &[u8]) + Send + 'a;
+
 /// A dump under way: read it to its end, then [`finish`](Self::finish) it. Dropping it ends the program.
 pub struct Dump<'a> {
     output: Output,
+    /// Who sees the rows of watched tables.
+    rows: Option<Box<RowsWatcher<'a>>>,
     moment: &'a Moment,
 }
 
@@ -120,8 +125,16 @@ impl<'a> Dump<'a> {
         }));
         Ok(Self {
             output: Output::start(command, programs)?,
+            rows: None,
             moment,
         })
+    }
+
+    /// Shows the rows of these tables, given by schema and name, to `rows` while the dump is read: in the text form of
+    /// `COPY`, as [`CopyFields`](crate::CopyFields) takes them. To be called before the first byte is read.
+    pub fn watch(&mut self, tables: Vec<(String, String)>, rows: Box<RowsWatcher<'a>>) {
+        self.output.scanner.watch(tables);
+        self.rows = Some(rows);
     }
 
     /// How many bytes have been read.
@@ -151,7 +164,10 @@ impl AsFd for Dump<'_> {
 
 impl Read for Dump<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.output.read(buffer)
+        match &mut self.rows {
+            Some(rows) => self.output.read_watched(buffer, rows),
+            None => self.output.read(buffer),
+        }
     }
 }
 
@@ -266,6 +282,13 @@ impl AsFd for Output {
 
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_watched(buffer, &mut |_, _| ())
+    }
+}
+
+impl Output {
+    /// Reads, and shows what was read of the tables that the scanner watches.
+    fn read_watched(&mut self, buffer: &mut [u8], rows: &mut RowsWatcher<'_>) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
@@ -277,7 +300,7 @@ impl Read for Output {
             return self.end();
         }
         self.len_bytes += count as u64;
-        if let Err(damage) = self.scanner.feed(&buffer[..count]) {
+        if let Err(damage) = self.scanner.feed_watched(&buffer[..count], rows) {
             self.damage = Some(damage.clone());
             return Err(io::Error::other(damage));
         }

@@ -38,6 +38,7 @@ mod digest;
 mod rows;
 mod large_object;
 mod session;
+mod copy_text;
 mod catalog;
 mod sequences;
 mod table_plan;
@@ -79,8 +80,9 @@ pub use child::{Ended, ProgramError};
 pub use cluster::{Cluster, ClusterError, ClusterOptions, ClusterTcp};
 pub use connect::{ConnectError, Connection, QueryError};
 pub use conninfo::ConninfoError;
+pub use copy_text::{CopyField, CopyFields, FIELD_BYTES_MAX};
 pub use digest::Digester;
-pub use dump::{Dump, DumpError, DumpOptions, DumpReport};
+pub use dump::{Dump, DumpError, DumpOptions, DumpReport, RowsWatcher};
 pub use engine::{Engine, EngineChoice, EngineWishes, choose_engine};
 pub use facts::{
     DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, RoleFacts,
