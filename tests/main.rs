@@ -14,6 +14,7 @@ mod keys;
 mod postgres;
 mod reader;
 mod reading;
+mod references;
 mod restore;
 mod roundtrip;
 mod sources;

@@ -1,6 +1,7 @@
 //! One backup of an app: every source into one snapshot.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::AtomicBool;
 
 use lifeboat_codec::{Manifest, Problem, Role, SnapshotId, SourceRecord};
@@ -12,10 +13,13 @@ use lifeboat_repository::{
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use crate::folder::{FolderOptions, past_reference, read_folder};
+use crate::config::FolderSource;
+use crate::folder::{FolderError, FolderOptions, Rows, past_reference, read_folder};
 use crate::memory::{Gathered, Memory};
+use crate::postgres::read_postgres;
+use crate::references::{Asking, References};
 use crate::source::{
-    Source, SourceError, SourceRead, on_lane, read_command, read_postgres, read_secrets, read_stdin,
+    Source, SourceError, SourceRead, on_lane, read_command, read_secrets, read_stdin,
 };
 use crate::sqlite::read_sqlite;
 
@@ -224,6 +228,8 @@ struct Kept {
     problems: Vec<Problem>,
     records: Vec<SourceRecord>,
     gathered: Vec<(String, Gathered)>,
+    /// The sources' folders, encoded, by name.
+    entries: Vec<(String, Vec<u8>)>,
 }
 
 impl Run<'_, '_> {
@@ -232,33 +238,17 @@ impl Run<'_, '_> {
             problems: Vec::new(),
             records: Vec::new(),
             gathered: Vec::new(),
+            entries: Vec::new(),
         };
-        let mut entries = Vec::new();
+        let references =
+            references(sources).map_err(|error| BackupError::Write(WriteError::Source(error)))?;
+        let asking = Asking(&references);
+        // Databases come first: what their rows name is known when the folders are read.
         for source in sources {
-            let read = self
-                .source(source, &mut kept.gathered)
-                .map_err(|error| match error {
-                    SourceError::Write(error) => BackupError::Write(error),
-                    SourceError::Folder(crate::folder::FolderError::Write(error)) => {
-                        BackupError::Write(error)
-                    }
-                    source_error => BackupError::Source {
-                        name: source.name().to_owned(),
-                        source: Box::new(source_error),
-                    },
-                })?;
-            for problem in &read.problems {
-                self.writer.progress().problem(&format!(
-                    "{}/{}: {}",
-                    problem.source,
-                    crate::text::shown_path(&problem.path),
-                    problem.what
-                ));
-            }
-            entries.push((source.name().to_owned(), read.entry));
-            kept.records.push(read.record);
-            kept.problems.extend(read.problems);
+            let read = self.source(source, asking, &mut kept.gathered);
+            self.keep(source.name(), read, &mut kept)?;
         }
+        let mut entries = std::mem::take(&mut kept.entries);
         entries.sort();
         let root_tree: Vec<u8> = entries.into_iter().flat_map(|(_, entry)| entry).collect();
         let manifest = Manifest {
@@ -283,82 +273,148 @@ impl Run<'_, '_> {
         Ok((contents, kept))
     }
 
+    /// Keeps what a source gave, and tells what it could not give.
+    fn keep(
+        &self,
+        name: &str,
+        read: Result<SourceRead, SourceError>,
+        kept: &mut Kept,
+    ) -> Result<(), BackupError> {
+        let read = read.map_err(|error| match error {
+            SourceError::Write(error) => BackupError::Write(error),
+            SourceError::Folder(FolderError::Write(error)) => BackupError::Write(error),
+            source_error => BackupError::Source {
+                name: name.to_owned(),
+                source: Box::new(source_error),
+            },
+        })?;
+        for problem in &read.problems {
+            self.writer.progress().problem(&format!(
+                "{}/{}: {}",
+                problem.source,
+                crate::text::shown_path(&problem.path),
+                problem.what
+            ));
+        }
+        kept.entries.push((name.to_owned(), read.entry));
+        kept.records.push(read.record);
+        kept.problems.extend(read.problems);
+        Ok(())
+    }
+
     fn source(
         &self,
         source: &Source,
+        asking: Asking<'_>,
         gathered: &mut Vec<(String, Gathered)>,
     ) -> Result<SourceRead, SourceError> {
         let threads = self.request.threads;
         match source {
-            Source::Postgres(source) => {
-                read_postgres(self.writer, threads, source, self.now_ms, self.runtime)
+            Source::Postgres(source) => read_postgres(
+                self.writer,
+                threads,
+                source,
+                self.now_ms,
+                self.runtime,
+                asking,
+            ),
+            Source::Sqlite(source) => {
+                read_sqlite(self.writer, threads, source, self.now_ms, asking)
             }
-            Source::Sqlite(source) => read_sqlite(self.writer, threads, source, self.now_ms),
             Source::Command(source) => read_command(self.writer, threads, source, self.now_ms),
             Source::Stdin { filename } => read_stdin(self.writer, threads, filename, self.now_ms),
             Source::Secrets(source) => read_secrets(self.writer, source),
-            Source::Folder(source) => {
-                self.writer
-                    .progress()
-                    .phase(&format!("Reading {}", source.path.display()));
-                let patterns: Vec<&String> =
-                    source.exclude.iter().chain(&self.request.exclude).collect();
-                let options = FolderOptions {
-                    excludes: Excludes::new(&patterns)?,
-                    one_file_system: source.one_file_system,
-                    exclude_caches: source.exclude_caches,
-                    skip: self.skip.clone(),
-                    secrets: self.secrets.clone(),
-                };
-                let repository = self.writer.repository();
-                let reader = self
-                    .past
-                    .root
-                    .as_ref()
-                    .and_then(|_| repository.reader(self.past.domain).ok());
-                let local = self
-                    .past
-                    .local
-                    .iter()
-                    .find(|(name, _)| *name == source.name);
-                let local = local
-                    .zip(self.past.id)
-                    .and_then(|((_, (basis, bytes)), id)| {
-                        Memory::local(bytes, id, self.writer.still_has(basis))
-                    });
-                let memory = match (local, &reader) {
-                    (Some(memory), _) => memory,
-                    (None, Some(reader)) => Memory::snapshot(reader, self.past.started_ms),
-                    (None, None) => Memory::none(),
-                };
-                let reference = self
-                    .past
-                    .root
-                    .as_deref()
-                    .and_then(|root| past_reference(root, &source.name));
-                let top = memory.top(reference.as_ref());
-                let read = read_folder(
-                    self.writer,
-                    threads,
-                    &source.name,
-                    &source.path,
-                    &options,
-                    &memory,
-                    top,
-                )?;
-                let mut record =
-                    SourceRecord::new(&source.name, "folder", &source.path.display().to_string());
-                (record.files, record.bytes, record.unreadable) =
-                    (read.files, read.bytes, read.unreadable);
-                gathered.push((source.name.clone(), read.gathered));
-                Ok(SourceRead {
-                    entry: read.entry,
-                    record,
-                    problems: read.problems,
-                })
-            }
+            Source::Folder(source) => self.folder(source, asking, gathered),
         }
     }
+
+    fn folder(
+        &self,
+        source: &FolderSource,
+        asking: Asking<'_>,
+        gathered: &mut Vec<(String, Gathered)>,
+    ) -> Result<SourceRead, SourceError> {
+        self.writer
+            .progress()
+            .phase(&format!("Reading {}", source.path.display()));
+        let patterns: Vec<&String> = source.exclude.iter().chain(&self.request.exclude).collect();
+        let repository = self.writer.repository();
+        let reader = self
+            .past
+            .root
+            .as_ref()
+            .and_then(|_| repository.reader(self.past.domain).ok());
+        let expected = asking.expected(&source.name);
+        let options = FolderOptions {
+            excludes: Excludes::new(&patterns)?,
+            one_file_system: source.one_file_system,
+            exclude_caches: source.exclude_caches,
+            skip: self.skip.clone(),
+            secrets: self.secrets.clone(),
+            rows: expected.as_ref().map(|expected| Rows {
+                expected,
+                reader: reader.as_ref(),
+            }),
+        };
+        let local = self
+            .past
+            .local
+            .iter()
+            .find(|(name, _)| *name == source.name);
+        let local = local
+            .zip(self.past.id)
+            .and_then(|((_, (basis, bytes)), id)| {
+                Memory::local(bytes, id, self.writer.still_has(basis))
+            });
+        let memory = match (local, &reader) {
+            (Some(memory), _) => memory,
+            (None, Some(reader)) => Memory::snapshot(reader, self.past.started_ms),
+            (None, None) => Memory::none(),
+        };
+        let reference = self
+            .past
+            .root
+            .as_deref()
+            .and_then(|root| past_reference(root, &source.name));
+        let top = memory.top(reference.as_ref());
+        let read = read_folder(
+            self.writer,
+            self.request.threads,
+            &source.name,
+            &source.path,
+            &options,
+            &memory,
+            top,
+        )?;
+        let mut record =
+            SourceRecord::new(&source.name, "folder", &source.path.display().to_string());
+        (record.files, record.bytes, record.unreadable) = (read.files, read.bytes, read.unreadable);
+        gathered.push((source.name.clone(), read.gathered));
+        let mut problems = read.problems;
+        if let Some(expected) = expected {
+            let outcome = expected.finish().map_err(WriteError::Source)?;
+            record.unreadable += outcome.told;
+            record.facts.extend(outcome.facts);
+            problems.extend(outcome.problems);
+        }
+        Ok(SourceRead {
+            entry: read.entry,
+            record,
+            problems,
+        })
+    }
+}
+
+/// What rows say of the folders' files. Without a database in this run nothing can be said.
+fn references<'s>(sources: &[&'s Source]) -> io::Result<Vec<References<'s>>> {
+    let has_rows = sources.iter().any(|source| source.has_rows());
+    let folders = sources.iter().filter_map(|source| match source {
+        Source::Folder(folder) if has_rows => Some(folder),
+        _ => None,
+    });
+    folders
+        .filter_map(|folder| References::of(folder).transpose())
+        .collect()
 }
 
 /// What the walk must not touch: the repository, and databases that are sources of their own.
@@ -492,6 +548,7 @@ mod tests {
                 exclude: Vec::new(),
                 one_file_system: false,
                 exclude_caches: false,
+                references: Vec::new(),
             })],
             tags: Vec::new(),
             exclude: Vec::new(),

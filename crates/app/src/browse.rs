@@ -3,9 +3,11 @@
 //! Trees are walked without recursion, and a folder that names itself, which only a forged repository can hold, ends
 //! in an error.
 
-use lifeboat_codec::{Content, Entries, Entry, EntryKind, EntryTime, FormatError, StreamRef};
+use lifeboat_codec::{Entries, Entry, EntryKind, EntryTime, FormatError, StreamRef};
 use lifeboat_repository::{ReadError, Reader, Snapshot};
 use thiserror::Error;
+
+use crate::entry::{content_of, wrong};
 
 /// A tree is at most this deep; no file system makes a deeper one.
 const DEPTH_MAX: usize = 100_000;
@@ -61,37 +63,6 @@ pub enum PathError {
     /// Something could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-}
-
-pub(crate) fn wrong(source: FormatError) -> ReadError {
-    ReadError::Format {
-        object: "a tree".to_owned(),
-        source,
-    }
-}
-
-/// A file's content as a stream, whether one chunk or many.
-pub(crate) fn content_of(entry: &Entry<'_>) -> Result<StreamRef, ReadError> {
-    use lifeboat_codec::{ChunkItem, Profile, put_chunk};
-    match entry.content {
-        Content::None => Ok(StreamRef::empty(Profile::Files)),
-        Content::Chunk(id) => {
-            let length = u32::try_from(entry.size)
-                .map_err(|_| wrong(FormatError::Invalid("a chunk's length is not allowed")))?;
-            let mut items = Vec::new();
-            put_chunk(&mut items, ChunkItem { id, length });
-            Ok(StreamRef::new(entry.size, Profile::Files, 0, items))
-        }
-        Content::Stream(reference) => {
-            let stream = StreamRef::decode(reference).map_err(wrong)?;
-            if entry.kind == EntryKind::File && stream.length != entry.size {
-                return Err(wrong(FormatError::Invalid(
-                    "a file's size is not the length of its content",
-                )));
-            }
-            Ok(stream)
-        }
-    }
 }
 
 fn item_of(entry: &Entry<'_>, path: Vec<u8>) -> Result<Item, ReadError> {

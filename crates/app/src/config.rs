@@ -18,8 +18,8 @@ pub use edit::{EditError, add_app, remove_app};
 pub use keys::{config_template, explain_key};
 pub use model::{
     AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, FolderSource, OpenedBy,
-    PostgresSource, RepositoryConfig, SECRETS_NAME, SecretsSource, SourceConfig, SqliteSource,
-    UnknownApp,
+    PostgresSource, ReferenceColumn, RepositoryConfig, SECRETS_NAME, SecretsSource, SourceConfig,
+    SqliteSource, UnknownApp,
 };
 pub use names::{InvalidName, check_app_name};
 pub use problem::{ConfigError, ConfigProblem, Place};

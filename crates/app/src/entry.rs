@@ -1,7 +1,11 @@
 //! Between a file system's words and the format's: metadata here, tree entries there.
 
-use lifeboat_codec::{Entry, EntryKind, EntryTime, status};
+use lifeboat_codec::{
+    ChunkItem, Content, Entry, EntryKind, EntryTime, FormatError, Profile, StreamRef, put_chunk,
+    status,
+};
 use lifeboat_files::{Attributes, ExtendedAttribute, Identity, Kind, Metadata, Time};
+use lifeboat_repository::ReadError;
 
 /// What a kind of object is called in a tree.
 pub(crate) fn entry_kind(kind: Kind) -> EntryKind {
@@ -29,7 +33,7 @@ pub(crate) fn file_kind(kind: EntryKind) -> Kind {
     }
 }
 
-fn entry_time(time: Time) -> EntryTime {
+pub(crate) fn entry_time(time: Time) -> EntryTime {
     EntryTime {
         seconds: time.seconds,
         nanos: time.nanos,
@@ -144,6 +148,36 @@ pub(crate) fn trusted_before(started_ms: u64) -> EntryTime {
     EntryTime {
         seconds: millis.div_euclid(1000),
         nanos: u32::try_from(millis.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
+    }
+}
+
+pub(crate) fn wrong(source: FormatError) -> ReadError {
+    ReadError::Format {
+        object: "a tree".to_owned(),
+        source,
+    }
+}
+
+/// A file's content as a stream, whether one chunk or many.
+pub(crate) fn content_of(entry: &Entry<'_>) -> Result<StreamRef, ReadError> {
+    match entry.content {
+        Content::None => Ok(StreamRef::empty(Profile::Files)),
+        Content::Chunk(id) => {
+            let length = u32::try_from(entry.size)
+                .map_err(|_| wrong(FormatError::Invalid("a chunk's length is not allowed")))?;
+            let mut items = Vec::new();
+            put_chunk(&mut items, ChunkItem { id, length });
+            Ok(StreamRef::new(entry.size, Profile::Files, 0, items))
+        }
+        Content::Stream(reference) => {
+            let stream = StreamRef::decode(reference).map_err(wrong)?;
+            if entry.kind == EntryKind::File && stream.length != entry.size {
+                return Err(wrong(FormatError::Invalid(
+                    "a file's size is not the length of its content",
+                )));
+            }
+            Ok(stream)
+        }
     }
 }
 

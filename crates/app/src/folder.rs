@@ -4,6 +4,7 @@
 //! part is done, by the worker that did it, and then counts as a part of the folder above.
 
 mod item;
+mod carry;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,8 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{Content, Entry, EntryKind, Problem, StreamRef, put_entry, status};
 use lifeboat_files::{
-    Attributes, AttributesRead, ClusterState, Excludes, Folder, Identity, Kind, Listing, Metadata,
-    Special, recognise,
+    Attributes, AttributesRead, ClusterState, ErrorKind, Excludes, Folder, Identity, Kind, Listing,
+    Metadata, Special, recognise,
 };
 use lifeboat_repository::{Lane, Tasks, WriteError, Writer, work};
 
@@ -21,13 +22,15 @@ use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
 use crate::file::Stored;
 use crate::memory::{Gathered, Memory, Past};
 
+pub(crate) use self::carry::Rows;
+
 /// Bytes of files that a worker reads before it offers the rest of a folder to others.
 const SHARE_BYTES: u64 = 4 << 20;
 /// Deeper folders are not kept open while what is below them waits.
 const OPEN_DEPTH_MAX: usize = 200;
 
 /// How a folder is read.
-pub(crate) struct FolderOptions {
+pub(crate) struct FolderOptions<'a> {
     pub(crate) excludes: Excludes,
     pub(crate) one_file_system: bool,
     pub(crate) exclude_caches: bool,
@@ -35,6 +38,8 @@ pub(crate) struct FolderOptions {
     pub(crate) skip: HashSet<Identity>,
     /// Files that are restored only when secrets are asked for.
     pub(crate) secrets: HashSet<Identity>,
+    /// What rows say of the files.
+    pub(crate) rows: Option<Rows<'a>>,
 }
 
 /// What a folder gave.
@@ -96,7 +101,7 @@ struct Named {
 
 struct Walk<'a> {
     source: &'a str,
-    options: &'a FolderOptions,
+    options: &'a FolderOptions<'a>,
     memory: &'a Memory<'a>,
     top: Folder,
     dev: u64,
@@ -117,7 +122,7 @@ pub(crate) fn read_folder(
     threads: usize,
     name: &str,
     path: &std::path::Path,
-    options: &FolderOptions,
+    options: &FolderOptions<'_>,
     memory: &Memory<'_>,
     past: Option<Vec<u8>>,
 ) -> Result<FolderRead, FolderError> {
@@ -150,7 +155,7 @@ pub(crate) fn read_folder(
 impl<'a> Walk<'a> {
     fn new(
         source: &'a str,
-        options: &'a FolderOptions,
+        options: &'a FolderOptions<'a>,
         memory: &'a Memory<'a>,
         top: Folder,
     ) -> Result<Self, lifeboat_files::Error> {
@@ -302,13 +307,19 @@ impl<'a> Walk<'a> {
         tasks: &Tasks<'_, Task>,
     ) -> Result<(), WriteError> {
         let mut part = Part::from_place(from);
+        let mut whole = true;
         let mut past = Past::new(node.past.as_deref().unwrap_or_default());
         let mut path = Vec::new();
+        if let Some(before) = from.checked_sub(1).and_then(|place| listing.get(place)) {
+            // What stood up to there is for the part that has it.
+            past.find(before.name);
+        }
         for (place, listed) in listing.iter().enumerate().skip(from) {
             if lane.writer().stopped() {
                 return Err(WriteError::Stopped);
             }
             part.tell_now_and_then(lane.writer().progress());
+            self.carry_before(lane, &mut part, node, &mut past, Some(listed.name), listing)?;
             // The list's own word spares what is left out any look at it: it may be a mount that hangs.
             if let Some(kind) = listed.hint
                 && self.excluded(node, listed.name, kind, &mut path)
@@ -326,6 +337,10 @@ impl<'a> Walk<'a> {
                         &path,
                         &error,
                     );
+                    if error.kind() == ErrorKind::Vanished {
+                        let known = past.find(listed.name).map(|(entry, _)| entry.clone());
+                        self.carry_again(lane, &mut part, node, known.as_ref())?;
+                    }
                     continue;
                 }
             };
@@ -344,6 +359,7 @@ impl<'a> Walk<'a> {
                 }
                 part.close(node);
                 part.first = place + 1;
+                self.met(node, listed.name, Kind::Folder, 0);
                 self.below(
                     node,
                     folder,
@@ -364,9 +380,12 @@ impl<'a> Walk<'a> {
                 if metadata.kind == Kind::File {
                     part.count(metadata.size);
                 }
+                self.met(node, listed.name, metadata.kind, metadata.size);
                 continue;
             }
             if metadata.kind == Kind::File {
+                let known = known.map(|(entry, _)| entry.clone());
+                let (before, bytes) = (part.entries.len(), part.bytes);
                 self.file(
                     lane,
                     &mut part,
@@ -376,8 +395,14 @@ impl<'a> Walk<'a> {
                     listed.name,
                     &metadata,
                 )?;
+                if part.entries.len() > before {
+                    self.met(node, listed.name, Kind::File, part.bytes - bytes);
+                } else {
+                    self.carry_again(lane, &mut part, node, known.as_ref())?;
+                }
             } else {
                 self.plain(&mut part, folder, listed.name, &metadata, node);
+                self.met(node, listed.name, metadata.kind, 0);
             }
             if part.bytes >= SHARE_BYTES && place + 1 < listing.len() && tasks.hungry() {
                 node.pending.fetch_add(1, Ordering::SeqCst);
@@ -387,8 +412,12 @@ impl<'a> Walk<'a> {
                     listing: Arc::clone(listing),
                     from: place + 1,
                 });
+                whole = false;
                 break;
             }
+        }
+        if whole {
+            self.carry_before(lane, &mut part, node, &mut past, None, listing)?;
         }
         part.tell(lane.writer().progress());
         self.files.fetch_add(part.files, Ordering::Relaxed);
@@ -417,6 +446,11 @@ impl<'a> Walk<'a> {
         if (entry.status & status::SECRET != 0) != self.is_secret(now) {
             return false;
         }
+        self.is_stored(writer, entry)
+    }
+
+    /// Whether all that an entry of the previous snapshot names is known to be there still.
+    fn is_stored(&self, writer: &Writer<'_>, entry: &Entry<'_>) -> bool {
         match entry.content {
             Content::None => true,
             // A parent snapshot's word is not enough: what it names may have been lost since.

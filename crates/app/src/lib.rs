@@ -12,12 +12,14 @@ mod history;
 mod text;
 mod entry;
 mod memory;
+mod references;
 mod file;
 mod folder;
 mod facts;
 mod patient;
 mod source;
 mod sqlite;
+mod postgres;
 mod preflight;
 mod backup;
 mod browse;
@@ -33,8 +35,9 @@ pub use browse::{
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
     EditError, FILE_NAME, FolderSource, InvalidName, OpenedBy, Place, PostgresSource,
-    RepositoryConfig, SECRETS_NAME, Secret, SecretError, SecretsSource, SourceConfig, SqliteSource,
-    UnknownApp, add_app, check_app_name, config_template, explain_key, remove_app,
+    ReferenceColumn, RepositoryConfig, SECRETS_NAME, Secret, SecretError, SecretsSource,
+    SourceConfig, SqliteSource, UnknownApp, add_app, check_app_name, config_template, explain_key,
+    remove_app,
 };
 pub use database::{DatabaseError, DatabaseRequest, restore_database};
 pub use display::{Bytes, Elapsed, clock_time};
@@ -42,6 +45,7 @@ pub use folder::FolderError;
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use preflight::{TestProblem, TestResult, app_test};
 pub use redact::{redact, redact_arguments};
+pub use references::ReferenceCounts;
 pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use selector::{Selector, SelectorError, SnapshotSummary};
 pub use source::{PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};

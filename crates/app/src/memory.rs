@@ -134,6 +134,20 @@ impl<'t> Past<'t> {
         }
     }
 
+    /// Takes the next past entry whose name stands before `limit`; any, without one.
+    pub(crate) fn next_below(&mut self, limit: Option<&[u8]>) -> Option<lifeboat_codec::Entry<'t>> {
+        if self.held.is_none() {
+            let entry = self.entries.next()?.ok()?;
+            self.held = Some((entry, self.entries.raw()));
+        }
+        let below = |(entry, _): &(lifeboat_codec::Entry<'t>, _)| {
+            limit.is_none_or(|limit| entry.name < limit)
+        };
+        self.held
+            .take_if(|held| below(held))
+            .map(|(entry, _)| entry)
+    }
+
     /// The past entry called `name`; names are asked for in ascending order.
     pub(crate) fn find(&mut self, name: &[u8]) -> Option<(&lifeboat_codec::Entry<'t>, &'t [u8])> {
         while self

@@ -19,7 +19,8 @@ use tokio::runtime::Handle;
 
 use crate::config::{FolderSource, PostgresSource, SecretsSource, SqliteSource};
 use crate::display::Bytes;
-use crate::source::{SECRET_BYTES_MAX, Source, SourceError, postgres_settings};
+use crate::postgres::postgres_settings;
+use crate::source::{SECRET_BYTES_MAX, Source, SourceError};
 use crate::sqlite::{open_read_only, verdict};
 use crate::text::{sentence, shown_path};
 
@@ -363,6 +364,7 @@ mod tests {
             exclude: vec!["*.tmp".to_owned()],
             one_file_system: false,
             exclude_caches: false,
+            references: Vec::new(),
         }
     }
 

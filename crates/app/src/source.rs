@@ -8,24 +8,20 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use lifeboat_codec::{
     Content, Entry, EntryKind, EntryTime, Problem, Profile, SourceRecord, StreamRef, put_entry,
 };
 use lifeboat_postgres::{
-    Dump, DumpError, DumpOptions, Environment, GlobalsError, Moment, MomentError, MomentOptions,
-    PreflightError, ResolveError, globals, preflight, resolve,
+    DumpError, GlobalsError, MomentError, PreflightError, ResolveError, TablePlanError,
 };
 use lifeboat_repository::{Counter, Lane, WriteError, Writer, work};
 use thiserror::Error;
-use tokio::runtime::Handle;
 
 use crate::config::{
     CommandSource, FolderSource, PostgresSource, SecretError, SecretsSource, SourceConfig,
     SqliteSource,
 };
-use crate::facts::{database_sql, describe};
 use crate::folder::FolderError;
 use crate::patient::{wait_for, wait_for_end};
 use crate::redact::redact_arguments;
@@ -107,6 +103,11 @@ impl Source {
         }
     }
 
+    /// Whether it is a database whose rows can name files.
+    pub(crate) fn has_rows(&self) -> bool {
+        matches!(self, Self::Postgres(_) | Self::Sqlite(_))
+    }
+
     /// Databases come first, so that every file that a row names at that moment is read after it.
     pub(crate) fn order(&self) -> u8 {
         match self {
@@ -166,6 +167,9 @@ pub enum SourceError {
     /// The moment of the dump.
     #[error(transparent)]
     Moment(#[from] MomentError),
+    /// Which tables have rows is not known.
+    #[error(transparent)]
+    Tables(#[from] TablePlanError),
     /// The dump.
     #[error(transparent)]
     Dump(#[from] DumpError),
@@ -198,6 +202,7 @@ impl SourceError {
                 | Self::Secret(_)
                 | Self::Preflight(_)
                 | Self::Moment(_)
+                | Self::Tables(_)
                 | Self::Dump(DumpError::Moment(_))
         )
     }
@@ -310,7 +315,7 @@ fn own() -> (u32, u32) {
     )
 }
 
-fn made(name: &str, stream: StreamRef, now_ms: u64) -> MadeFile {
+pub(crate) fn made(name: &str, stream: StreamRef, now_ms: u64) -> MadeFile {
     MadeFile {
         name: name.to_owned(),
         mode: 0o600,
@@ -322,9 +327,9 @@ fn made(name: &str, stream: StreamRef, now_ms: u64) -> MadeFile {
 }
 
 /// Counts what is read from a stream, and does not wait for it longer than the run goes on.
-struct Counted<'a, R> {
-    inner: R,
-    writer: &'a Writer<'a>,
+pub(crate) struct Counted<'a, R> {
+    pub(crate) inner: R,
+    pub(crate) writer: &'a Writer<'a>,
 }
 
 impl<R: Read + AsFd> Read for Counted<'_, R> {
@@ -336,7 +341,7 @@ impl<R: Read + AsFd> Read for Counted<'_, R> {
     }
 }
 
-fn record(name: &str, kind: &str, location: &str, files: &[MadeFile]) -> SourceRecord {
+pub(crate) fn record(name: &str, kind: &str, location: &str, files: &[MadeFile]) -> SourceRecord {
     SourceRecord {
         files: files.len() as u64,
         bytes: files.iter().map(|file| file.stream.length).sum(),
@@ -530,118 +535,5 @@ pub(crate) fn read_secrets(
         entry,
         record,
         problems: Vec::new(),
-    })
-}
-
-/// Asks for a PostgreSQL database what would make its backup fail.
-pub(crate) fn postgres_settings(
-    source: &PostgresSource,
-    environment: Environment<'_>,
-) -> Result<lifeboat_postgres::Settings, SourceError> {
-    let settings = resolve(&source.url, environment)?;
-    match &source.password {
-        Some(secret) => Ok(settings.with_password(secret.read(environment)?)),
-        None => Ok(settings),
-    }
-}
-
-/// A PostgreSQL database: one archive at one moment, and beside it what an archive leaves out.
-pub(crate) fn read_postgres(
-    writer: &Writer<'_>,
-    threads: usize,
-    source: &PostgresSource,
-    now_ms: u64,
-    runtime: &Handle,
-) -> Result<SourceRead, SourceError> {
-    let environment = |name: &str| std::env::var_os(name);
-    let settings = postgres_settings(source, &environment)?;
-    writer
-        .progress()
-        .phase(&format!("Looking at {}", settings.display()));
-    let found = preflight(&settings, &source.skip_data, &environment, runtime)?;
-    let moment = Moment::hold(
-        &settings,
-        &MomentOptions {
-            lock_wait: Duration::from_secs(60),
-        },
-        runtime,
-    )?;
-    let facts = moment.facts().clone();
-    writer
-        .progress()
-        .expect(Counter::Bytes, facts.database.size_bytes.unwrap_or(0));
-    writer
-        .progress()
-        .phase(&format!("Dumping {}", settings.display()));
-    let roles = globals(&moment, &found.programs)?;
-    let options = DumpOptions {
-        skip_data: source.skip_data.clone(),
-        lock_wait: Duration::from_secs(60),
-    };
-    let mut dump = Dump::start(&moment, &found.programs, &options)?;
-    let stream = on_lane(writer, threads, |lane| -> Result<StreamRef, WriteError> {
-        lane.put_stream(
-            Profile::Database,
-            &mut Counted {
-                inner: &mut dump,
-                writer,
-            },
-        )
-    });
-    // The program's own words tell more than the broken stream: they are asked for first.
-    let report = match (stream, dump.finish()) {
-        (Ok(stream), Ok(report)) => (stream, report),
-        (Err(WriteError::Source(_)), Err(error)) | (Ok(_), Err(error)) => return Err(error.into()),
-        (Err(error), _) => return Err(error.into()),
-    };
-    let (stream, report) = report;
-    let mut record_facts = vec![
-        ("server".to_owned(), facts.server.version.clone()),
-        ("client".to_owned(), report.program.to_string()),
-        ("database".to_owned(), facts.database.name.clone()),
-        ("tables".to_owned(), facts.tables.len().to_string()),
-        ("large-objects".to_owned(), facts.large_objects.to_string()),
-        (
-            "archive-entries".to_owned(),
-            report.archive.entries.to_string(),
-        ),
-        ("exit-status".to_owned(), "0".to_owned()),
-    ];
-    record_facts.extend(
-        facts
-            .server
-            .system_identifier
-            .clone()
-            .map(|id| ("system-identifier".to_owned(), id)),
-    );
-    let warnings = found.warnings.iter();
-    record_facts.extend(warnings.map(|warning| ("warning".to_owned(), warning.clone())));
-    let said = report.warnings.iter();
-    record_facts.extend(said.map(|line| (PG_DUMP_SAID.to_owned(), line.clone())));
-    record_facts.extend(roles.note.clone().map(|note| ("warning".to_owned(), note)));
-    let settings_sql = database_sql(&facts.database, facts.server.major());
-    let described = describe(&facts);
-    on_lane(writer, threads, |lane| {
-        let mut put = |bytes: &[u8]| lane.put_stream(Profile::Database, &mut &*bytes);
-        let mut files = vec![
-            made("database.dump", stream, now_ms),
-            made("database.json", put(described.as_bytes())?, now_ms),
-            made("database.sql", put(settings_sql.as_bytes())?, now_ms),
-            made("globals.sql", put(roles.sql.as_bytes())?, now_ms),
-        ];
-        // Hashes of passwords are secrets; what holds them is restored only when secrets are asked for.
-        if roles.with_passwords {
-            files
-                .iter_mut()
-                .filter(|file| file.name == "globals.sql")
-                .for_each(|file| file.status = lifeboat_codec::status::SECRET);
-        }
-        let mut record = record(&source.name, "postgres", &settings.display(), &files);
-        record.facts = record_facts;
-        Ok(SourceRead {
-            entry: put_folder(lane, &source.name, entry_time(now_ms), files)?,
-            record,
-            problems: Vec::new(),
-        })
     })
 }

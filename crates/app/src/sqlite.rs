@@ -5,11 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lifeboat_codec::{EntryTime, Problem, Profile};
+use lifeboat_postgres::{CopyField, FIELD_BYTES_MAX};
 use lifeboat_repository::{Counter, WriteError, Writer};
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::config::SqliteSource;
+use crate::references::{Asking, Tap};
 use crate::source::{MadeFile, SourceError, SourceRead, entry_time, on_lane, put_folder};
 
 /// How long another program may keep the database to itself.
@@ -25,6 +28,7 @@ pub(crate) fn read_sqlite(
     threads: usize,
     source: &SqliteSource,
     now_ms: u64,
+    asking: Asking<'_>,
 ) -> Result<SourceRead, SourceError> {
     use std::os::unix::fs::MetadataExt;
     let shown = source.path.display().to_string();
@@ -46,6 +50,7 @@ pub(crate) fn read_sqlite(
         stopped: &|| writer.stopped(),
         deadline: Instant::now() + PATIENCE,
     };
+    asking.taken_at(&source.name, entry_time(writer.repository().now_ms()));
     let copied = copy(&source.path, &copy_path, &patience).map_err(|source| {
         if writer.stopped() {
             return SourceError::Write(WriteError::Stopped);
@@ -57,6 +62,13 @@ pub(crate) fn read_sqlite(
             return SourceError::NoRoom { folder, path };
         }
         SourceError::Sqlite { path, source }
+    })?;
+    ask(&copy_path, &source.name, asking).map_err(|error| match error {
+        AskError::Sqlite(source) => SourceError::Sqlite {
+            path: shown.clone(),
+            source,
+        },
+        AskError::Kept(source) => SourceError::Write(WriteError::Source(source)),
     })?;
     let copy = File::open(&copy_path).map_err(io)?;
     let mut problems = Vec::new();
@@ -216,6 +228,80 @@ fn copy(from: &Path, to: &Path, patience: &Patience<'_>) -> rusqlite::Result<Cop
         facts,
         damage: (verdict != "ok").then_some(verdict),
     })
+}
+
+/// Why the files that rows name are not known.
+enum AskError {
+    Sqlite(rusqlite::Error),
+    /// They could not be kept.
+    Kept(std::io::Error),
+}
+
+impl From<rusqlite::Error> for AskError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Asks the copy, which is what is stored, which files its rows name.
+fn ask(copy: &Path, name: &str, asking: Asking<'_>) -> Result<(), AskError> {
+    let tables = asking.tables_of(name);
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let database = open_read_only(copy)?;
+    for table in tables {
+        let mut statement =
+            database.prepare("SELECT name, pk FROM pragma_table_info(?1) ORDER BY cid")?;
+        let columns: Vec<(String, i64)> = statement
+            .query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        if columns.is_empty() {
+            continue;
+        }
+        let key: Vec<String> = columns
+            .iter()
+            .filter(|(_, place)| *place > 0)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let names: Vec<String> = columns.into_iter().map(|(name, _)| name).collect();
+        let Some(mut tap) = Tap::new(asking, name, &[table], &names, &key) else {
+            continue;
+        };
+        let wanted: Vec<String> = tap
+            .columns()
+            .iter()
+            .map(|place| quoted(&names[*place]))
+            .collect();
+        let sql = format!("SELECT {} FROM {}", wanted.join(", "), quoted(table));
+        let mut statement = database.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        let mut fields = vec![CopyField::default(); wanted.len()];
+        while let Some(row) = rows.next()? {
+            for (place, field) in fields.iter_mut().enumerate() {
+                field.text.clear();
+                let value = row.get_ref(place)?;
+                field.null = matches!(value, ValueRef::Null);
+                match value {
+                    ValueRef::Null => {}
+                    ValueRef::Integer(number) => field.text.extend(number.to_string().bytes()),
+                    ValueRef::Real(number) => field.text.extend(number.to_string().bytes()),
+                    ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                        let end = bytes.len().min(FIELD_BYTES_MAX);
+                        field.cut = bytes.len() > end;
+                        field.text.extend_from_slice(&bytes[..end]);
+                    }
+                }
+            }
+            tap.row(&fields);
+        }
+        tap.finish().map_err(AskError::Kept)?;
+    }
+    Ok(())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 struct CountedFile<'a> {

@@ -56,6 +56,10 @@ pub mod status {
     pub const SECRET: u64 = 4;
     /// A live database's file: not restorable as it is.
     pub const LIVE: u64 = 8;
+    /// It was not there any more and is taken over from an earlier snapshot, because a row names it.
+    pub const CARRIED: u64 = 16;
+    /// It changed after the moment of the database.
+    pub const NEWER: u64 = 32;
 }
 
 /// Where a file's content or a folder's entries are.

@@ -4,8 +4,8 @@
 //! stay. Invariant: a changed text comes out only when it reads as the old configuration with just that change.
 
 use super::model::{
-    CommandSource, Config, DATABASE_NAME, FolderSource, PostgresSource, SecretsSource,
-    SourceConfig, SqliteSource, UnknownApp,
+    CommandSource, Config, DATABASE_NAME, FolderSource, PostgresSource, ReferenceColumn,
+    SecretsSource, SourceConfig, SqliteSource, UnknownApp,
 };
 use super::names::{InvalidName, check_app_name};
 use super::problem::ConfigError;
@@ -138,6 +138,7 @@ fn written(source: &SourceConfig) -> Result<Written<'_>, EditError> {
             exclude,
             one_file_system,
             exclude_caches,
+            references,
         }) => {
             let mut values = vec![("path", path_value(path)?)];
             if !exclude.is_empty() {
@@ -148,6 +149,13 @@ fn written(source: &SourceConfig) -> Result<Written<'_>, EditError> {
             }
             if *exclude_caches {
                 values.push(("exclude-caches", true.into()));
+            }
+            if !references.is_empty() {
+                if references.iter().any(ReferenceColumn::knows_more) {
+                    return Err(EditError::Inexpressible);
+                }
+                let names: Vec<_> = references.iter().map(ReferenceColumn::in_short).collect();
+                values.push(("referenced-by", texts_value(&names)));
             }
             (vec!["media", name], values)
         }

@@ -100,6 +100,44 @@ pub struct FolderSource {
     pub one_file_system: bool,
     /// Whether folders marked by a `CACHEDIR.TAG` are left out.
     pub exclude_caches: bool,
+    /// The columns whose rows name the folder's files.
+    pub references: Vec<ReferenceColumn>,
+}
+
+/// A column whose rows name files of a folder, with what else a row knows of its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReferenceColumn {
+    /// The database source that has it.
+    pub source: String,
+    /// `public.asset`; in an SQLite database `asset`.
+    pub table: String,
+    /// The column with the path.
+    pub column: String,
+    /// What stands before the path in the folder.
+    pub below: Option<String>,
+    /// The column with the file's size in bytes.
+    pub size: Option<String>,
+    /// The column with the SHA-256 of its content, in hexadecimal.
+    pub sha256: Option<String>,
+}
+
+impl ReferenceColumn {
+    /// Whether it says more than `referenced-by` can.
+    pub(super) fn knows_more(&self) -> bool {
+        self.below.is_some() || self.size.is_some() || self.sha256.is_some()
+    }
+
+    /// The column as `referenced-by` names it.
+    pub(super) fn in_short(&self) -> String {
+        let Self {
+            source,
+            table,
+            column,
+            ..
+        } = self;
+        let colon = if source.is_empty() { "" } else { ":" };
+        format!("{source}{colon}{table}.{column}")
+    }
 }
 
 /// Small files that the app needs to start again. Its name inside snapshots is [`SECRETS_NAME`].
@@ -170,6 +208,11 @@ impl Config {
 }
 
 impl SourceConfig {
+    /// Whether it is a database, whose rows can name files.
+    pub(super) fn is_database(&self) -> bool {
+        matches!(self, Self::Sqlite(_) | Self::Postgres(_))
+    }
+
     /// The source's name: its first folder inside snapshots.
     #[must_use]
     pub fn name(&self) -> &str {

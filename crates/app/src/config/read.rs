@@ -5,7 +5,7 @@
 
 use super::model::{
     AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, FolderSource, OpenedBy,
-    PostgresSource, RepositoryConfig, SecretsSource, SourceConfig, SqliteSource,
+    PostgresSource, ReferenceColumn, RepositoryConfig, SecretsSource, SourceConfig, SqliteSource,
 };
 use super::names::check_name;
 use super::problem::{ConfigError, ConfigProblem, Place};
@@ -198,15 +198,50 @@ impl Reader<'_> {
             );
         }
         sources.sort_by_key(|(offset, _)| *offset);
-        let sources: Vec<_> = sources
+        let mut sources: Vec<_> = sources
             .into_iter()
             .filter_map(|(offset, source)| Some((offset, source?)))
             .collect();
         self.refuse_equal_names(&sources);
+        let databases: Vec<String> = sources
+            .iter()
+            .filter(|(_, source)| source.is_database())
+            .map(|(_, source)| source.name().to_owned())
+            .collect();
+        for (offset, source) in &mut sources {
+            if let SourceConfig::Folder(folder) = source {
+                self.find_databases(*offset, folder, &databases);
+            }
+        }
         AppConfig {
             name: section.name.clone(),
             time_zone: self.time_zone(section).or_else(|| time_zone.cloned()),
             sources: sources.into_iter().map(|(_, source)| source).collect(),
+        }
+    }
+
+    /// Says of each column which database has it: the one that is named, or the only one.
+    fn find_databases(&mut self, offset: usize, folder: &mut FolderSource, databases: &[String]) {
+        for column in &mut folder.references {
+            let shown = column.in_short();
+            let known = databases.join("`, `");
+            let message = match databases {
+                [] => format!("`{shown}` names files, and the app has no database"),
+                [only] if column.source.is_empty() => {
+                    column.source.clone_from(only);
+                    continue;
+                }
+                _ if column.source.is_empty() => format!(
+                    "`{shown}` may be in any of the databases `{known}`: write `{}:{shown}`",
+                    databases[0]
+                ),
+                _ if databases.contains(&column.source) => continue,
+                _ => format!(
+                    "the app has no database named `{}`, only `{known}`",
+                    column.source
+                ),
+            };
+            self.problems.add(offset, message);
         }
     }
 
@@ -301,7 +336,48 @@ impl Reader<'_> {
             exclude: values(exclude),
             one_file_system: section.flag("one-file-system"),
             exclude_caches: section.flag("exclude-caches"),
+            references: self.references(section),
         }))
+    }
+
+    fn references(&mut self, section: &Section) -> Vec<ReferenceColumn> {
+        let mut references: Vec<_> = section
+            .texts("referenced-by")
+            .iter()
+            .filter_map(|text| self.reference(&text.value, text.offset))
+            .collect();
+        for table in section.tables_in("reference") {
+            let owned = |key: &str| table.text(key).map(|text| text.value.to_owned());
+            let Some(Placed { value, offset }) = table.text("column") else {
+                continue;
+            };
+            references.extend(self.reference(value, offset).map(|column| ReferenceColumn {
+                below: owned("below"),
+                size: owned("size"),
+                sha256: owned("sha256"),
+                ..column
+            }));
+        }
+        references
+    }
+
+    fn reference(&mut self, text: &str, offset: usize) -> Option<ReferenceColumn> {
+        let (source, rest) = text.split_once(':').unwrap_or(("", text));
+        match rest.rsplit_once('.') {
+            Some((table, column)) if !table.is_empty() && !column.is_empty() => {
+                Some(ReferenceColumn {
+                    source: source.to_owned(),
+                    table: table.to_owned(),
+                    column: column.to_owned(),
+                    ..ReferenceColumn::default()
+                })
+            }
+            _ => {
+                let message = "a column is named with its table: \"public.asset.file_path\"";
+                self.problems.add(offset, message);
+                None
+            }
+        }
     }
 
     fn secret_files(&mut self, section: &Section) -> Option<SourceConfig> {

@@ -34,6 +34,16 @@ fn folder(name: &str, path: &str) -> FolderSource {
         exclude: Vec::new(),
         one_file_system: false,
         exclude_caches: false,
+        references: Vec::new(),
+    }
+}
+
+fn column(source: &str, table: &str, column: &str) -> ReferenceColumn {
+    ReferenceColumn {
+        source: source.to_owned(),
+        table: table.to_owned(),
+        column: column.to_owned(),
+        ..ReferenceColumn::default()
     }
 }
 
@@ -60,6 +70,7 @@ fn the_template_sets_nothing_as_it_is() {
 
 #[test]
 fn the_template_sets_everything_once_its_keys_are_uncommented() {
+    let file_path = column("db", "public.asset", "file_path");
     let shop = vec![
         SourceConfig::Postgres(PostgresSource {
             name: "db".to_owned(),
@@ -71,6 +82,15 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
             exclude: vec!["**/thumbs/**".to_owned(), "*.tmp".to_owned()],
             one_file_system: true,
             exclude_caches: true,
+            references: vec![
+                file_path.clone(),
+                ReferenceColumn {
+                    below: Some("/media/".to_owned()),
+                    size: Some("byte_size".to_owned()),
+                    sha256: Some("checksum".to_owned()),
+                    ..file_path
+                },
+            ],
             ..folder("uploads", "/srv/shop/uploads")
         }),
         SourceConfig::Secrets(SecretsSource {
@@ -189,8 +209,22 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
             "3:11: `hooks` is not supported by this version",
         ),
         (
-            &format!("{media}referenced-by = []"),
-            "3:1: `referenced-by` is not supported by this version",
+            &format!("{media}referenced-by = [\"asset\"]"),
+            "3:18: a column is named with its table: \"public.asset.file_path\"",
+        ),
+        (
+            &format!("{media}referenced-by = [\"asset.path\"]"),
+            "1:17: `asset.path` names files, and the app has no database",
+        ),
+        (
+            &format!(
+                "{media}referenced-by = [\"a.b\"]\n[app.shop.sqlite]\nx.path = \"/x\"\ny.path = \"/y\""
+            ),
+            "1:17: `a.b` may be in any of the databases `x`, `y`: write `x:a.b`",
+        ),
+        (
+            &format!("{media}referenced-by = [\"z:a.b\"]\n[app.shop.sqlite]\nx.path = \"/x\""),
+            "1:17: the app has no database named `z`, only `x`",
         ),
         (
             "[copy.x]\nlocation = \"/r\"\nafter = \"backup\"",
@@ -582,4 +616,19 @@ fn no_text_whatever_makes_the_parser_panic() {
         assert!(parse(&format!("x = {}", deep.repeat(100_000))).is_err());
     }
     assert!(parse(&format!("{}a = 1", "a.".repeat(100_000))).is_err());
+}
+
+#[test]
+fn a_column_is_in_the_only_database_or_in_the_one_that_is_named() {
+    let media = "[app.shop.media.uploads]\npath = \"/m\"\n";
+    let references = |text: &str| match &parse(text).unwrap().app("shop").unwrap().sources[0] {
+        SourceConfig::Folder(folder) => folder.references.clone(),
+        other => panic!("{other:?}"),
+    };
+    let one = "[app.shop.postgres]\nurl = \"dbname=a\"\n";
+    let two = "[app.shop.sqlite]\nx.path = \"/x\"\n";
+    let unnamed = format!("{media}referenced-by = [\"public.a.b\"]\n{one}");
+    assert_eq!(references(&unnamed), [column("db", "public.a", "b")]);
+    let named = format!("{media}referenced-by = [\"x:a.b\"]\n{one}{two}");
+    assert_eq!(references(&named), [column("x", "a", "b")]);
 }

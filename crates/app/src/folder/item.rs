@@ -8,8 +8,8 @@ use lifeboat_files::{
 };
 use lifeboat_repository::{Counter, Lane, Progress, WriteError};
 
-use super::{Named, Node, Walk};
-use crate::entry::{entry_of, put_attributes};
+use super::{Named, Node, Rows, Walk};
+use crate::entry::{entry_of, entry_time, put_attributes};
 use crate::file::{FileError, read_file};
 
 /// How often a file that changes while it is read is read again.
@@ -51,7 +51,14 @@ impl Walk<'_> {
                 .filter(|named| named.metadata.is_unmodified_since(metadata))
                 .cloned()
         {
-            part.put(name, metadata, &named.attributes, named.stored.content(), 0);
+            let bits = self.newer(metadata);
+            part.put(
+                name,
+                metadata,
+                &named.attributes,
+                named.stored.content(),
+                bits,
+            );
             return Ok(());
         }
         let mut path = Vec::new();
@@ -134,7 +141,7 @@ impl Walk<'_> {
                 &metadata,
                 &read.attributes,
                 read.stored.content(),
-                bits,
+                bits | self.newer(&metadata),
             );
             if metadata.nlink > 1 && bits == 0 && read.unread.is_empty() {
                 let named = Named {
@@ -150,6 +157,17 @@ impl Walk<'_> {
             return Ok(());
         }
         Ok(())
+    }
+
+    /// The mark of a file that changed after the moment of the database.
+    fn newer(&self, metadata: &Metadata) -> u64 {
+        let times = [metadata.mtime, metadata.ctime].map(entry_time);
+        let newer = |rows: Rows<'_>| rows.expected.is_newer(&times);
+        if self.options.rows.is_some_and(newer) {
+            status::NEWER
+        } else {
+            0
+        }
     }
 
     /// An entry that has no content of its own to read.
@@ -329,8 +347,12 @@ impl Part {
         put_attributes(&mut entry, attributes);
         entry.content = content;
         entry.status = bits;
-        put_entry(&mut self.entries, &entry, &mut self.scratch);
+        self.put_entry(&entry);
         self.count(metadata.size);
+    }
+
+    pub(super) fn put_entry(&mut self, entry: &Entry<'_>) {
+        put_entry(&mut self.entries, entry, &mut self.scratch);
     }
 
     pub(super) fn count(&mut self, bytes: u64) {

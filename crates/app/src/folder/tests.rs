@@ -37,6 +37,7 @@ fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '
             exclude_caches: false,
             skip: HashSet::new(),
             secrets: HashSet::new(),
+            rows: None,
         };
         let memory = Memory::none();
         let walk = Walk::new("media", &options, &memory, Folder::open(path).unwrap()).unwrap();

@@ -11,7 +11,8 @@ use lifeboat_repository::{ReadError, Wanted};
 
 use super::select::{Relation, Selected};
 use super::{RestoreError, Work, Writing};
-use crate::browse::{Step, content_of, walk_entries};
+use crate::browse::{Step, walk_entries};
+use crate::entry::content_of;
 use crate::entry::{attributes_of, metadata_of};
 use crate::text::{sentence, shown_path};
 

@@ -1,10 +1,13 @@
 //! `lifeboat backup`: reads an app's sources into a new snapshot.
 
+mod references;
+
 use std::time::Instant;
 
 use jiff::tz::TimeZone;
 use lifeboat_app::{
-    AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, PG_DUMP_SAID, Source, SourceConfig,
+    AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, PG_DUMP_SAID, ReferenceCounts, Source,
+    SourceConfig,
 };
 use lifeboat_codec::Note;
 use lifeboat_files::Excludes;
@@ -13,6 +16,7 @@ use lifeboat_store::Location;
 use serde::Serialize;
 use tempfile::TempDir;
 
+use self::references::{References, told};
 use super::{note, sources};
 use crate::{
     context::Context,
@@ -203,6 +207,8 @@ struct SourceSummary<'a> {
     files: u64,
     bytes: u64,
     unreadable: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    references: Option<References>,
 }
 
 fn one(
@@ -256,6 +262,9 @@ fn one(
                 files: source.files,
                 bytes: source.bytes,
                 unreadable: source.unreadable,
+                references: ReferenceCounts::of(&source.facts)
+                    .as_ref()
+                    .map(References::new),
             })
             .collect(),
     })?;
@@ -273,11 +282,16 @@ fn one(
         Bytes(totals.stored_bytes),
         Elapsed(seconds),
     ));
+    for source in &outcome.sources {
+        if let Some(counts) = ReferenceCounts::of(&source.facts) {
+            context.ui().note(&told(&source.name, &counts));
+        }
+    }
     if totals.unreadable == 0 {
         return Ok(ExitCode::Done);
     }
     context.ui().warning(&format!(
-        "{} could not be read as they should; the snapshot lists them",
+        "{} could not be read, or are not as they should be; the snapshot lists them",
         counted(totals.unreadable, "item")
     ));
     Ok(ExitCode::Incomplete)

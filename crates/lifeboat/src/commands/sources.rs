@@ -91,6 +91,7 @@ pub(super) fn typed(source: &str) -> Result<SourceConfig, CommandError> {
         exclude: Vec::new(),
         one_file_system: false,
         exclude_caches: false,
+        references: Vec::new(),
     }))
 }
 

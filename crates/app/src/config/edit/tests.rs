@@ -43,6 +43,7 @@ fn sources() -> Vec<SourceConfig> {
             exclude: vec!["*.tmp".to_owned(), "/a\\[b".to_owned()],
             one_file_system: true,
             exclude_caches: true,
+            references: Vec::new(),
         }),
         SourceConfig::Secrets(SecretsSource {
             paths: vec!["/srv/.env".into()],

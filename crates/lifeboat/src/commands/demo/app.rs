@@ -89,6 +89,7 @@ impl App {
                 exclude: Vec::new(),
                 one_file_system: false,
                 exclude_caches: false,
+                references: Vec::new(),
             }),
             Source::Sqlite(SqliteSource {
                 name: "sqlite".to_owned(),

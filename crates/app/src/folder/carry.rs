@@ -1,0 +1,162 @@
+//! Files that rows name and that are not in the folder any more: taken over from the previous snapshot, marked.
+//!
+//! The walk goes in step with the previous snapshot's tree, so what vanished is met where it stood. Only what a row
+//! names is taken, only with the size and hash that the row knows, and only while its chunks are there.
+
+use std::io;
+
+use lifeboat_codec::{Content, Entry, EntryKind, status};
+use lifeboat_files::{Kind, Listing};
+use lifeboat_repository::{Lane, Reader, WriteError};
+use sha2::{Digest, Sha256};
+
+use super::item::{Part, join};
+use super::{Node, Walk};
+use crate::entry::content_of;
+use crate::memory::Past;
+use crate::references::{Expected, Wanted};
+
+/// What rows say of a folder's files, and who reads the previous snapshot where that is needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) expected: &'a Expected<'a>,
+    pub(crate) reader: Option<&'a Reader<'a>>,
+}
+
+impl Walk<'_> {
+    /// Takes over what stood before the name `limit` (at all, without one) and is not in the listing any more.
+    pub(super) fn carry_before(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        part: &mut Part,
+        node: &Node,
+        past: &mut Past<'_>,
+        limit: Option<&[u8]>,
+        listing: &Listing,
+    ) -> Result<(), WriteError> {
+        let Some(rows) = self.options.rows else {
+            return Ok(());
+        };
+        while let Some(entry) = past.next_below(limit) {
+            if listing.find(entry.name).is_none() {
+                self.carry(lane, part, &node.path, &entry, rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what vanished between the list of the folder and the look at it.
+    pub(super) fn carry_again(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        part: &mut Part,
+        node: &Node,
+        known: Option<&Entry<'_>>,
+    ) -> Result<(), WriteError> {
+        match (self.options.rows, known) {
+            (Some(rows), Some(entry)) => self.carry(lane, part, &node.path, entry, rows),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says that the walk met an object.
+    pub(super) fn met(&self, node: &Node, name: &[u8], kind: Kind, size: u64) {
+        let Some(rows) = self.options.rows else {
+            return;
+        };
+        let mut path = Vec::new();
+        join(&mut path, &node.path, name);
+        if kind == Kind::File {
+            rows.expected.met(&path, size);
+        } else {
+            rows.expected.met_other(&path);
+        }
+    }
+
+    /// Takes over one entry of the previous snapshot, or what is wanted of a folder.
+    fn carry(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        part: &mut Part,
+        folder: &[u8],
+        entry: &Entry<'_>,
+        rows: Rows<'_>,
+    ) -> Result<(), WriteError> {
+        let mut path = Vec::new();
+        join(&mut path, folder, entry.name);
+        match entry.kind {
+            EntryKind::File => {
+                let Some(wanted) = rows.expected.wanted(&path) else {
+                    return Ok(());
+                };
+                let unread = entry.status & (status::UNREADABLE | status::CHANGED) != 0;
+                if unread
+                    || !self.is_stored(lane.writer(), entry)
+                    || !fits(entry, wanted, rows.reader)
+                {
+                    return Ok(());
+                }
+                rows.expected.carried(&path);
+                part.put_entry(&Entry {
+                    status: entry.status | status::CARRIED,
+                    // Its other names are not taken over with it.
+                    link_group: 0,
+                    ..entry.clone()
+                });
+                part.count(entry.size);
+            }
+            EntryKind::Folder => {
+                let Some(tree) = self.memory.child(&path, entry.content) else {
+                    return Ok(());
+                };
+                let mut below = Part::from_place(0);
+                let mut past = Past::new(&tree);
+                while let Some(entry) = past.next_below(None) {
+                    self.carry(lane, &mut below, &path, &entry, rows)?;
+                }
+                if below.entries.is_empty() {
+                    return Ok(());
+                }
+                let reference = lane.put_meta(&below.entries)?.encode();
+                self.gathered.add(&path, &below.entries);
+                part.put_entry(&Entry {
+                    status: entry.status | status::CARRIED,
+                    content: Content::Stream(&reference),
+                    ..entry.clone()
+                });
+                (part.files, part.bytes) = (part.files + below.files, part.bytes + below.bytes);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is what the row knows of it.
+fn fits(entry: &Entry<'_>, wanted: Wanted, reader: Option<&Reader<'_>>) -> bool {
+    if wanted.size.is_some_and(|size| size != entry.size) {
+        return false;
+    }
+    let Some(sha256) = wanted.sha256 else {
+        return true;
+    };
+    let Some((reader, content)) = reader.zip(content_of(entry).ok()) else {
+        return false;
+    };
+    let mut hashed = Hashed(Sha256::new());
+    reader.copy_to(&content, &mut hashed).is_ok() && hashed.0.finalize()[..] == sha256
+}
+
+/// What is written is hashed.
+struct Hashed(Sha256);
+
+impl io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

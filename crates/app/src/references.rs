@@ -1,0 +1,574 @@
+//! The files that rows name at the moment T, and what the walk of the folder found of them (docs/references.md).
+//!
+//! Rows pass a [`Tap`] on their way into the repository; their paths go into a file, and 16 bytes of each stay in
+//! memory. The walk asks by path. Invariant: a path that a row names is in the end there, carried forward, or told.
+
+mod spill;
+mod tap;
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    io,
+    os::unix::ffi::OsStrExt,
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+};
+
+use lifeboat_codec::{EntryTime, Problem};
+
+use self::spill::Spill;
+pub(crate) use self::tap::Tap;
+use crate::{
+    config::{FolderSource, ReferenceColumn},
+    text::shown_path,
+};
+
+/// Problems that are told word for word; more are counted.
+const TOLD_MAX: u64 = 1000;
+/// Orphans that are named.
+const ORPHANS_NAMED_MAX: usize = 20;
+
+/// No size is known.
+const NO_SIZE: u64 = u64::MAX;
+
+/// What is known of one path at the end.
+const MISSING: u8 = 0;
+const PRESENT: u8 = 1;
+const CARRIED: u8 = 2;
+const DIFFERS: u8 = 3;
+
+/// What folders want to know of the rows: those to which rows refer.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a>(pub(crate) &'a [References<'a>]);
+
+impl<'a> Asking<'a> {
+    /// The tables of the database `name` to which folders refer, each once.
+    pub(crate) fn tables_of(self, name: &str) -> Vec<&'a str> {
+        let columns = self
+            .0
+            .iter()
+            .flat_map(|references| references.columns_of(name));
+        let mut tables: Vec<&str> = columns.map(|(_, column)| column.table.as_str()).collect();
+        tables.sort_unstable();
+        tables.dedup();
+        tables
+    }
+
+    /// What the folder `name` is asked for, once all rows have passed.
+    pub(crate) fn expected(self, name: &str) -> Option<Expected<'a>> {
+        let mut all = self.0.iter();
+        all.find(|references| references.source.name == name)
+            .map(References::expect)
+    }
+
+    /// The rows are being read as they are at `moment`, or a little later.
+    pub(crate) fn taken_at(self, name: &str, moment: EntryTime) {
+        for references in self.0 {
+            if references.columns_of(name).next().is_some() {
+                references.taken_at(moment);
+            }
+        }
+    }
+}
+
+/// What rows say of the files of one folder.
+pub(crate) struct References<'s> {
+    source: &'s FolderSource,
+    hashers: [RandomState; 2],
+    gathering: Mutex<Gathering>,
+}
+
+/// While rows pass.
+#[derive(Default)]
+struct Gathering {
+    named: Vec<Named>,
+    spill: Option<Spill>,
+    outside: u64,
+    problems: Vec<Problem>,
+    taken: Option<EntryTime>,
+    /// The columns whose table was met.
+    met: Vec<bool>,
+}
+
+/// One path that a row names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    hash: u128,
+    size: u64,
+    sha256: Option<[u8; 32]>,
+}
+
+/// The paths in their order, asked by the walk.
+pub(crate) struct Expected<'s> {
+    source: &'s FolderSource,
+    hashers: [RandomState; 2],
+    named: Vec<Named>,
+    states: Vec<AtomicU8>,
+    spill: Option<Spill>,
+    outside: u64,
+    problems: Vec<Problem>,
+    /// The moment of the database.
+    taken: Option<EntryTime>,
+    orphans: AtomicU64,
+    orphan_bytes: AtomicU64,
+    newer: AtomicU64,
+    orphan_names: Mutex<Vec<Vec<u8>>>,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) problems: Vec<Problem>,
+    /// How many rows name what is not as they say, and what else could not be compared.
+    pub(crate) told: u64,
+    pub(crate) facts: Vec<(String, String)>,
+}
+
+/// How the rows and the files of a folder fit together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReferenceCounts {
+    /// Values that name a file.
+    pub references: u64,
+    /// Distinct paths among them.
+    pub files: u64,
+    /// Paths at which nothing is.
+    pub missing: u64,
+    /// Paths at which a file of another size is.
+    pub differing: u64,
+    /// Files that were taken over from the previous snapshot.
+    pub carried_forward: u64,
+    /// Values that name no path of the folder.
+    pub outside: u64,
+    /// Files that no row names.
+    pub orphans: u64,
+    /// Their bytes.
+    pub orphan_bytes: u64,
+    /// Files that changed after the rows were read.
+    pub newer: u64,
+}
+
+impl ReferenceCounts {
+    const NAMES: [&str; 9] = [
+        "references",
+        "referenced-files",
+        "missing",
+        "differing",
+        "carried-forward",
+        "outside",
+        "orphans",
+        "orphan-bytes",
+        "newer",
+    ];
+
+    /// Of a source's facts, if rows name its files.
+    #[must_use]
+    pub fn of(facts: &[(String, String)]) -> Option<Self> {
+        let mut counts = [0; Self::NAMES.len()];
+        for (count, name) in counts.iter_mut().zip(Self::NAMES) {
+            let (_, value) = facts.iter().find(|(known, _)| known == name)?;
+            *count = value.parse().ok()?;
+        }
+        let [
+            references,
+            files,
+            missing,
+            differing,
+            carried_forward,
+            outside,
+            orphans,
+            orphan_bytes,
+            newer,
+        ] = counts;
+        Some(Self {
+            references,
+            files,
+            missing,
+            differing,
+            carried_forward,
+            outside,
+            orphans,
+            orphan_bytes,
+            newer,
+        })
+    }
+
+    fn facts(self) -> Vec<(String, String)> {
+        let counts = [
+            self.references,
+            self.files,
+            self.missing,
+            self.differing,
+            self.carried_forward,
+            self.outside,
+            self.orphans,
+            self.orphan_bytes,
+            self.newer,
+        ];
+        Self::NAMES
+            .iter()
+            .zip(counts)
+            .map(|(name, count)| ((*name).to_owned(), count.to_string()))
+            .collect()
+    }
+}
+
+/// What an app knows of a file beside its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) size: Option<u64>,
+    pub(crate) sha256: Option<[u8; 32]>,
+}
+
+impl<'s> References<'s> {
+    /// For a folder that rows refer to; nothing for any other.
+    pub(crate) fn of(source: &'s FolderSource) -> io::Result<Option<Self>> {
+        if source.references.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            source,
+            hashers: [RandomState::new(), RandomState::new()],
+            gathering: Mutex::new(Gathering {
+                spill: Some(Spill::new(tempfile::tempfile()?)),
+                met: vec![false; source.references.len()],
+                ..Gathering::default()
+            }),
+        }))
+    }
+
+    /// The columns that the database `database` has of them, with their numbers.
+    fn columns_of(&self, database: &str) -> impl Iterator<Item = (usize, &'s ReferenceColumn)> {
+        let columns = self.source.references.iter().enumerate();
+        columns.filter(move |(_, column)| column.source == database)
+    }
+
+    /// Says that rows that were to name files cannot be read, or are not there.
+    fn complain(&self, what: String) {
+        let problem = Problem {
+            source: self.source.name.clone(),
+            path: Vec::new(),
+            what,
+            class: "reference".to_owned(),
+        };
+        let mut gathering = self.lock();
+        // Each partition of a table has the same to say.
+        if !gathering.problems.contains(&problem) {
+            gathering.problems.push(problem);
+        }
+    }
+
+    /// The table of a column is there.
+    fn meet(&self, column: usize) {
+        self.lock().met[column] = true;
+    }
+
+    /// A row names `value`.
+    fn name(&self, column: usize, value: &[u8], key: &[u8], wanted: Wanted) -> io::Result<()> {
+        let below = self.source.references[column].below.as_deref();
+        let path = match path_of(value, below, self.source.path.as_os_str().as_bytes()) {
+            Place::Nothing => return Ok(()),
+            Place::Outside => {
+                let mut gathering = self.lock();
+                gathering.outside += 1;
+                if gathering.outside <= TOLD_MAX {
+                    let what = format!(
+                        "row {} of {} names {}, which is no path in this folder",
+                        String::from_utf8_lossy(key),
+                        self.source.references[column].table,
+                        shown_path(value),
+                    );
+                    drop(gathering);
+                    self.complain(what);
+                }
+                return Ok(());
+            }
+            Place::Path(path) => path,
+        };
+        let named = Named {
+            hash: hash(&self.hashers, &path),
+            size: wanted.size.unwrap_or(NO_SIZE),
+            sha256: wanted.sha256,
+        };
+        let mut gathering = self.lock();
+        gathering.named.push(named);
+        match &mut gathering.spill {
+            Some(spill) => spill.put(column, key, &path),
+            None => Err(io::Error::other("rows came after the folder was read")),
+        }
+    }
+
+    fn taken_at(&self, moment: EntryTime) {
+        let mut gathering = self.lock();
+        gathering.taken = Some(gathering.taken.map_or(moment, |other| other.min(moment)));
+    }
+
+    /// All rows have passed: from here on the walk asks.
+    fn expect(&self) -> Expected<'s> {
+        let met = self.lock().met.clone();
+        for (column, _) in self
+            .source
+            .references
+            .iter()
+            .zip(met)
+            .filter(|(_, met)| !met)
+        {
+            self.complain(format!(
+                "no database of this run has rows of {}, which are to name its files",
+                column.table
+            ));
+        }
+        let gathering = std::mem::take(&mut *self.lock());
+        let mut named = gathering.named;
+        named.sort_unstable();
+        named.dedup_by_key(|named| named.hash);
+        named.shrink_to_fit();
+        Expected {
+            source: self.source,
+            hashers: self.hashers.clone(),
+            states: named.iter().map(|_| AtomicU8::new(MISSING)).collect(),
+            named,
+            spill: gathering.spill,
+            outside: gathering.outside,
+            problems: gathering.problems,
+            taken: gathering.taken,
+            orphans: AtomicU64::new(0),
+            orphan_bytes: AtomicU64::new(0),
+            newer: AtomicU64::new(0),
+            orphan_names: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Gathering> {
+        self.gathering
+            .lock()
+            .expect("no thread panics while rows pass")
+    }
+}
+
+impl Expected<'_> {
+    fn find(&self, path: &[u8]) -> Option<usize> {
+        let hash = hash(&self.hashers, path);
+        self.named
+            .binary_search_by_key(&hash, |named| named.hash)
+            .ok()
+    }
+
+    /// The walk met a file.
+    pub(crate) fn met(&self, path: &[u8], size: u64) {
+        let Some(at) = self.find(path) else {
+            self.orphans.fetch_add(1, Ordering::Relaxed);
+            self.orphan_bytes.fetch_add(size, Ordering::Relaxed);
+            let mut names = self.orphan_names.lock().expect("no thread panics here");
+            if names.len() < ORPHANS_NAMED_MAX {
+                names.push(path.to_vec());
+            }
+            return;
+        };
+        let wanted = self.named[at].size;
+        let state = if wanted == NO_SIZE || wanted == size {
+            PRESENT
+        } else {
+            DIFFERS
+        };
+        self.states[at].store(state, Ordering::Relaxed);
+    }
+
+    /// The walk met something that is no file: rows may name a folder, or a link.
+    pub(crate) fn met_other(&self, path: &[u8]) {
+        if let Some(at) = self.find(path) {
+            self.states[at].store(PRESENT, Ordering::Relaxed);
+        }
+    }
+
+    /// What is wanted of a file that is not there, when a row names it.
+    pub(crate) fn wanted(&self, path: &[u8]) -> Option<Wanted> {
+        let named = self.named[self.find(path)?];
+        Some(Wanted {
+            size: (named.size != NO_SIZE).then_some(named.size),
+            sha256: named.sha256,
+        })
+    }
+
+    /// The file was carried forward.
+    pub(crate) fn carried(&self, path: &[u8]) {
+        if let Some(at) = self.find(path) {
+            self.states[at].store(CARRIED, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a file with these times is newer than the rows; counts those that are.
+    pub(crate) fn is_newer(&self, times: &[EntryTime]) -> bool {
+        let newer = self
+            .taken
+            .is_some_and(|taken| times.iter().any(|time| *time > taken));
+        if newer {
+            self.newer.fetch_add(1, Ordering::Relaxed);
+        }
+        newer
+    }
+
+    /// The walk is done: what lacks is told, with the row that names it.
+    pub(crate) fn finish(self) -> io::Result<Outcome> {
+        let state = |at: usize| self.states[at].load(Ordering::Relaxed);
+        let count = |wanted: u8| {
+            (0..self.states.len())
+                .filter(|at| state(*at) == wanted)
+                .count() as u64
+        };
+        let (missing, differing) = (count(MISSING), count(DIFFERS));
+        let (carried, files) = (count(CARRIED), self.named.len() as u64);
+        let mut problems = self.problems;
+        let others = problems.len() as u64;
+        let (mut values, mut told) = (0_u64, 0_u64);
+        let (named, hashers, source) = (&self.named, &self.hashers, self.source);
+        let each = |column: usize, key: &[u8], path: &[u8]| {
+            values += 1;
+            let hash = hash(hashers, path);
+            let Ok(at) = named.binary_search_by_key(&hash, |named| named.hash) else {
+                return;
+            };
+            let table = source
+                .references
+                .get(column)
+                .map_or("a table", |column| column.table.as_str());
+            let key = String::from_utf8_lossy(key);
+            let (class, what) = match self.states[at].load(Ordering::Relaxed) {
+                MISSING => (
+                    "missing",
+                    format!("row {key} of {table} names it, and it is not there"),
+                ),
+                DIFFERS => (
+                    "differs",
+                    format!(
+                        "row {key} of {table} says that it has {} bytes, and it has not",
+                        named[at].size
+                    ),
+                ),
+                _ => return,
+            };
+            told += 1;
+            if told <= TOLD_MAX {
+                problems.push(Problem {
+                    source: source.name.clone(),
+                    path: path.to_vec(),
+                    what,
+                    class: class.to_owned(),
+                });
+            }
+        };
+        self.spill.map_or(Ok(()), |spill| spill.read(each))?;
+        if told > TOLD_MAX {
+            problems.push(Problem {
+                source: source.name.clone(),
+                path: Vec::new(),
+                what: format!(
+                    "{} more rows name files that are not there or differ",
+                    told - TOLD_MAX
+                ),
+                class: "missing".to_owned(),
+            });
+        }
+        let counts = ReferenceCounts {
+            references: values,
+            files,
+            missing,
+            differing,
+            carried_forward: carried,
+            outside: self.outside,
+            orphans: self.orphans.into_inner(),
+            orphan_bytes: self.orphan_bytes.into_inner(),
+            newer: self.newer.into_inner(),
+        };
+        let mut facts = counts.facts();
+        let mut names = self
+            .orphan_names
+            .into_inner()
+            .expect("no thread panics here");
+        names.sort();
+        facts.extend(
+            names
+                .iter()
+                .map(|name| ("orphan".to_owned(), shown_path(name))),
+        );
+        Ok(Outcome {
+            problems,
+            told: told + others,
+            facts,
+        })
+    }
+}
+
+/// 128 bits of a path, by keys that nobody knows: nobody can make two paths meet.
+fn hash(hashers: &[RandomState; 2], path: &[u8]) -> u128 {
+    let [high, low] = [&hashers[0], &hashers[1]].map(|hasher| u128::from(hasher.hash_one(path)));
+    high << 64 | low
+}
+
+/// What a value is for a folder.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// No file at all.
+    Nothing,
+    /// A file, by its path in the folder.
+    Path(Vec<u8>),
+    /// Something that is not in the folder.
+    Outside,
+}
+
+/// The path in the folder `root` that `value` means.
+fn path_of(value: &[u8], below: Option<&str>, root: &[u8]) -> Place {
+    if value.is_empty() {
+        return Place::Nothing;
+    }
+    let below = below.unwrap_or_default().as_bytes();
+    let rest = value.strip_prefix(below).unwrap_or(value);
+    let rest = match rest.strip_prefix(root) {
+        Some(inside)
+            if !root.is_empty() && (inside.first() == Some(&b'/') || root.ends_with(b"/")) =>
+        {
+            inside
+        }
+        _ => rest,
+    };
+    let mut path = Vec::with_capacity(rest.len());
+    for part in rest.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Place::Outside,
+            part => {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(part);
+            }
+        }
+    }
+    if path.is_empty() || path.contains(&0) {
+        return Place::Outside;
+    }
+    Place::Path(path)
+}
+
+/// A number of bytes as a database writes it.
+fn size_of(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// A SHA-256 as a database writes it: hexadecimal, as text or as bytes.
+fn sha256_of(text: &[u8]) -> Option<[u8; 32]> {
+    let text = text.strip_prefix(b"\\x").unwrap_or(text);
+    let mut hash = [0; 32];
+    if text.len() != 2 * hash.len() {
+        return None;
+    }
+    for (byte, digits) in hash.iter_mut().zip(text.chunks_exact(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests;
