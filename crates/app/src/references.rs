@@ -1,6 +1,6 @@
 //! The files that rows name at the moment T, and what the walk of the folder found of them (docs/references.md).
 //!
-//! Rows pass a [`Tap`] on their way into the repository; their paths go into a file, and 16 bytes of each stay in
+//! Rows pass a [`Tap`] on their way into the repository; their paths go into a file, and 64 bytes of each stay in
 //! memory. The walk asks by path. Invariant: a path that a row names is in the end there, carried forward, or told.
 
 mod spill;
