@@ -560,7 +560,7 @@ fn a_restore_that_fails_takes_its_database_away_again() {
         .done();
     let packs = machine.repository();
     let damaged = Command::new("sh")
-        .args(["-c", "find . -type f -size +100k -exec sh -c 'printf XXXXXXXX | dd of=\"$1\" bs=1 seek=60000 conv=notrunc 2>/dev/null' - {} \\;"])
+        .args(["-c", "find . -type f -size +100k -exec sh -c 'printf damaged8 | dd of=\"$1\" bs=1 seek=60000 conv=notrunc 2>/dev/null' - {} \\;"])
         .current_dir(packs)
         .status();
     assert!(damaged.unwrap().success());

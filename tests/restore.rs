@@ -39,11 +39,11 @@ fn read(tree: &Tree, path: &str) -> Option<String> {
     fs::read_to_string(tree.root().join(path)).ok()
 }
 
-#[test]
-fn an_exact_restore_keeps_secrets_that_it_was_not_asked_for() {
-    let machine = Lifeboat::with_repository();
+/// Backs up an app with a secret, and with one file of this content.
+fn with_secret(machine: &Lifeboat, content: &str) {
     let app = Tree::create(machine.path("app"));
-    app.file(".env", "KEY=value\n").file("uploads/a.txt", "a");
+    app.file(".env", "KEY=value\n")
+        .file("uploads/a.txt", content);
     let config = format!(
         "[app.shop.media.uploads]\npath = \"{0}/uploads\"\n\n[app.shop.secrets]\npaths = [\"{0}/.env\"]\n",
         app.root().display()
@@ -52,6 +52,12 @@ fn an_exact_restore_keeps_secrets_that_it_was_not_asked_for() {
     machine
         .run(["backup", "shop", "--config", "lifeboat.toml"])
         .done();
+}
+
+#[test]
+fn an_exact_restore_keeps_secrets_that_it_was_not_asked_for() {
+    let machine = Lifeboat::with_repository();
+    with_secret(&machine, "a");
     let target = Tree::create(machine.path("back"));
     target
         .file("secrets/.env", "KEY=of today\n")
@@ -305,16 +311,7 @@ fn a_dry_run_refuses_what_the_restore_would_refuse() {
 #[test]
 fn the_end_of_a_restore_tells_what_was_kept_and_which_secrets_were_left_out() {
     let machine = Lifeboat::with_repository();
-    let app = Tree::create(machine.path("app"));
-    app.file(".env", "KEY=value\n").file("uploads/a.txt", "abc");
-    let config = format!(
-        "[app.shop.media.uploads]\npath = \"{0}/uploads\"\n\n[app.shop.secrets]\npaths = [\"{0}/.env\"]\n",
-        app.root().display()
-    );
-    fs::write(machine.path("lifeboat.toml"), config).unwrap();
-    machine
-        .run(["backup", "shop", "--config", "lifeboat.toml"])
-        .done();
+    with_secret(&machine, "abc");
     let again = ["restore", "shop", "--target", "back"];
     let again = || again.iter().chain(&["--overwrite", "if-changed"]);
     let first = machine.run(again()).done();
