@@ -25,12 +25,14 @@ mod segment;
 mod pack;
 mod index;
 mod tree;
+mod cursor;
 mod snapshot;
 mod note;
 mod control;
 
 pub use chunker::{CHUNK_MAX, Chunker, Profile};
 pub use control::{Lease, Marker};
+pub use cursor::TreeCursor;
 pub use envelope::{ENVELOPE_BYTES, Envelope, RunKey};
 pub use error::FormatError;
 pub use frame::{

@@ -185,7 +185,7 @@ impl<'a> Entry<'a> {
             .unknown(&self.unknown);
     }
 
-    fn decode(bytes: &'a [u8]) -> Result<Self, FormatError> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let mut kind = None;
         let mut entry = Self::new(EntryKind::File, &[]);
         for field in Fields::new(bytes, WHAT) {

@@ -160,6 +160,15 @@ impl Reader<'_> {
 
     /// One chunk, by way of the cache of opened segments.
     pub(crate) fn chunk(&self, item: &ChunkItem) -> Result<Vec<u8>, ReadError> {
+        self.with_chunk(item, <[u8]>::to_vec)
+    }
+
+    /// Hands one chunk to `use_it`, by way of the cache of opened segments.
+    pub(crate) fn with_chunk<T>(
+        &self,
+        item: &ChunkItem,
+        use_it: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, ReadError> {
         let mut failure = None;
         for segment in self.lookup.holders(self.keys.domain, item.id) {
             match self.segment(segment) {
@@ -168,7 +177,7 @@ impl Reader<'_> {
                         .chunk(item.id)
                         .filter(|chunk| chunk.len() == item.length as usize)
                     {
-                        return Ok(chunk.to_vec());
+                        return Ok(use_it(chunk));
                     }
                     failure.get_or_insert(ReadError::format(
                         "a chunk list",

@@ -1,0 +1,91 @@
+//! A stored tree, read entry by entry: a folder of ten million files needs no more memory than one of ten.
+
+use lifeboat_codec::{ChunkItem, Entry, FormatError, StreamRef, TreeCursor};
+
+use crate::reader::Reader;
+use crate::repository::ReadError;
+
+/// A tree whose chunks are fetched when the walk comes to them.
+pub struct StoredTree<'r> {
+    reader: &'r Reader<'r>,
+    chunks: std::vec::IntoIter<ChunkItem>,
+    cursor: TreeCursor,
+}
+
+impl<'r> Reader<'r> {
+    /// Begins to read a tree.
+    ///
+    /// # Errors
+    /// When its chunk list cannot be read.
+    pub fn tree(&'r self, stream: &StreamRef) -> Result<StoredTree<'r>, ReadError> {
+        Ok(StoredTree {
+            reader: self,
+            chunks: self.chunks(stream)?.into_iter(),
+            cursor: TreeCursor::default(),
+        })
+    }
+}
+
+impl StoredTree<'_> {
+    /// Goes to the next entry; false at the end.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read, or holds no tree. Where the entry after it would begin is not known then: the rest
+    /// is passed over.
+    pub fn advance(&mut self) -> Result<bool, ReadError> {
+        let advanced = self.try_advance();
+        if advanced.is_err() {
+            (self.chunks, self.cursor) = (Vec::new().into_iter(), TreeCursor::default());
+        }
+        advanced
+    }
+
+    fn try_advance(&mut self) -> Result<bool, ReadError> {
+        while !self.cursor.advance().map_err(wrong)? {
+            let Some(item) = self.chunks.next() else {
+                return match self.cursor.left() {
+                    0 => Ok(false),
+                    _ => Err(wrong(FormatError::Truncated("a tree"))),
+                };
+            };
+            self.reader
+                .with_chunk(&item, |chunk| self.cursor.feed(chunk))?;
+        }
+        Ok(true)
+    }
+
+    /// The next entry; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`advance`](Self::advance).
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ReadError> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        self.entry().map(Some)
+    }
+
+    /// The current entry's name.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.cursor.name()
+    }
+
+    /// The current entry.
+    ///
+    /// # Errors
+    /// When it is not one that this version may read.
+    pub fn entry(&self) -> Result<Entry<'_>, ReadError> {
+        self.cursor.entry().map_err(wrong)
+    }
+
+    /// The bytes of the current entry as they stand in the tree.
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        self.cursor.raw()
+    }
+}
+
+fn wrong(source: FormatError) -> ReadError {
+    ReadError::format("a tree", source)
+}
