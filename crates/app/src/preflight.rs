@@ -275,7 +275,10 @@ impl Walk<'_> {
                     .extend(live_cluster(path, &folder, &listing));
                 if !(self.source.exclude_caches && folder.is_cache(&listing)) {
                     for listed in listing.iter() {
-                        self.entry(path, &folder, listed.name, result);
+                        match listed {
+                            Ok(listed) => self.entry(path, &folder, &listed.name, result),
+                            Err(error) => self.lost(path, &error, result),
+                        }
                     }
                 }
             }

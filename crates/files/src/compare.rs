@@ -7,8 +7,9 @@
 use crate::attributes::AttributesRead;
 use crate::entry::{Kind, Shown};
 use crate::error::Error;
+use crate::listing::Listing;
 use crate::metadata::{Identity, Metadata};
-use crate::walk::{Folder, Listing};
+use crate::walk::Folder;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -124,26 +125,31 @@ impl Comparison {
         self.readable(listed, path, "b");
         let mut below = Vec::new();
         for entry in names_a.iter() {
-            let path = join(path, entry.name);
-            if names_b.find(entry.name).is_none() {
+            let Some(entry) = self.readable(entry, path, "a") else {
+                break;
+            };
+            let path = join(path, &entry.name);
+            if self.readable(names_b.holds(&entry.name), &path, "b") == Some(false) {
                 self.differ(&path, "is missing in b");
                 continue;
             }
             let pair = Pair {
                 a: &folder_a,
                 b: &folder_b,
-                name: entry.name,
+                name: &entry.name,
                 path: &path,
             };
             if self.entry(&pair) == Some(Kind::Folder) {
                 below.push(path);
             }
         }
-        for entry in names_b
-            .iter()
-            .filter(|entry| names_a.find(entry.name).is_none())
-        {
-            self.differ(&join(path, entry.name), "is missing in a");
+        for entry in names_b.iter() {
+            let Some(entry) = self.readable(entry, path, "b") else {
+                break;
+            };
+            if self.readable(names_a.holds(&entry.name), path, "a") == Some(false) {
+                self.differ(&join(path, &entry.name), "is missing in a");
+            }
         }
         below
     }

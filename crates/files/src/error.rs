@@ -66,7 +66,12 @@ impl Error {
         Self::new(kind, action, object, io::Error::other(reason.into()))
     }
 
-    fn new(kind: ErrorKind, action: &'static str, object: &[u8], source: io::Error) -> Self {
+    pub(crate) fn new(
+        kind: ErrorKind,
+        action: &'static str,
+        object: &[u8],
+        source: io::Error,
+    ) -> Self {
         Self {
             kind,
             action,

@@ -16,6 +16,7 @@ mod exclude;
 mod metadata;
 mod beneath;
 mod attributes;
+mod listing;
 mod walk;
 mod read;
 mod recognise;
@@ -31,7 +32,8 @@ pub use create::{
 pub use entry::{Kind, Time};
 pub use error::{Error, ErrorKind};
 pub use exclude::{ExcludeError, Excludes};
+pub use listing::{Listed, Listing};
 pub use metadata::{Identity, Metadata};
 pub use read::{Change, Finished, OpenFile};
 pub use recognise::{ClusterState, SQLITE_MAGIC, Special, SqliteUse, recognise, recognise_sqlite};
-pub use walk::{Folder, Listed, Listing, Mark};
+pub use walk::{Folder, Mark};

@@ -5,8 +5,9 @@
 //! looks: it opens no database, takes no lock and drops none. Invariant: it errs on the side of "in use".
 
 use crate::entry::Kind;
+use crate::listing::Listing;
 use crate::read::OpenFile;
-use crate::walk::{Folder, Listing, read_start};
+use crate::walk::{Folder, read_start};
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, fcntl_getlk, test_kill_process};
 
 /// The first bytes of every SQLite 3 database.
@@ -61,8 +62,9 @@ pub enum SqliteUse {
 
 /// Recognises a folder that must not be taken for mere files.
 pub fn recognise(folder: &Folder, listing: &Listing) -> Option<Special> {
-    listing.find(b"PG_VERSION")?;
-    listing.find(b"global")?;
+    if !(listing.may_hold(b"PG_VERSION") && listing.may_hold(b"global")) {
+        return None;
+    }
     let mut version = [0; 16];
     let length = read_start(folder.fd(), b"PG_VERSION", &mut version)?;
     let version = str::from_utf8(&version[..length]).ok()?.trim();
@@ -86,7 +88,7 @@ fn cluster_state(
     listing: &Listing,
     control: &[u8; CONTROL_STATE_OFFSET + 4],
 ) -> ClusterState {
-    if listing.find(b"postmaster.pid").is_some()
+    if listing.may_hold(b"postmaster.pid")
         && let Some(pid) = postmaster(folder)
         && lives(pid)
     {
@@ -147,7 +149,9 @@ pub fn recognise_sqlite(
     }
     let companion = |suffix: &[u8]| {
         let companion = [name, suffix].concat();
-        listing.find(&companion)?;
+        if !listing.may_hold(&companion) {
+            return None;
+        }
         folder
             .metadata(&companion)
             .ok()

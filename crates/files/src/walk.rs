@@ -1,24 +1,20 @@
 //! A folder as it is read: its entries, their metadata, what links point to.
 //!
 //! Everything is asked relative to the open folder, one component at a time and without following links, so a tree
-//! may be deeper than any path can be long and nobody can lead a walk out of it. Listing reuses one buffer: after the
-//! first folders a walk allocates nothing. Invariant: a [`Listing`] is sorted by name bytes and holds each name once
-//! unless the file system itself repeats it; what goes wrong with one entry concerns that entry alone.
+//! may be deeper than any path can be long and nobody can lead a walk out of it. Invariant: what goes wrong with one
+//! entry concerns that entry alone.
 
 use crate::attributes::{self, AttributesRead, Carrier, path_of};
 use crate::beneath::{check_name, hold, open_path_with};
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
+use crate::listing::Listing;
 use crate::metadata::{Metadata, stat_name, stat_open};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek};
+use rustix::fs::{CWD, Mode, OFlags, SeekFrom, openat, readlinkat, seek};
 use rustix::io::Errno;
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// One `getdents` call asks for this much; a folder of a few hundred entries needs one.
-const LIST_BUFFER_BYTES: usize = 32 * 1024;
 
 /// What marks a folder as a cache that can be rebuilt (<https://bford.info/cachedir/>).
 const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
@@ -33,111 +29,6 @@ pub struct Mark {
     pub begins: &'static [u8],
     /// Why it is left alone, to complete "because …".
     pub reason: &'static str,
-}
-
-/// The names in one folder, sorted by their bytes, in buffers that are used again for the next folder.
-#[derive(Default)]
-pub struct Listing {
-    names: Vec<u8>,
-    items: Vec<Item>,
-    buffer: Vec<MaybeUninit<u8>>,
-}
-
-/// Where a name lies in `Listing::names`.
-#[derive(Clone, Copy)]
-struct Item {
-    start: usize,
-    len: u32,
-    hint: Option<Kind>,
-}
-
-/// One name of a [`Listing`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed<'a> {
-    /// The name, never empty, without slash.
-    pub name: &'a [u8],
-    /// What the entry was when it was listed, where the file system says so; the metadata decides.
-    pub hint: Option<Kind>,
-}
-
-impl Listing {
-    /// An empty listing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How many entries the folder has.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// Whether the folder has no entries.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// The entries in the order of their name bytes.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Listed<'_>> {
-        self.items.iter().map(|item| self.listed(item))
-    }
-
-    /// The entry at `index` of the sorted order.
-    pub fn get(&self, index: usize) -> Option<Listed<'_>> {
-        self.items.get(index).map(|item| self.listed(item))
-    }
-
-    /// The entry called `name`.
-    pub fn find(&self, name: &[u8]) -> Option<Listed<'_>> {
-        let index = self
-            .items
-            .binary_search_by(|item| name_of(&self.names, item).cmp(name));
-        index.ok().and_then(|index| self.get(index))
-    }
-
-    fn listed(&self, item: &Item) -> Listed<'_> {
-        Listed {
-            name: name_of(&self.names, item),
-            hint: item.hint,
-        }
-    }
-
-    fn read(&mut self, folder: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.names.clear();
-        self.items.clear();
-        self.buffer.resize(LIST_BUFFER_BYTES, MaybeUninit::uninit());
-        let mut entries = RawDir::new(folder, &mut self.buffer);
-        let mut ended = Ok(());
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(Errno::INTR) => continue,
-                Err(errno) => {
-                    ended = Err(errno);
-                    break;
-                }
-            };
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            let len = u32::try_from(name.len()).expect("a name fits into the list buffer");
-            let hint = Kind::from_file_type(entry.file_type());
-            self.items.push(Item {
-                start: self.names.len(),
-                len,
-                hint,
-            });
-            self.names.extend_from_slice(name);
-        }
-        let names = &self.names;
-        self.items
-            .sort_unstable_by(|a, b| name_of(names, a).cmp(name_of(names, b)));
-        ended
-    }
-}
-
-fn name_of<'a>(names: &'a [u8], item: &Item) -> &'a [u8] {
-    &names[item.start..item.start + item.len as usize]
 }
 
 /// An open folder.
@@ -202,12 +93,12 @@ impl Folder {
     ///
     /// When the folder cannot be read to its end, `listing` holds the names up to there.
     pub fn list(&mut self, listing: &mut Listing) -> Result<(), Error> {
-        let fail = |errno| Error::from_errno("list", b".", errno);
         if self.listed {
-            seek(&self.fd, SeekFrom::Start(0)).map_err(fail)?;
+            seek(&self.fd, SeekFrom::Start(0))
+                .map_err(|errno| Error::from_errno("list", b".", errno))?;
         }
         self.listed = true;
-        listing.read(self.fd.as_fd()).map_err(fail)
+        listing.read(self.fd.as_fd())
     }
 
     /// The metadata of the entry `name`, of a link itself.
@@ -256,7 +147,7 @@ impl Folder {
 
     /// Whether the folder says of itself that it is a cache (`CACHEDIR.TAG` with the right first bytes).
     pub fn is_cache(&self, listing: &Listing) -> bool {
-        if listing.find(CACHE_TAG_NAME).is_none() {
+        if !listing.may_hold(CACHE_TAG_NAME) {
             return false;
         }
         let mut start = [0; CACHE_TAG.len()];

@@ -45,12 +45,16 @@ pub(super) fn extras(
         };
         // What cannot be listed to its end is deleted as far as it was listed.
         let _ = folder.list(&mut listing);
-        for entry in listing.iter().filter(|entry| !names.contains(entry.name)) {
+        for entry in listing.iter() {
+            let name = entry?.name;
+            if names.contains(&*name) {
+                continue;
+            }
             let mut full = path.clone();
             if !full.is_empty() {
                 full.push(b'/');
             }
-            full.extend_from_slice(entry.name);
+            full.extend_from_slice(&name);
             extras.push(full);
         }
     }
@@ -118,9 +122,9 @@ fn repository_in(top: &Folder, path: &[u8]) -> Option<Vec<u8>> {
         }
         // What cannot be listed cannot be deleted either.
         let _ = folder.list(&mut listing);
-        for entry in listing.iter() {
+        for entry in listing.iter().map_while(Result::ok) {
             if entry.hint.is_none_or(|kind| kind == Kind::Folder) {
-                waiting.push([&path, &b"/"[..], entry.name].concat());
+                waiting.push([&path, &b"/"[..], &entry.name].concat());
             }
         }
     }

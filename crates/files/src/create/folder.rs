@@ -14,8 +14,9 @@ use crate::create::remove::{Bounds, remove_entry, remove_folder};
 use crate::create::target::{FolderId, Known, Target, inherits};
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
+use crate::listing::Listing;
 use crate::metadata::{Identity, Metadata, stat_name, stat_open};
-use crate::walk::{Folder, Listing, bears};
+use crate::walk::{Folder, bears};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with, unlinkat,
@@ -229,21 +230,23 @@ impl<'t> TargetFolder<'t> {
         let mut listing = Listing::new();
         folder.list(&mut listing)?;
         let mut deleted = 0;
-        for entry in listing.iter().filter(|entry| !wanted(entry.name)) {
+        for entry in listing.iter() {
+            let name = entry?.name;
+            if wanted(&name) {
+                continue;
+            }
             if self.learn_folding()? {
                 let reason = "names that differ in case are the same here";
                 let source = Some(io::Error::other(reason));
-                self.target
-                    .note(What::Extra, source, || self.path(entry.name));
+                self.target.note(What::Extra, source, || self.path(&name));
                 continue;
             }
-            match remove_entry(self.fd(), entry.name, self.bounds()) {
+            match remove_entry(self.fd(), &name, self.bounds()) {
                 Ok(()) => deleted += 1,
                 Err(error) if error.kind() == ErrorKind::Vanished => {}
                 Err(error) => {
                     let source = Some(error.into_source());
-                    self.target
-                        .note(What::Extra, source, || self.path(entry.name));
+                    self.target.note(What::Extra, source, || self.path(&name));
                 }
             }
         }

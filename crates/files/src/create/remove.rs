@@ -7,8 +7,9 @@
 use crate::beneath::{open_above, open_child, open_path};
 use crate::entry::Kind;
 use crate::error::{Error, ErrorKind};
+use crate::listing::Listing;
 use crate::metadata::{Identity, stat_name, stat_open};
-use crate::walk::{Folder, Listing, Mark};
+use crate::walk::{Folder, Mark};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
@@ -150,11 +151,15 @@ fn empty_folder(
 ) -> Option<Error> {
     let mut first_error = folder.list(listing).err();
     for entry in listing.iter() {
-        match unlinkat(folder.fd(), entry.name, AtFlags::empty()) {
+        let name = match entry {
+            Ok(entry) => entry.name,
+            Err(error) => return first_error.or(Some(error)),
+        };
+        match unlinkat(folder.fd(), &*name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR) => found(entry.name),
+            Err(Errno::ISDIR) => found(&name),
             Err(errno) => {
-                first_error.get_or_insert_with(|| Error::from_errno("delete", entry.name, errno));
+                first_error.get_or_insert_with(|| Error::from_errno("delete", &name, errno));
             }
         }
     }

@@ -8,8 +8,9 @@ use crate::attributes::{ACL_DEFAULT, Attributes, Carrier};
 use crate::create::options::{Overwrite, RestoreOptions};
 use crate::create::problem::{Problem, ProblemLog, What};
 use crate::error::{Error, ErrorKind};
+use crate::listing::Listing;
 use crate::metadata::{Identity, Metadata};
-use crate::walk::{Folder, Listing};
+use crate::walk::Folder;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, mkdir};
 use rustix::io::Errno;
@@ -301,9 +302,12 @@ fn is_closed(found: &Metadata, uid: u32) -> bool {
 fn is_empty(folder: &mut Folder, found: &Metadata) -> Result<bool, Error> {
     let mut listing = Listing::new();
     folder.list(&mut listing)?;
-    Ok(listing
-        .iter()
-        .all(|entry| found.mount_root && entry.name == b"lost+found"))
+    for entry in listing.iter() {
+        if !(found.mount_root && *entry?.name == *b"lost+found") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The mask as the kernel tells it. Asking by `umask` would change it for every thread of the process.

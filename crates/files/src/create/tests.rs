@@ -6,8 +6,9 @@ use crate::attributes::{ACL_ACCESS, ACL_DEFAULT, Attributes, CAPABILITY, Carrier
 use crate::compare::{CompareOptions, compare};
 use crate::entry::{Kind, Time};
 use crate::error::{Error, ErrorKind};
+use crate::listing::Listing;
 use crate::metadata::{Identity, Metadata};
-use crate::walk::{Folder, Listing};
+use crate::walk::Folder;
 use rustix::fd::AsFd;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, IFlags, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, chownat,
@@ -84,9 +85,10 @@ fn copy_into(source: &Path, target: &Target, exact: bool, errors: &mut Vec<Error
         folder.list(&mut listing).unwrap();
         let into = target.open(id).unwrap();
         for entry in listing.iter() {
-            match copy_entry(&folder, entry.name, &into, &mut originals) {
+            let name = entry.unwrap().name;
+            match copy_entry(&folder, &name, &into, &mut originals) {
                 Ok(Some(id)) => {
-                    let path = [&*path, entry.name].join(&b'/');
+                    let path = [&*path, &*name].join(&b'/');
                     let path = path.strip_prefix(b"/").unwrap_or(&path).to_vec();
                     pending.push((path, id));
                 }
@@ -95,7 +97,7 @@ fn copy_into(source: &Path, target: &Target, exact: bool, errors: &mut Vec<Error
             }
         }
         if exact {
-            into.remove_extras(&|name| listing.find(name).is_some())
+            into.remove_extras(&|name| listing.holds(name).unwrap())
                 .unwrap();
         }
     }
