@@ -4,18 +4,18 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_codec::{Manifest, Problem, Role, SnapshotId, SourceRecord};
+use lifeboat_codec::{Entries, EntryKind, Manifest, Problem, Role, SnapshotId, SourceRecord};
 use lifeboat_files::{Excludes, Folder, Identity};
 use lifeboat_repository::{
-    Basis, Committed, Contents, Draft, Progress, ReadError, Repository, Snapshot, WriteError,
-    Writer,
+    Committed, Contents, Draft, Progress, ReadError, Repository, Snapshot, SourceMemory,
+    WriteError, Writer,
 };
 use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::config::FolderSource;
-use crate::folder::{FolderError, FolderOptions, Rows, past_reference, read_folder};
-use crate::memory::{Gathered, Memory};
+use crate::folder::{FolderError, FolderOptions, Rows, read_folder};
+use crate::memory::{Gathered, Memory, PastTree, Seen, past_tree, remembered};
 use crate::postgres::read_postgres;
 use crate::references::{Asking, References};
 use crate::source::{
@@ -145,13 +145,8 @@ pub fn backup(
         },
     )?;
     let rest = kept.expect("a run that ended well kept what it read");
-    for (name, gathered) in rest.gathered {
-        repository.remember_source(
-            &request.app,
-            &name,
-            &committed.basis,
-            &gathered.finish(committed.name.id, started_ms),
-        );
+    for seen in rest.seen {
+        seen.remember(repository, &committed.basis, committed.name.id, started_ms);
     }
     Ok(BackupOutcome {
         committed,
@@ -164,8 +159,8 @@ pub fn backup(
 struct Past {
     id: Option<SnapshotId>,
     started_ms: u64,
-    /// Source name, local memory and what it rests on.
-    local: Vec<(String, (Basis, Vec<u8>))>,
+    /// Source name and local memory.
+    local: Vec<(String, SourceMemory)>,
     /// The root tree of the parent snapshot, where local memory lacks.
     root: Option<Vec<u8>>,
     domain: u32,
@@ -197,10 +192,7 @@ impl Past {
                 .ok()
         });
         // A write-only host lists no snapshots; its own memory names the one that it made.
-        let own = local
-            .first()
-            .and_then(|(_, (_, bytes))| bytes.get(..16))
-            .and_then(SnapshotId::from_slice);
+        let own = local.first().and_then(|(_, memory)| remembered(memory));
         let id = parent
             .map(|parent| parent.name.id)
             .or_else(|| own.filter(|_| repository.role() == Role::WriteOnly));
@@ -227,7 +219,8 @@ struct Run<'a, 'r> {
 struct Kept {
     problems: Vec<Problem>,
     records: Vec<SourceRecord>,
-    gathered: Vec<(String, Gathered)>,
+    /// What the next run may use.
+    seen: Vec<Seen>,
     /// The sources' folders, encoded, by name.
     entries: Vec<(String, Vec<u8>)>,
 }
@@ -237,7 +230,7 @@ impl Run<'_, '_> {
         let mut kept = Kept {
             problems: Vec::new(),
             records: Vec::new(),
-            gathered: Vec::new(),
+            seen: Vec::new(),
             entries: Vec::new(),
         };
         let references =
@@ -245,7 +238,7 @@ impl Run<'_, '_> {
         let asking = Asking(&references);
         // Databases come first: what their rows name is known when the folders are read.
         for source in sources {
-            let read = self.source(source, asking, &mut kept.gathered);
+            let read = self.source(source, asking, &mut kept.seen);
             self.keep(source.name(), read, &mut kept)?;
         }
         let mut entries = std::mem::take(&mut kept.entries);
@@ -306,7 +299,7 @@ impl Run<'_, '_> {
         &self,
         source: &Source,
         asking: Asking<'_>,
-        gathered: &mut Vec<(String, Gathered)>,
+        seen: &mut Vec<Seen>,
     ) -> Result<SourceRead, SourceError> {
         let threads = self.request.threads;
         match source {
@@ -324,7 +317,7 @@ impl Run<'_, '_> {
             Source::Command(source) => read_command(self.writer, threads, source, self.now_ms),
             Source::Stdin { filename } => read_stdin(self.writer, threads, filename, self.now_ms),
             Source::Secrets(source) => read_secrets(self.writer, source),
-            Source::Folder(source) => self.folder(source, asking, gathered),
+            Source::Folder(source) => self.folder(source, asking, seen),
         }
     }
 
@@ -332,7 +325,7 @@ impl Run<'_, '_> {
         &self,
         source: &FolderSource,
         asking: Asking<'_>,
-        gathered: &mut Vec<(String, Gathered)>,
+        seen: &mut Vec<Seen>,
     ) -> Result<SourceRead, SourceError> {
         self.writer
             .progress()
@@ -361,22 +354,16 @@ impl Run<'_, '_> {
             .local
             .iter()
             .find(|(name, _)| *name == source.name);
-        let local = local
-            .zip(self.past.id)
-            .and_then(|((_, (basis, bytes)), id)| {
-                Memory::local(bytes, id, self.writer.still_has(basis))
-            });
+        let local = local.zip(self.past.id).and_then(|((_, memory), id)| {
+            let whole = self.writer.still_has(&memory.basis);
+            Memory::local(repository, memory, id, whole)
+        });
+        let top = || past_of_source(self.past.root.as_deref()?, &source.name);
         let memory = match (local, &reader) {
             (Some(memory), _) => memory,
-            (None, Some(reader)) => Memory::snapshot(reader, self.past.started_ms),
+            (None, Some(reader)) => Memory::snapshot(reader, self.past.started_ms, top()),
             (None, None) => Memory::none(),
         };
-        let reference = self
-            .past
-            .root
-            .as_deref()
-            .and_then(|root| past_reference(root, &source.name));
-        let top = memory.top(reference.as_ref());
         let read = read_folder(
             self.writer,
             self.request.threads,
@@ -384,12 +371,12 @@ impl Run<'_, '_> {
             &source.path,
             &options,
             &memory,
-            top,
+            Gathered::new(repository, &self.request.app, &source.name),
         )?;
         let mut record =
             SourceRecord::new(&source.name, "folder", &source.path.display().to_string());
         (record.files, record.bytes, record.unreadable) = (read.files, read.bytes, read.unreadable);
-        gathered.push((source.name.clone(), read.gathered));
+        seen.push(read.seen);
         let mut problems = read.problems;
         if let Some(expected) = expected {
             let outcome = expected.finish().map_err(WriteError::Source)?;
@@ -403,6 +390,14 @@ impl Run<'_, '_> {
             problems,
         })
     }
+}
+
+/// The past tree of a source's own folder, from the parent snapshot's root.
+fn past_of_source(root: &[u8], name: &str) -> PastTree {
+    Entries::new(root)
+        .map_while(Result::ok)
+        .find(|entry| entry.kind == EntryKind::Folder && entry.name == name.as_bytes())
+        .and_then(|entry| past_tree(&entry))
 }
 
 /// What rows say of the folders' files. Without a database in this run nothing can be said.

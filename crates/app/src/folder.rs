@@ -1,16 +1,18 @@
 //! Reads a folder into the repository: every worker takes a folder, or a part of a large one, and does all of it.
 //!
-//! An unchanged file costs one look at its metadata; nothing of it is opened. A folder's tree is stored when its last
-//! part is done, by the worker that did it, and then counts as a part of the folder above.
+//! An unchanged file costs one look at its metadata; nothing of it is opened. A folder's tree is stored as its parts are
+//! done, by the workers that did them, and then counts as a part of the folder above. Memory is bounded by how deep
+//! folders lie in each other, not by how many entries they have.
 
 mod item;
 mod carry;
+mod tree;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use lifeboat_codec::{Content, Entry, EntryKind, Problem, StreamRef, put_entry, status};
+use lifeboat_codec::{Content, Entry, Problem, StreamRef, put_entry, status};
 use lifeboat_files::{
     Attributes, AttributesRead, ClusterState, ErrorKind, Excludes, Folder, Identity, Kind, Listing,
     Metadata, Special, recognise,
@@ -18,9 +20,10 @@ use lifeboat_files::{
 use lifeboat_repository::{Lane, Tasks, WriteError, Writer, work};
 
 use self::item::{Part, READ_AGAIN, join};
+use self::tree::{Done, Entries, Tree};
 use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
 use crate::file::Stored;
-use crate::memory::{Gathered, Memory, Past};
+use crate::memory::{Gathered, Memory, Past, PastTree, Seen, past_tree};
 
 pub(crate) use self::carry::Rows;
 
@@ -28,6 +31,8 @@ pub(crate) use self::carry::Rows;
 const SHARE_BYTES: u64 = 4 << 20;
 /// Deeper folders are not kept open while what is below them waits.
 const OPEN_DEPTH_MAX: usize = 200;
+/// Bytes of entries that a worker gathers before it gives them to the folder's tree.
+const PART_BYTES: usize = 64 << 10;
 
 /// How a folder is read.
 pub(crate) struct FolderOptions<'a> {
@@ -51,7 +56,7 @@ pub(crate) struct FolderRead {
     pub(crate) unreadable: u64,
     pub(crate) problems: Vec<Problem>,
     /// Trees for the next run.
-    pub(crate) gathered: Gathered,
+    pub(crate) seen: Seen,
 }
 
 /// Why a folder could not be read at all.
@@ -66,7 +71,7 @@ pub enum FolderError {
 }
 
 /// One folder on its way into the repository.
-struct Node {
+struct Node<'m> {
     parent: Option<(Arc<Self>, usize)>,
     path: Vec<u8>,
     depth: usize,
@@ -74,21 +79,23 @@ struct Node {
     attributes: Attributes,
     status: Mutex<u64>,
     folder: Mutex<Option<Arc<Folder>>>,
-    past: Option<Vec<u8>>,
-    /// Encoded entries by the place of their first one in the listing.
-    parts: Mutex<BTreeMap<usize, Vec<u8>>>,
+    past: PastTree,
+    tree: Mutex<Tree<'m>>,
     /// Parts that are not done.
     pending: AtomicUsize,
 }
 
-enum Task {
-    Folder(Arc<Node>),
-    Rest {
-        node: Arc<Node>,
-        folder: Arc<Folder>,
-        listing: Arc<Listing>,
-        from: usize,
-    },
+enum Task<'m> {
+    Folder(Arc<Node<'m>>),
+    Rest(Arc<Node<'m>>, Rest<'m>),
+}
+
+/// What is still to be read of a folder: its entries from place `from` of the listing on.
+struct Rest<'m> {
+    folder: Arc<Folder>,
+    listing: Arc<Listing>,
+    from: usize,
+    past: Past<'m>,
 }
 
 /// A file of several names as it was read under the first of them.
@@ -97,6 +104,8 @@ struct Named {
     metadata: Metadata,
     stored: Stored,
     attributes: Attributes,
+    /// Names that were not met yet.
+    left: u32,
 }
 
 struct Walk<'a> {
@@ -112,22 +121,23 @@ struct Walk<'a> {
     files: AtomicU64,
     bytes: AtomicU64,
     unreadable: AtomicU64,
-    gathered: Gathered,
-    done: Mutex<Option<Vec<u8>>>,
+    gathered: Gathered<'a>,
+    /// The source's own folder, encoded, and where its tree is remembered.
+    done: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
 }
 
 /// Reads the folder at `path` as the source `name`.
-pub(crate) fn read_folder(
+pub(crate) fn read_folder<'a>(
     writer: &Writer<'_>,
     threads: usize,
-    name: &str,
+    name: &'a str,
     path: &std::path::Path,
-    options: &FolderOptions<'_>,
-    memory: &Memory<'_>,
-    past: Option<Vec<u8>>,
+    options: &'a FolderOptions<'a>,
+    memory: &'a Memory<'a>,
+    gathered: Gathered<'a>,
 ) -> Result<FolderRead, FolderError> {
-    let walk = Walk::new(name, options, memory, Folder::open(path)?)?;
-    let node = walk.top_node(past)?;
+    let walk = Walk::new(name, options, memory, gathered, Folder::open(path)?)?;
+    let node = walk.top_node()?;
     work(
         writer,
         threads,
@@ -135,12 +145,13 @@ pub(crate) fn read_folder(
         |lane, task, tasks| walk.task(lane, task, tasks),
     )?;
     walk.end_problems();
+    let (entry, top) = walk
+        .done
+        .into_inner()
+        .expect("no thread panics at the end")
+        .expect("the top folder was completed");
     Ok(FolderRead {
-        entry: walk
-            .done
-            .into_inner()
-            .expect("no thread panics at the end")
-            .expect("the top folder was completed"),
+        entry,
         files: walk.files.into_inner(),
         bytes: walk.bytes.into_inner(),
         unreadable: walk.unreadable.into_inner(),
@@ -148,7 +159,7 @@ pub(crate) fn read_folder(
             .problems
             .into_inner()
             .expect("no thread panics with a problem"),
-        gathered: walk.gathered,
+        seen: walk.gathered.finish(top),
     })
 }
 
@@ -157,6 +168,7 @@ impl<'a> Walk<'a> {
         source: &'a str,
         options: &'a FolderOptions<'a>,
         memory: &'a Memory<'a>,
+        gathered: Gathered<'a>,
         top: Folder,
     ) -> Result<Self, lifeboat_files::Error> {
         let dev = top.own_metadata()?.dev;
@@ -172,13 +184,13 @@ impl<'a> Walk<'a> {
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
-            gathered: Gathered::default(),
+            gathered,
             done: Mutex::new(None),
         })
     }
 
     /// The source's own folder, with which the walk begins.
-    fn top_node(&self, past: Option<Vec<u8>>) -> Result<Arc<Node>, lifeboat_files::Error> {
+    fn top_node(&self) -> Result<Arc<Node<'a>>, lifeboat_files::Error> {
         // A handle of its own: the top's serves to find what lies below.
         let folder = self.top.open_beneath(b"")?;
         let read = folder.own_attributes();
@@ -193,8 +205,8 @@ impl<'a> Walk<'a> {
             attributes: read.attributes,
             status: Mutex::new(0),
             folder: Mutex::new(Some(Arc::new(folder))),
-            past,
-            parts: Mutex::default(),
+            past: self.memory.top.clone(),
+            tree: Mutex::new(Tree::new()),
             pending: AtomicUsize::new(1),
         }))
     }
@@ -202,23 +214,18 @@ impl<'a> Walk<'a> {
     fn task(
         &self,
         lane: &mut Lane<'_, '_>,
-        task: Task,
-        tasks: &Tasks<'_, Task>,
+        task: Task<'a>,
+        tasks: &Tasks<'_, Task<'a>>,
     ) -> Result<(), WriteError> {
         match task {
-            Task::Rest {
-                node,
-                folder,
-                listing,
-                from,
-            } => self.range(lane, &node, &folder, &listing, from, tasks),
+            Task::Rest(node, rest) => self.range(lane, &node, rest, tasks),
             Task::Folder(node) => {
                 let mut listing = Listing::new();
                 let mut folder = match self.open(&node) {
                     Ok(folder) => folder,
                     Err(error) => {
                         self.lost_folder(&node, &error);
-                        return self.part_done(lane, &node);
+                        return self.part_done(lane, &node, tasks);
                     }
                 };
                 let listed = match Arc::get_mut(&mut folder) {
@@ -240,13 +247,19 @@ impl<'a> Walk<'a> {
                     *node.folder.lock().expect("no thread panics with a folder") =
                         Some(Arc::clone(&folder));
                 }
-                self.range(lane, &node, &folder, &Arc::new(listing), 0, tasks)
+                let rest = Rest {
+                    folder,
+                    listing: Arc::new(listing),
+                    from: 0,
+                    past: self.memory.past(node.past.as_deref()),
+                };
+                self.range(lane, &node, rest, tasks)
             }
         }
     }
 
     /// The node's folder, opened by its handle where that is kept, else by its path below the top.
-    fn open(&self, node: &Node) -> Result<Arc<Folder>, lifeboat_files::Error> {
+    fn open(&self, node: &Node<'_>) -> Result<Arc<Folder>, lifeboat_files::Error> {
         if let Some(folder) = node
             .folder
             .lock()
@@ -273,11 +286,11 @@ impl<'a> Walk<'a> {
         self.reopen(node).map(Arc::new)
     }
 
-    fn reopen(&self, node: &Node) -> Result<Folder, lifeboat_files::Error> {
+    fn reopen(&self, node: &Node<'_>) -> Result<Folder, lifeboat_files::Error> {
         self.top.open_beneath(&node.path)
     }
 
-    fn look_at_folder(&self, node: &Node, folder: &Folder, listing: &Listing) {
+    fn look_at_folder(&self, node: &Node<'_>, folder: &Folder, listing: &Listing) {
         let Some(Special::PostgresCluster { version, state }) = recognise(folder, listing) else {
             return;
         };
@@ -296,137 +309,176 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// Reads the entries of a listing from place `from` on.
+    /// Reads the rest of a folder, or what of it is not left to others.
     fn range(
         &self,
         lane: &mut Lane<'_, '_>,
-        node: &Arc<Node>,
-        folder: &Arc<Folder>,
-        listing: &Arc<Listing>,
-        from: usize,
-        tasks: &Tasks<'_, Task>,
+        node: &Arc<Node<'a>>,
+        rest: Rest<'a>,
+        tasks: &Tasks<'_, Task<'a>>,
     ) -> Result<(), WriteError> {
+        let Rest {
+            folder,
+            listing,
+            from,
+            mut past,
+        } = rest;
         let mut part = Part::from_place(from);
-        let mut whole = true;
-        let mut past = Past::new(node.past.as_deref().unwrap_or_default());
         let mut path = Vec::new();
-        if let Some(before) = from.checked_sub(1).and_then(|place| listing.get(place)) {
-            // What stood up to there is for the part that has it.
-            past.find(before.name);
-        }
-        for (place, listed) in listing.iter().enumerate().skip(from) {
+        let mut place = from;
+        let whole = loop {
             if lane.writer().stopped() {
                 return Err(WriteError::Stopped);
             }
             part.tell_now_and_then(lane.writer().progress());
-            self.carry_before(lane, &mut part, node, &mut past, Some(listed.name), listing)?;
-            // The list's own word spares what is left out any look at it: it may be a mount that hangs.
-            if let Some(kind) = listed.hint
-                && self.excluded(node, listed.name, kind, &mut path)
-            {
-                continue;
-            }
-            let metadata = match folder.metadata(listed.name) {
-                Ok(metadata) => metadata,
+            let listed = match listing.get(place) {
+                Ok(Some(listed)) => listed,
+                Ok(None) => break true,
                 Err(error) => {
-                    join(&mut path, &node.path, listed.name);
-                    self.lost_item(
-                        &mut part,
-                        listed.name,
-                        listed.hint.unwrap_or(Kind::File),
-                        &path,
-                        &error,
-                    );
-                    if error.kind() == ErrorKind::Vanished {
-                        let known = past.find(listed.name).map(|(entry, _)| entry.clone());
-                        self.carry_again(lane, &mut part, node, known.as_ref())?;
-                    }
-                    continue;
+                    self.lost_folder(node, &error);
+                    break false;
                 }
             };
-            if listed.hint.is_none() && self.excluded(node, listed.name, metadata.kind, &mut path) {
-                continue;
-            }
-            if self.options.skip.contains(&metadata.identity()) {
-                continue;
-            }
-            let known = past.find(listed.name);
-            if metadata.kind == Kind::Folder {
-                if self.options.one_file_system && metadata.dev != self.dev {
-                    // The mount point itself stays, empty, so that a restore can be mounted over again.
-                    self.plain(&mut part, folder, listed.name, &metadata, node);
-                    continue;
-                }
-                part.close(node);
+            let name = &*listed.name;
+            self.carry_before(lane, &mut part, node, &mut past, Some(name), &listing)?;
+            let at = At {
+                node,
+                folder: &folder,
+                listing: &listing,
+                place,
+                name,
+                hint: listed.hint,
+            };
+            let below = self.one(lane, &mut part, &at, &mut past, &mut path)?;
+            let is_folder = below.is_some();
+            if let Some(below) = below {
+                // What stands before it is a part of its own.
+                self.hand_in(lane, node, part.take(place), tasks)?;
                 part.first = place + 1;
-                self.met(node, listed.name, Kind::Folder, 0);
-                self.below(
-                    node,
-                    folder,
-                    place,
-                    listed.name,
-                    metadata,
-                    known.map(|(entry, _)| entry),
-                    tasks,
-                );
+                tasks.push(Task::Folder(below));
+            }
+            place += 1;
+            let is_full = part.entries.stored.len() >= PART_BYTES;
+            if is_full {
+                self.hand_in(lane, node, part.take(place), tasks)?;
+            }
+            let share = part.bytes >= SHARE_BYTES && place < listing.len() && tasks.hungry();
+            if !(is_full || is_folder || share) {
                 continue;
             }
-            if let Some((entry, raw)) = known
-                && unchanged(entry, &metadata, self.memory.trusted_before)
-                && self.may_take_over(lane.writer(), entry, &metadata)
-                && !has_log(listing, place)
-            {
-                part.entries.extend_from_slice(raw);
-                if metadata.kind == Kind::File {
-                    part.count(metadata.size);
+            let rest = Rest {
+                folder: Arc::clone(&folder),
+                listing: Arc::clone(&listing),
+                from: place,
+                past,
+            };
+            // Before it can be taken up by another.
+            node.pending.fetch_add(1, Ordering::SeqCst);
+            match node.tree().put_aside(rest) {
+                None => {
+                    past = Past::nothing();
+                    break false;
                 }
-                self.met(node, listed.name, metadata.kind, metadata.size);
-                continue;
-            }
-            if metadata.kind == Kind::File {
-                let known = known.map(|(entry, _)| entry.clone());
-                let (before, bytes) = (part.entries.len(), part.bytes);
-                self.file(
-                    lane,
-                    &mut part,
-                    node,
-                    folder,
-                    listing,
-                    listed.name,
-                    &metadata,
-                )?;
-                if part.entries.len() > before {
-                    self.met(node, listed.name, Kind::File, part.bytes - bytes);
-                } else {
-                    self.carry_again(lane, &mut part, node, known.as_ref())?;
+                Some(rest) if share => {
+                    tasks.push(Task::Rest(Arc::clone(node), rest));
+                    past = Past::nothing();
+                    break false;
                 }
-            } else {
-                self.plain(&mut part, folder, listed.name, &metadata, node);
-                self.met(node, listed.name, metadata.kind, 0);
+                Some(rest) => past = rest.past,
             }
-            if part.bytes >= SHARE_BYTES && place + 1 < listing.len() && tasks.hungry() {
-                node.pending.fetch_add(1, Ordering::SeqCst);
-                tasks.push(Task::Rest {
-                    node: Arc::clone(node),
-                    folder: Arc::clone(folder),
-                    listing: Arc::clone(listing),
-                    from: place + 1,
-                });
-                whole = false;
-                break;
-            }
-        }
+            node.pending.fetch_sub(1, Ordering::SeqCst);
+        };
         if whole {
-            self.carry_before(lane, &mut part, node, &mut past, None, listing)?;
+            self.carry_before(lane, &mut part, node, &mut past, None, &listing)?;
         }
         part.tell(lane.writer().progress());
         self.files.fetch_add(part.files, Ordering::Relaxed);
         self.bytes.fetch_add(part.bytes, Ordering::Relaxed);
-        part.close(node);
-        self.part_done(lane, node)
+        self.hand_in(lane, node, part.take(place), tasks)?;
+        self.part_done(lane, node, tasks)
     }
 
-    fn excluded(&self, node: &Node, name: &[u8], kind: Kind, path: &mut Vec<u8>) -> bool {
+    /// Reads one entry of a folder; a folder is returned, to be read as a task of its own.
+    fn one(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        part: &mut Part,
+        at: &At<'_, 'a>,
+        past: &mut Past<'a>,
+        path: &mut Vec<u8>,
+    ) -> Result<Option<Arc<Node<'a>>>, WriteError> {
+        let At {
+            node,
+            folder,
+            listing,
+            place,
+            name,
+            hint,
+        } = *at;
+        // The list's own word spares what is left out any look at it: it may be a mount that hangs.
+        if let Some(kind) = hint
+            && self.excluded(node, name, kind, path)
+        {
+            return Ok(None);
+        }
+        let metadata = match folder.metadata(name) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                join(path, &node.path, name);
+                self.lost_item(part, name, hint.unwrap_or(Kind::File), path, &error);
+                if error.kind() == ErrorKind::Vanished {
+                    let known = past.find(name).map(|(entry, _)| entry);
+                    self.carry_again(lane, part, node, known.as_ref())?;
+                }
+                return Ok(None);
+            }
+        };
+        if hint.is_none() && self.excluded(node, name, metadata.kind, path) {
+            return Ok(None);
+        }
+        if self.options.skip.contains(&metadata.identity()) {
+            return Ok(None);
+        }
+        let known = past.find(name);
+        if metadata.kind == Kind::Folder {
+            if self.options.one_file_system && metadata.dev != self.dev {
+                // The mount point itself stays, empty, so that a restore can be mounted over again.
+                self.plain(part, folder, name, &metadata, node);
+                return Ok(None);
+            }
+            self.met(node, name, Kind::Folder, 0);
+            let known = known.map(|(entry, _)| entry);
+            return Ok(Some(self.below(at, metadata, known.as_ref())));
+        }
+        if let Some((entry, raw)) = &known
+            && unchanged(entry, &metadata, self.memory.trusted_before)
+            && self.may_take_over(lane.writer(), entry, &metadata)
+            && !has_log(listing, place, name)
+        {
+            part.entries.put(raw);
+            if metadata.kind == Kind::File {
+                part.count(metadata.size);
+            }
+            self.met(node, name, metadata.kind, metadata.size);
+            return Ok(None);
+        }
+        if metadata.kind != Kind::File {
+            self.plain(part, folder, name, &metadata, node);
+            self.met(node, name, metadata.kind, 0);
+            return Ok(None);
+        }
+        let (before, bytes) = (part.entries.stored.len(), part.bytes);
+        self.file(lane, part, node, folder, listing, name, &metadata)?;
+        if part.entries.stored.len() > before {
+            self.met(node, name, Kind::File, part.bytes - bytes);
+        } else {
+            let known = known.map(|(entry, _)| entry);
+            self.carry_again(lane, part, node, known.as_ref())?;
+        }
+        Ok(None)
+    }
+
+    fn excluded(&self, node: &Node<'_>, name: &[u8], kind: Kind, path: &mut Vec<u8>) -> bool {
         let excludes = &self.options.excludes;
         if excludes.is_empty() {
             return false;
@@ -462,21 +514,20 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds a folder as a task of its own.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "everything that is known of the entry"
-    )]
+    /// A folder below, to be read as a task of its own.
     fn below(
         &self,
-        node: &Arc<Node>,
-        folder: &Folder,
-        place: usize,
-        name: &[u8],
+        at: &At<'_, 'a>,
         mut metadata: Metadata,
         known: Option<&Entry<'_>>,
-        tasks: &Tasks<'_, Task>,
-    ) {
+    ) -> Arc<Node<'a>> {
+        let At {
+            node,
+            folder,
+            place,
+            name,
+            ..
+        } = *at;
         let mut path = Vec::with_capacity(node.path.len() + name.len() + 1);
         join(&mut path, &node.path, name);
         let same = known.filter(|entry| unchanged(entry, &metadata, self.memory.trusted_before));
@@ -504,9 +555,9 @@ impl<'a> Walk<'a> {
                 read.attributes
             }
         };
-        let past = known.and_then(|entry| self.memory.child(&path, entry.content));
         node.pending.fetch_add(1, Ordering::SeqCst);
-        tasks.push(Task::Folder(Arc::new(Node {
+        node.tree().expect_below();
+        Arc::new(Node {
             parent: Some((Arc::clone(node), place)),
             depth: node.depth + 1,
             path,
@@ -514,84 +565,118 @@ impl<'a> Walk<'a> {
             attributes,
             status: Mutex::new(0),
             folder: Mutex::new(None),
-            past,
-            parts: Mutex::default(),
+            past: known.and_then(past_tree),
+            tree: Mutex::new(Tree::new()),
             pending: AtomicUsize::new(1),
-        })));
+        })
     }
 
-    /// One part of a folder is done; the last one stores the tree, and may be the last of the folder above.
-    fn part_done(&self, lane: &mut Lane<'_, '_>, node: &Arc<Node>) -> Result<(), WriteError> {
+    /// Gives a part to its folder's tree, and goes on with the folder if it waited for that.
+    fn hand_in(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        node: &Arc<Node<'a>>,
+        done: Option<Done>,
+        tasks: &Tasks<'_, Task<'a>>,
+    ) -> Result<(), WriteError> {
+        let Some(done) = done else { return Ok(()) };
+        let rest = {
+            let mut tree = node.tree();
+            tree.take(lane, &self.gathered, done)?;
+            tree.take_up()
+        };
+        if let Some(rest) = rest {
+            tasks.push(Task::Rest(Arc::clone(node), rest));
+        }
+        Ok(())
+    }
+
+    /// One part of a folder is done; the last one ends the tree, and may be the last of the folder above.
+    fn part_done(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        node: &Arc<Node<'a>>,
+        tasks: &Tasks<'_, Task<'a>>,
+    ) -> Result<(), WriteError> {
         let mut node = Arc::clone(node);
         while node.pending.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let parts =
-                std::mem::take(&mut *node.parts.lock().expect("no thread panics with a part"));
-            let tree: Vec<u8> = parts.into_values().flatten().collect();
-            let stored = lane.put_meta(&tree)?;
-            self.gathered.add(&node.path, &tree);
-            let reference = stored.encode();
+            let growing = node.tree().end();
+            let tree = growing.close(lane, &self.gathered)?;
+            *node.folder.lock().expect("no thread panics with a folder") = None;
+            let (stored, top) =
+                tree.map_or_else(Default::default, |(stream, seen)| (stream.encode(), seen));
+            let Some((parent, place)) = &node.parent else {
+                let entry = self.entry_of_folder(&node, self.source.as_bytes(), &stored);
+                *self.done.lock().expect("no thread panics at the end") = Some((entry, top));
+                return Ok(());
+            };
             let name = node
                 .path
                 .rsplit(|byte| *byte == b'/')
                 .next()
                 .unwrap_or_default();
-            let mut entry = entry_of(
-                if node.parent.is_none() {
-                    self.source.as_bytes()
-                } else {
-                    name
-                },
-                &node.metadata,
+            let mut entries = Entries::default();
+            entries.put_both(
+                &self.entry_of_folder(&node, name, &stored),
+                &self.entry_of_folder(&node, name, &top),
             );
-            put_attributes(&mut entry, &node.attributes);
-            entry.status = *node.status.lock().expect("no thread panics with a status");
-            entry.content = if tree.is_empty() {
-                Content::None
-            } else {
-                Content::Stream(&reference)
+            let done = Done {
+                first: *place,
+                end: place + 1,
+                entries,
             };
-            let mut encoded = Vec::new();
-            put_entry(&mut encoded, &entry, &mut Vec::new());
-            *node.folder.lock().expect("no thread panics with a folder") = None;
-            let Some((parent, place)) = &node.parent else {
-                *self.done.lock().expect("no thread panics at the end") = Some(encoded);
-                return Ok(());
-            };
-            parent
-                .parts
-                .lock()
-                .expect("no thread panics with a part")
-                .insert(*place, encoded);
+            parent.tree().meet_below();
+            self.hand_in(lane, parent, Some(done), tasks)?;
             let parent = Arc::clone(parent);
             node = parent;
         }
         Ok(())
     }
+
+    /// A folder's own entry, whose tree is at `tree`, nowhere when that is empty.
+    fn entry_of_folder(&self, node: &Node<'_>, name: &[u8], tree: &[u8]) -> Vec<u8> {
+        let mut entry = entry_of(name, &node.metadata);
+        put_attributes(&mut entry, &node.attributes);
+        entry.status = *node.status.lock().expect("no thread panics with a status");
+        entry.content = match tree {
+            [] => Content::None,
+            tree => Content::Stream(tree),
+        };
+        let mut encoded = Vec::new();
+        put_entry(&mut encoded, &entry, &mut Vec::new());
+        encoded
+    }
+}
+
+/// One entry of a listing.
+#[derive(Clone, Copy)]
+struct At<'n, 'm> {
+    node: &'n Arc<Node<'m>>,
+    folder: &'n Folder,
+    listing: &'n Listing,
+    place: usize,
+    name: &'n [u8],
+    /// What it was when it was listed.
+    hint: Option<Kind>,
+}
+
+impl<'m> Node<'m> {
+    fn tree(&self) -> MutexGuard<'_, Tree<'m>> {
+        self.tree.lock().expect("no thread panics with a tree")
+    }
 }
 
 /// Whether an SQLite log or journal may lie beside the entry: then the entry alone may not be the database any more,
 /// though it did not change. What begins with a name follows it at once in the order of names.
-fn has_log(listing: &Listing, place: usize) -> bool {
-    let (Some(this), Some(next)) = (listing.get(place), listing.get(place + 1)) else {
+fn has_log(listing: &Listing, place: usize, name: &[u8]) -> bool {
+    let Some(next) = listing.get(place + 1).transpose() else {
         return false;
     };
-    next.name.starts_with(this.name)
-        && ["-wal", "-journal"].iter().any(|suffix| {
-            listing
-                .find(&[this.name, suffix.as_bytes()].concat())
-                .is_some()
-        })
-}
-
-/// The past tree of a source's own folder, from the parent snapshot's root.
-pub(crate) fn past_reference(root: &[u8], name: &str) -> Option<StreamRef> {
-    let entry = Past::new(root)
-        .find(name.as_bytes())
-        .map(|(entry, _)| entry.clone())?;
-    match (entry.kind, entry.content) {
-        (EntryKind::Folder, Content::Stream(reference)) => StreamRef::decode(reference).ok(),
-        _ => None,
-    }
+    // What cannot be told is looked at.
+    next.map_or(true, |next| next.name.starts_with(name))
+        && ["-wal", "-journal"]
+            .iter()
+            .any(|suffix| listing.may_hold(&[name, suffix.as_bytes()].concat()))
 }
 
 #[cfg(test)]

@@ -1,15 +1,28 @@
 //! What the last run over a source saw, so that this one reads only what changed.
 //!
-//! The local cache holds the trees of the last snapshot by path; when it is gone, or of another snapshot, the parent
-//! snapshot's own trees serve. Either way the result is the same.
+//! The local cache holds the trees of the last snapshot, cut into pieces; when it is gone, or of another snapshot, the
+//! parent snapshot's own trees serve. Either way the result is the same, and a tree is read as the walk goes through its
+//! folder, so that no number of files needs more memory. In a remembered tree a folder's entry says, where a stored one
+//! has the reference to its tree, in which pieces its own is.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use lifeboat_codec::{Content, Entries, EntryTime, Input, SnapshotId, StreamRef, put_varint};
-use lifeboat_repository::Reader;
+use lifeboat_codec::{
+    Content, Entry, EntryTime, Input, SnapshotId, StreamRef, TreeCursor, put_varint,
+};
+use lifeboat_repository::{Basis, NewMemory, Reader, Repository, SourceMemory, StoredTree};
 
 use crate::entry::trusted_before;
+
+/// A piece has about this many bytes.
+const PIECE_BYTES: usize = 128 << 10;
+/// Pieces that are kept after they were read: small folders that lie beside each other are in the same ones.
+const PIECES_MAX: usize = 32;
+
+/// Where a past tree is: an encoded stream reference or [`Place`]. `None` when there was none.
+pub(crate) type PastTree = Option<Box<[u8]>>;
 
 /// The trees of a source at its last snapshot.
 pub(crate) struct Memory<'r> {
@@ -18,19 +31,73 @@ pub(crate) struct Memory<'r> {
     pub(crate) trusted_before: EntryTime,
     /// True when all that was stored then is known to be there still.
     pub(crate) whole: bool,
+    /// The tree of the source's own folder.
+    pub(crate) top: PastTree,
 }
 
 enum Trees<'r> {
     /// There is no earlier snapshot.
     None,
-    /// From the local cache: folder paths and their trees.
-    Local(HashMap<&'r [u8], &'r [u8]>),
+    /// From the local cache.
+    Local(Local<'r>),
     /// From the parent snapshot.
     Snapshot(&'r Reader<'r>),
 }
 
-/// A folder's tree at the last snapshot.
-pub(crate) type PastTree = Vec<u8>;
+struct Local<'r> {
+    repository: &'r Repository,
+    memory: &'r SourceMemory,
+    pieces: Mutex<VecDeque<(u32, Arc<Vec<u8>>)>>,
+}
+
+impl Local<'_> {
+    fn piece(&self, number: u32) -> Option<Arc<Vec<u8>>> {
+        let pieces = || self.pieces.lock().expect("no thread panics with a piece");
+        if let Some((_, piece)) = pieces().iter().find(|(there, _)| *there == number) {
+            return Some(Arc::clone(piece));
+        }
+        let piece = Arc::new(self.repository.source_piece(self.memory, number)?);
+        let mut pieces = pieces();
+        if pieces.len() == PIECES_MAX {
+            pieces.pop_front();
+        }
+        pieces.push_back((number, Arc::clone(&piece)));
+        Some(piece)
+    }
+}
+
+/// Which snapshot a run made that left something behind, and when it began.
+struct Word {
+    id: SnapshotId,
+    started_ms: u64,
+    /// The tree of the source's own folder.
+    top: Box<[u8]>,
+}
+
+impl Word {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = Input::new(bytes, "the memory of a source");
+        Some(Self {
+            id: SnapshotId(input.array().ok()?),
+            started_ms: input.u64().ok()?,
+            top: input.rest().into(),
+        })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        [
+            &self.id.0,
+            self.started_ms.to_le_bytes().as_slice(),
+            &self.top,
+        ]
+        .concat()
+    }
+}
+
+/// The snapshot of which a source's memory is.
+pub(crate) fn remembered(memory: &SourceMemory) -> Option<SnapshotId> {
+    Word::decode(&memory.word).map(|word| word.id)
+}
 
 impl<'r> Memory<'r> {
     pub(crate) fn none() -> Self {
@@ -38,164 +105,332 @@ impl<'r> Memory<'r> {
             trees: Trees::None,
             trusted_before: EntryTime::default(),
             whole: false,
+            top: None,
         }
     }
 
     /// The local memory, if it is that of `parent`; `whole` as the field.
-    pub(crate) fn local(bytes: &'r [u8], parent: SnapshotId, whole: bool) -> Option<Self> {
-        let mut input = Input::new(bytes, "the memory of a source");
-        let id = SnapshotId(input.array().ok()?);
-        let started_ms = input.u64().ok()?;
-        let mut trees = HashMap::new();
-        while !input.is_empty() {
-            trees.insert(input.block().ok()?, input.block().ok()?);
-        }
-        (id == parent).then(|| Self {
-            trees: Trees::Local(trees),
-            trusted_before: trusted_before(started_ms),
+    pub(crate) fn local(
+        repository: &'r Repository,
+        memory: &'r SourceMemory,
+        parent: SnapshotId,
+        whole: bool,
+    ) -> Option<Self> {
+        let word = Word::decode(&memory.word).filter(|word| word.id == parent)?;
+        let local = Local {
+            repository,
+            memory,
+            pieces: Mutex::default(),
+        };
+        Some(Self {
+            trees: Trees::Local(local),
+            trusted_before: trusted_before(word.started_ms),
             whole,
+            top: Some(word.top),
         })
     }
 
-    pub(crate) fn snapshot(reader: &'r Reader<'r>, started_ms: u64) -> Self {
+    /// The parent snapshot's own trees; `top` is the reference that it has to the source's own.
+    pub(crate) fn snapshot(reader: &'r Reader<'r>, started_ms: u64, top: PastTree) -> Self {
         Self {
             trees: Trees::Snapshot(reader),
             trusted_before: trusted_before(started_ms),
             whole: false,
+            top,
         }
     }
 
-    /// The tree of the source's own folder; `reference` is where the parent snapshot has it.
-    pub(crate) fn top(&self, reference: Option<&StreamRef>) -> Option<PastTree> {
-        match &self.trees {
-            Trees::None => None,
-            Trees::Local(trees) => trees.get(b"".as_slice()).map(|tree| tree.to_vec()),
-            // A tree that cannot be read only means that the files are read again.
-            Trees::Snapshot(reader) => reader.whole(reference?).ok(),
-        }
-    }
-
-    /// The tree of the folder at `path`, whose entry in its parent's past tree had `content`.
-    pub(crate) fn child(&self, path: &[u8], content: Content<'_>) -> Option<PastTree> {
-        match (&self.trees, content) {
-            (Trees::Local(trees), _) => trees.get(path).map(|tree| tree.to_vec()),
-            (Trees::Snapshot(reader), Content::Stream(reference)) => {
-                reader.whole(&StreamRef::decode(reference).ok()?).ok()
+    /// Begins to read a past tree. One that cannot be read only means that the files are read again.
+    pub(crate) fn past(&self, tree: Option<&[u8]>) -> Past<'_> {
+        let from = match (&self.trees, tree) {
+            (Trees::Local(local), Some(place)) => {
+                Place::decode(place).map(|place| From::Local(LocalTree::new(local, place)))
             }
+            (Trees::Snapshot(reader), Some(reference)) => StreamRef::decode(reference)
+                .ok()
+                .and_then(|stream| reader.tree(&stream).ok())
+                .map(From::Snapshot),
             _ => None,
-        }
+        };
+        from.map_or_else(Past::nothing, |from| Past { from, held: false })
     }
 }
 
-/// Before the trees stand the snapshot's id and when its run began.
-const HEAD_BYTES: usize = 16 + 8;
-
-/// Gathers this run's trees for the next, behind room for the head.
-pub(crate) struct Gathered(Mutex<Vec<u8>>);
-
-impl Default for Gathered {
-    fn default() -> Self {
-        Self(Mutex::new(vec![0; HEAD_BYTES]))
+/// Where the past tree of a folder is, by the folder's entry in the past tree above it.
+pub(crate) fn past_tree(entry: &Entry<'_>) -> PastTree {
+    match entry.content {
+        Content::Stream(reference) => Some(reference.into()),
+        _ => None,
     }
 }
 
-impl Gathered {
-    pub(crate) fn add(&self, path: &[u8], tree: &[u8]) {
-        let mut bytes = self.0.lock().expect("no thread panics while it gathers");
-        for part in [path, tree] {
-            put_varint(&mut bytes, part.len() as u64);
-            bytes.extend_from_slice(part);
-        }
+/// Where a remembered tree is: pieces of its own, then a part of one that several trees share.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    own: Vec<u32>,
+    shared: u32,
+    start: usize,
+    length: usize,
+}
+
+impl Place {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varint(&mut out, self.own.len() as u64);
+        let own = self.own.iter().map(|number| u64::from(*number));
+        let shared = [self.shared.into(), self.start as u64, self.length as u64];
+        own.chain(shared)
+            .for_each(|number| put_varint(&mut out, number));
+        out
     }
 
-    /// The memory for the run after snapshot `id`, which began at `started_ms`.
-    pub(crate) fn finish(self, id: SnapshotId, started_ms: u64) -> Vec<u8> {
-        let mut bytes = self
-            .0
-            .into_inner()
-            .expect("no thread panics while it gathers");
-        let head = [id.0.as_slice(), &started_ms.to_le_bytes()].concat();
-        bytes[..HEAD_BYTES].copy_from_slice(&head);
-        bytes
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = Input::new(bytes, "where a tree is");
+        let mut number = || input.varint().ok();
+        let count = number()?;
+        let own = (0..count)
+            .map(|_| u32::try_from(number()?).ok())
+            .collect::<Option<Vec<u32>>>()?;
+        Some(Self {
+            own,
+            shared: u32::try_from(number()?).ok()?,
+            start: usize::try_from(number()?).ok()?,
+            length: usize::try_from(number()?).ok()?,
+        })
     }
 }
 
 /// Walks a past tree in step with a listing.
-pub(crate) struct Past<'t> {
-    entries: Entries<'t>,
-    held: Option<(lifeboat_codec::Entry<'t>, &'t [u8])>,
+pub(crate) struct Past<'m> {
+    from: From<'m>,
+    /// The current entry was not asked for yet.
+    held: bool,
 }
 
-impl<'t> Past<'t> {
-    pub(crate) fn new(tree: &'t [u8]) -> Self {
+enum From<'m> {
+    Nothing,
+    Local(LocalTree<'m>),
+    Snapshot(StoredTree<'m>),
+}
+
+struct LocalTree<'m> {
+    local: &'m Local<'m>,
+    own: std::vec::IntoIter<u32>,
+    shared: Option<(u32, usize, usize)>,
+    cursor: TreeCursor,
+}
+
+impl<'m> LocalTree<'m> {
+    fn new(local: &'m Local<'m>, place: Place) -> Self {
         Self {
-            entries: Entries::new(tree),
-            held: None,
+            local,
+            own: place.own.into_iter(),
+            shared: Some((place.shared, place.start, place.length)),
+            cursor: TreeCursor::default(),
+        }
+    }
+
+    /// Goes to the next entry; `None` at the end, and where a piece lacks.
+    fn advance(&mut self) -> Option<()> {
+        while !self.cursor.advance().ok()? {
+            if let Some(number) = self.own.next() {
+                self.cursor.feed(&self.local.piece(number)?);
+            } else {
+                let (number, start, length) = self.shared.take().filter(|tail| tail.2 > 0)?;
+                let piece = self.local.piece(number)?;
+                self.cursor.feed(piece.get(start..)?.get(..length)?);
+            }
+        }
+        Some(())
+    }
+}
+
+impl Past<'_> {
+    /// A tree without entries.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            from: From::Nothing,
+            held: false,
+        }
+    }
+
+    /// Goes to the next entry, if the current one was asked for; `None` at the end. A damaged tree ends where it is
+    /// damaged, and the rest is read as new.
+    fn hold(&mut self) -> Option<()> {
+        if self.held {
+            return Some(());
+        }
+        let advanced = match &mut self.from {
+            From::Nothing => None,
+            From::Local(tree) => tree.advance(),
+            From::Snapshot(tree) => tree.advance().ok().filter(|more| *more).map(drop),
+        };
+        match advanced {
+            Some(()) => self.held = true,
+            None => self.from = From::Nothing,
+        }
+        advanced
+    }
+
+    fn name(&self) -> &[u8] {
+        match &self.from {
+            From::Nothing => &[],
+            From::Local(tree) => tree.cursor.name(),
+            From::Snapshot(tree) => tree.name(),
+        }
+    }
+
+    /// The current entry, and its bytes as they stand in the tree.
+    fn entry(&self) -> Option<(Entry<'_>, &[u8])> {
+        match &self.from {
+            From::Nothing => None,
+            From::Local(tree) => Some((tree.cursor.entry().ok()?, tree.cursor.raw())),
+            From::Snapshot(tree) => Some((tree.entry().ok()?, tree.raw())),
         }
     }
 
     /// Takes the next past entry whose name stands before `limit`; any, without one.
-    pub(crate) fn next_below(&mut self, limit: Option<&[u8]>) -> Option<lifeboat_codec::Entry<'t>> {
-        if self.held.is_none() {
-            let entry = self.entries.next()?.ok()?;
-            self.held = Some((entry, self.entries.raw()));
+    pub(crate) fn next_below(&mut self, limit: Option<&[u8]>) -> Option<Entry<'_>> {
+        self.hold()?;
+        if limit.is_some_and(|limit| self.name() >= limit) {
+            return None;
         }
-        let below = |(entry, _): &(lifeboat_codec::Entry<'t>, _)| {
-            limit.is_none_or(|limit| entry.name < limit)
-        };
-        self.held
-            .take_if(|held| below(held))
-            .map(|(entry, _)| entry)
+        self.held = false;
+        self.entry().map(|(entry, _)| entry)
     }
 
-    /// The past entry called `name`; names are asked for in ascending order.
-    pub(crate) fn find(&mut self, name: &[u8]) -> Option<(&lifeboat_codec::Entry<'t>, &'t [u8])> {
-        while self
-            .held
-            .as_ref()
-            .is_none_or(|(entry, _)| entry.name < name)
-        {
-            // A damaged tree ends here, and the rest is read as new.
-            let entry = self.entries.next()?.ok()?;
-            self.held = Some((entry, self.entries.raw()));
+    /// Takes the past entry called `name`; names are asked for in ascending order.
+    pub(crate) fn find(&mut self, name: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+        loop {
+            self.hold()?;
+            match self.name().cmp(name) {
+                std::cmp::Ordering::Less => self.held = false,
+                std::cmp::Ordering::Equal => break,
+                std::cmp::Ordering::Greater => return None,
+            }
         }
-        self.held
-            .as_ref()
-            .filter(|(entry, _)| entry.name == name)
-            .map(|(entry, raw)| (entry, *raw))
+        self.held = false;
+        self.entry()
+    }
+}
+
+/// Gathers this run's trees for the next.
+pub(crate) struct Gathered<'r> {
+    repository: &'r Repository,
+    memory: NewMemory,
+    numbers: AtomicU32,
+    /// The piece that small trees share.
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    number: u32,
+    bytes: Vec<u8>,
+}
+
+/// A folder's tree on its way into the memory.
+#[derive(Default)]
+pub(crate) struct NewTree {
+    own: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl<'r> Gathered<'r> {
+    pub(crate) fn new(repository: &'r Repository, app: &str, source: &str) -> Self {
+        Self {
+            repository,
+            memory: repository.new_memory(app, source),
+            numbers: AtomicU32::new(1),
+            shared: Mutex::new(Shared {
+                number: 0,
+                bytes: Vec::new(),
+            }),
+        }
+    }
+
+    fn number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds the next entries of a tree.
+    pub(crate) fn extend(&self, tree: &mut NewTree, entries: &[u8]) {
+        tree.bytes.extend_from_slice(entries);
+        if tree.bytes.len() >= PIECE_BYTES {
+            let number = self.number();
+            let piece = std::mem::take(&mut tree.bytes);
+            self.repository.keep_piece(&self.memory, number, piece);
+            tree.own.push(number);
+        }
+    }
+
+    /// Ends a tree, and returns where it is.
+    pub(crate) fn close(&self, tree: NewTree) -> Vec<u8> {
+        let (place, full) = {
+            let mut shared = self
+                .shared
+                .lock()
+                .expect("no thread panics while it gathers");
+            let place = Place {
+                own: tree.own,
+                shared: shared.number,
+                start: shared.bytes.len(),
+                length: tree.bytes.len(),
+            };
+            shared.bytes.extend_from_slice(&tree.bytes);
+            let full = (shared.bytes.len() >= PIECE_BYTES).then(|| {
+                let next = Shared {
+                    number: self.number(),
+                    bytes: Vec::with_capacity(PIECE_BYTES),
+                };
+                std::mem::replace(&mut *shared, next)
+            });
+            (place, full)
+        };
+        if let Some(full) = full {
+            self.repository
+                .keep_piece(&self.memory, full.number, full.bytes);
+        }
+        place.encode()
+    }
+
+    /// All is gathered; `top` is where the tree of the source's own folder is.
+    pub(crate) fn finish(self, top: Vec<u8>) -> Seen {
+        let shared = self
+            .shared
+            .into_inner()
+            .expect("no thread panics while it gathers");
+        self.repository
+            .keep_piece(&self.memory, shared.number, shared.bytes);
+        Seen {
+            memory: self.memory,
+            top,
+        }
+    }
+}
+
+/// What a run saw of a source, until it is known how the run ended.
+pub(crate) struct Seen {
+    memory: NewMemory,
+    top: Vec<u8>,
+}
+
+impl Seen {
+    /// The run made snapshot `id`, which rests on `basis`, and began at `started_ms`: the next one may use what it saw.
+    pub(crate) fn remember(
+        self,
+        repository: &Repository,
+        basis: &Basis,
+        id: SnapshotId,
+        started_ms: u64,
+    ) {
+        let word = Word {
+            id,
+            started_ms,
+            top: self.top.into(),
+        };
+        repository.remember_source(&self.memory, basis, &word.encode());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use lifeboat_codec::{Entry, EntryKind, put_entry};
-
-    use super::*;
-
-    #[test]
-    fn local_memory_is_used_for_its_own_snapshot_only() {
-        let gathered = Gathered::default();
-        gathered.add(b"", b"top");
-        gathered.add(b"a/b", b"inner");
-        let bytes = gathered.finish(SnapshotId([1; 16]), 5_000);
-        let memory = Memory::local(&bytes, SnapshotId([1; 16]), true).unwrap();
-        assert_eq!(memory.top(None).unwrap(), b"top");
-        assert_eq!(memory.child(b"a/b", Content::None).unwrap(), b"inner");
-        assert_eq!(memory.child(b"a", Content::None), None);
-        assert!(Memory::local(&bytes[..bytes.len() - 1], SnapshotId([1; 16]), true).is_none());
-        assert!(Memory::local(&bytes, SnapshotId([2; 16]), true).is_none());
-    }
-
-    #[test]
-    fn a_past_tree_is_walked_in_step() {
-        let (mut tree, mut scratch) = (Vec::new(), Vec::new());
-        for name in [b"a".as_slice(), b"c", b"e"] {
-            put_entry(&mut tree, &Entry::new(EntryKind::File, name), &mut scratch);
-        }
-        let mut past = Past::new(&tree);
-        let found: Vec<bool> = [b"a".as_slice(), b"b", b"c", b"d", b"e", b"f"]
-            .map(|name| past.find(name).is_some())
-            .to_vec();
-        assert_eq!(found, [true, false, true, false, true, false]);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The local SQLite cache: records of opened objects, and the trees of each source's last snapshot.
+//! The local SQLite cache: records of opened objects, and what each source's last run saw, in pieces.
 //!
 //! Invariant: deleting, replacing or damaging it changes time only, never results. Each value carries a keyed sum, so
 //! whatever a disk or another program did to it is a miss; any error of SQLite makes a new file, never a failure.
@@ -13,7 +13,7 @@ use lifeboat_codec::{FamilyId, Header, ObjectHash, Opened, ReplicaId, WriterId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 const APPLICATION_ID: i32 = 0x4C46_4254;
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// SQLite before this version can corrupt a write-ahead log that two connections use.
 const SQLITE_MIN: i32 = 3_051_003;
 const SUM_BYTES: usize = 16;
@@ -146,30 +146,105 @@ impl Cache {
         });
     }
 
-    /// What a source's last run left for the next.
-    pub(crate) fn source(&self, key: &str) -> Option<Vec<u8>> {
-        let mut value: Vec<u8> = self.with(|connection| {
+    /// Begins to leave something for a source's next run, and returns the number of this one. What runs left that did
+    /// not end well is forgotten.
+    pub(crate) fn begin_source(&self, key: &str) -> Option<u32> {
+        let valid = self.source(key).map_or(0, |(run, _)| run);
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            forget_runs(&transaction, key, valid)?;
+            transaction.execute("INSERT INTO run (source) VALUES (?1)", [key])?;
+            let run = transaction.last_insert_rowid();
+            transaction.commit()?;
+            Ok(run)
+        })
+        .and_then(|run| u32::try_from(run).ok())
+    }
+
+    /// Leaves one piece, number `number` of run `run`.
+    pub(crate) fn keep_piece(&self, run: u32, number: u32, mut value: Vec<u8>) {
+        let id = piece_id(run, number);
+        let sum = self.sum(&piece_name(id), &value);
+        value.extend_from_slice(&sum);
+        self.with(|connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO piece VALUES (?1, ?2)")?
+                .execute(params![id, value])
+        });
+    }
+
+    /// A piece that a run left.
+    pub(crate) fn piece(&self, run: u32, number: u32) -> Option<Vec<u8>> {
+        let id = piece_id(run, number);
+        let value: Vec<u8> = self.with(|connection| {
+            connection
+                .prepare_cached("SELECT value FROM piece WHERE id = ?1")?
+                .query_row([id], |row| row.get(0))
+                .optional()
+        })??;
+        self.without_sum(&piece_name(id), value)
+    }
+
+    /// The run of a source that ended well last, and its last word.
+    pub(crate) fn source(&self, key: &str) -> Option<(u32, Vec<u8>)> {
+        let value: Vec<u8> = self.with(|connection| {
             connection
                 .prepare_cached("SELECT value FROM source WHERE key = ?1")?
                 .query_row([key], |row| row.get(0))
                 .optional()
         })??;
-        let end = value.len().checked_sub(SUM_BYTES)?;
-        (self.sum(key, &value[..end]) == value[end..]).then_some(())?;
-        value.truncate(end);
-        Some(value)
+        let value = self.without_sum(key, value)?;
+        let (run, rest) = value.split_first_chunk()?;
+        Some((u32::from_le_bytes(*run), rest.to_vec()))
     }
 
-    /// Leaves something for a source's next run.
-    pub(crate) fn keep_source(&self, key: &str, mut value: Vec<u8>) {
+    /// A run over a source ended well: its pieces and its last word are for the next one, those before it are forgotten.
+    pub(crate) fn keep_source(&self, key: &str, run: u32, word: &[u8]) {
+        let mut value = [&run.to_le_bytes(), word].concat();
         let sum = self.sum(key, &value);
         value.extend_from_slice(&sum);
         self.with(|connection| {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO source VALUES (?1, ?2)")?
-                .execute(params![key, value])
+            let transaction = connection.transaction()?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO source VALUES (?1, ?2)",
+                params![key, value],
+            )?;
+            forget_runs(&transaction, key, run)?;
+            transaction.commit()
         });
     }
+
+    fn without_sum(&self, name: &str, mut value: Vec<u8>) -> Option<Vec<u8>> {
+        let end = value.len().checked_sub(SUM_BYTES)?;
+        (self.sum(name, &value[..end]) == value[end..]).then_some(())?;
+        value.truncate(end);
+        Some(value)
+    }
+}
+
+/// Pieces of a run lie beside each other; numbers of runs are never used again.
+fn piece_id(run: u32, number: u32) -> i64 {
+    i64::from(run & (u32::MAX >> 1)) << 32 | i64::from(number)
+}
+
+fn piece_name(id: i64) -> String {
+    format!("piece {id}")
+}
+
+/// Forgets what runs over a source left, but that of run `but`.
+fn forget_runs(connection: &Connection, key: &str, but: u32) -> rusqlite::Result<()> {
+    let runs: Vec<u32> = connection
+        .prepare("SELECT id FROM run WHERE source = ?1 AND id <> ?2")?
+        .query_map(params![key, but], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for run in runs {
+        connection.execute(
+            "DELETE FROM piece WHERE id BETWEEN ?1 AND ?2",
+            params![piece_id(run, 0), piece_id(run, u32::MAX)],
+        )?;
+        connection.execute("DELETE FROM run WHERE id = ?1", [run])?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) {
@@ -200,14 +275,16 @@ fn connect(path: &Path) -> Option<Connection> {
             connection.execute_batch(&format!(
                 "PRAGMA page_size = 8192; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};
                  CREATE TABLE object (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-                 CREATE TABLE source (key TEXT PRIMARY KEY, value BLOB NOT NULL);"
+                 CREATE TABLE source (key TEXT PRIMARY KEY, value BLOB NOT NULL);
+                 CREATE TABLE run (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL);
+                 CREATE TABLE piece (id INTEGER PRIMARY KEY, value BLOB NOT NULL);"
             ))?;
         }
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
         )?;
         connection.query_row(
-            "SELECT count(*) FROM object, source WHERE name = '' AND key = ''",
+            "SELECT count(*) FROM object, source, run, piece WHERE name = '' AND key = '' AND run.id = 0 AND piece.id = 0",
             [],
             |row| row.get::<_, i64>(0),
         )?;
@@ -244,7 +321,9 @@ mod tests {
         cache.keep_object("index/a", &opened(b"a"));
         cache.keep_object("index/b", &opened(b"b"));
         cache.keep_object("snap/c", &opened(b"c"));
-        cache.keep_source("app\0src", vec![1, 2, 3]);
+        let run = cache.begin_source("app\0src").unwrap();
+        cache.keep_piece(run, 0, b"piece".to_vec());
+        cache.keep_source("app\0src", run, &[1, 2, 3]);
         drop(cache);
         let cache = open(root.path());
         assert_eq!(cache.object("index/a").unwrap().record, b"a");
@@ -254,7 +333,38 @@ mod tests {
                 && cache.object("index/b").is_some()
                 && cache.object("snap/c").is_some()
         );
-        assert_eq!(cache.source("app\0src"), Some(vec![1, 2, 3]));
+        assert_eq!(cache.source("app\0src"), Some((run, vec![1, 2, 3])));
+        assert_eq!(cache.piece(run, 0).unwrap(), b"piece");
+    }
+
+    #[test]
+    fn pieces_stay_until_the_next_run_ended_well() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = open(root.path());
+        let run = |key: &str, piece: &[u8]| {
+            let run = cache.begin_source(key).unwrap();
+            cache.keep_piece(run, 0, piece.to_vec());
+            cache.keep_piece(run, u32::MAX, piece.to_vec());
+            run
+        };
+        let first = run("a", b"first");
+        cache.keep_source("a", first, b"");
+        let other = run("b", b"other");
+        let killed = run("a", b"killed");
+        assert_eq!(cache.piece(first, 0).unwrap(), b"first");
+        assert_eq!(cache.piece(killed, 0).unwrap(), b"killed");
+        let last = run("a", b"last");
+        assert!(
+            cache.piece(killed, u32::MAX).is_none(),
+            "nobody will ask for it"
+        );
+        assert_eq!(cache.source("a").unwrap().0, first);
+        assert_eq!(cache.piece(first, u32::MAX).unwrap(), b"first");
+        cache.keep_source("a", last, b"");
+        assert!(cache.piece(first, 0).is_none() && cache.piece(first, u32::MAX).is_none());
+        assert_eq!(cache.piece(last, 0).unwrap(), b"last");
+        assert_eq!(cache.piece(other, 0).unwrap(), b"other");
+        assert!(run("a", b"next") > last, "a number is not used again");
     }
 
     #[test]

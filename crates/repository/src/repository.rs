@@ -14,7 +14,6 @@ use lifeboat_codec::{
 use lifeboat_store::{ErrorKind, ObjectName, Store};
 use thiserror::Error;
 
-use crate::basis::Basis;
 use crate::cache::Cache;
 use crate::lookup::Lookup;
 use crate::state::{State, StateError};
@@ -346,20 +345,6 @@ impl Repository {
             what,
         )
         .map_err(wrong)
-    }
-
-    /// What the last run over `app`'s source left for this one; `None` means only that it takes longer.
-    #[must_use]
-    pub fn source_memory(&self, app: &str, source: &str) -> Option<(Basis, Vec<u8>)> {
-        let value = self.cache.source(&format!("{app}\0{source}"))?;
-        let (basis, rest) = Basis::decode(&value)?;
-        Some((basis, rest.to_vec()))
-    }
-
-    /// Leaves something for the next run over `app`'s source, seen by a run that rests on `basis`.
-    pub fn remember_source(&self, app: &str, source: &str, basis: &Basis, value: &[u8]) {
-        let value = [&basis.encode(), value].concat();
-        self.cache.keep_source(&format!("{app}\0{source}"), value);
     }
 
     /// The key inside an envelope.

@@ -615,14 +615,17 @@ fn a_write_only_host_does_not_rest_on_what_it_remembers_of_a_lost_index_object()
     };
     let mut host = open();
     let committed = backup(&mut host, &files()).unwrap();
-    host.remember_source("shop", "media", &committed.basis, b"seen");
+    let memory = host.new_memory("shop", "media");
+    host.keep_piece(&memory, 7, b"a piece".to_vec());
+    host.remember_source(&memory, &committed.basis, b"seen");
     let believed = || {
         let mut host = open();
-        let (basis, seen) = host.source_memory("shop", "media").unwrap();
-        assert_eq!(seen, b"seen");
+        let memory = host.source_memory("shop", "media").unwrap();
+        assert_eq!(memory.word, b"seen");
+        assert_eq!(host.source_piece(&memory, 7).unwrap(), b"a piece");
         let (mut still, never) = (false, AtomicBool::new(false));
         let ended = host.backup(&Draft::default(), &Silent, &never, |writer| {
-            still = writer.still_has(&basis);
+            still = writer.still_has(&memory.basis);
             Err::<Contents, _>(WriteError::Stopped)
         });
         assert!(matches!(ended, Err(WriteError::Stopped)));

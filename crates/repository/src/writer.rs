@@ -314,6 +314,34 @@ impl<'w, 'r> Lane<'w, 'r> {
         self.close_list(list, Profile::Metadata)
     }
 
+    /// Stores the next bytes of a tree that comes in parts.
+    ///
+    /// # Errors
+    /// When a segment cannot be stored.
+    pub fn extend_meta(&mut self, stream: &mut MetaStream, bytes: &[u8]) -> Result<(), WriteError> {
+        stream.rest.extend_from_slice(bytes);
+        let mut at = 0;
+        // Where a chunk ends is known once so much is there as the longest may have.
+        while stream.rest.len() - at >= Profile::Metadata.max_bytes() {
+            let rest = &stream.rest[at..];
+            let length = self.writer.chunker.cut(Profile::Metadata, rest);
+            let chunk = self.put_chunk(Kind::MetaPack, &rest[..length])?;
+            stream.list.push(chunk);
+            at += length;
+        }
+        stream.rest.drain(..at);
+        Ok(())
+    }
+
+    /// Ends a tree that came in parts: what [`put_meta`](Self::put_meta) would return for all of it.
+    ///
+    /// # Errors
+    /// When a segment cannot be stored.
+    pub fn close_meta(&mut self, mut stream: MetaStream) -> Result<StreamRef, WriteError> {
+        self.cut_meta(&stream.rest, &mut stream.list)?;
+        self.close_list(stream.list, Profile::Metadata)
+    }
+
     fn cut_meta(&mut self, mut bytes: &[u8], list: &mut ListWriter) -> Result<(), WriteError> {
         while !bytes.is_empty() {
             let (chunk, rest) = bytes.split_at(self.writer.chunker.cut(Profile::Metadata, bytes));
@@ -588,6 +616,14 @@ impl<'w, 'r> Lane<'w, 'r> {
         }
         Ok(())
     }
+}
+
+/// A tree that comes in parts, of which no more than one chunk is in memory.
+#[derive(Default)]
+pub struct MetaStream {
+    /// What is not cut yet.
+    rest: Vec<u8>,
+    list: ListWriter,
 }
 
 /// Gathers a stream's chunk list.

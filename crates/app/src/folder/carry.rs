@@ -11,9 +11,10 @@ use lifeboat_repository::{Lane, Reader, WriteError};
 use sha2::{Digest, Sha256};
 
 use super::item::{Part, join};
-use super::{Node, Walk};
+use super::tree::{Entries, Growing};
+use super::{Node, PART_BYTES, Walk};
 use crate::entry::content_of;
-use crate::memory::Past;
+use crate::memory::{Past, past_tree};
 use crate::references::{Expected, Wanted};
 
 /// What rows say of a folder's files, and who reads the previous snapshot where that is needed.
@@ -29,7 +30,7 @@ impl Walk<'_> {
         &self,
         lane: &mut Lane<'_, '_>,
         part: &mut Part,
-        node: &Node,
+        node: &Node<'_>,
         past: &mut Past<'_>,
         limit: Option<&[u8]>,
         listing: &Listing,
@@ -38,7 +39,7 @@ impl Walk<'_> {
             return Ok(());
         };
         while let Some(entry) = past.next_below(limit) {
-            if listing.find(entry.name).is_none() {
+            if !listing.may_hold(entry.name) {
                 self.carry(lane, part, &node.path, &entry, rows)?;
             }
         }
@@ -50,7 +51,7 @@ impl Walk<'_> {
         &self,
         lane: &mut Lane<'_, '_>,
         part: &mut Part,
-        node: &Node,
+        node: &Node<'_>,
         known: Option<&Entry<'_>>,
     ) -> Result<(), WriteError> {
         match (self.options.rows, known) {
@@ -60,7 +61,7 @@ impl Walk<'_> {
     }
 
     /// Says that the walk met an object.
-    pub(super) fn met(&self, node: &Node, name: &[u8], kind: Kind, size: u64) {
+    pub(super) fn met(&self, node: &Node<'_>, name: &[u8], kind: Kind, size: u64) {
         let Some(rows) = self.options.rows else {
             return;
         };
@@ -106,24 +107,27 @@ impl Walk<'_> {
                 part.count(entry.size);
             }
             EntryKind::Folder => {
-                let Some(tree) = self.memory.child(&path, entry.content) else {
-                    return Ok(());
-                };
+                let mut growing = Growing::new();
                 let mut below = Part::from_place(0);
-                let mut past = Past::new(&tree);
+                let mut past = self.memory.past(past_tree(entry).as_deref());
                 while let Some(entry) = past.next_below(None) {
                     self.carry(lane, &mut below, &path, &entry, rows)?;
+                    if below.entries.stored.len() >= PART_BYTES {
+                        growing.extend(lane, &self.gathered, &below.entries)?;
+                        below.entries = Entries::default();
+                    }
                 }
-                if below.entries.is_empty() {
+                growing.extend(lane, &self.gathered, &below.entries)?;
+                let Some((stored, seen)) = growing.close(lane, &self.gathered)? else {
                     return Ok(());
-                }
-                let reference = lane.put_meta(&below.entries)?.encode();
-                self.gathered.add(&path, &below.entries);
-                part.put_entry(&Entry {
+                };
+                let reference = stored.encode();
+                let carried = Entry {
                     status: entry.status | status::CARRIED,
                     content: Content::Stream(&reference),
                     ..entry.clone()
-                });
+                };
+                part.put_folder(&carried, &seen);
                 (part.files, part.bytes) = (part.files + below.files, part.bytes + below.bytes);
             }
             _ => {}

@@ -8,6 +8,7 @@ use lifeboat_files::{
 };
 use lifeboat_repository::{Counter, Lane, Progress, WriteError};
 
+use super::tree::{Done, Entries};
 use super::{Named, Node, Rows, Walk};
 use crate::entry::{entry_of, entry_time, put_attributes};
 use crate::file::{FileError, read_file};
@@ -23,6 +24,8 @@ pub(super) const READ_AGAIN: Time = Time {
 /// Files and bytes of which whoever watches is told at once: one by one would be slow, a folder at a time would jump.
 const TELL_FILES: u64 = 100;
 const TELL_BYTES: u64 = 1 << 20;
+/// Files of several names that are remembered until all their names were met.
+const LINKS_MAX: usize = 100_000;
 /// Problems that are listed one by one; the entries themselves say of all that could not be read.
 const PROBLEMS_MAX: usize = 10_000;
 
@@ -36,20 +39,14 @@ impl Walk<'_> {
         &self,
         lane: &mut Lane<'_, '_>,
         part: &mut Part,
-        node: &Node,
+        node: &Node<'_>,
         folder: &Folder,
         listing: &Listing,
         name: &[u8],
         metadata: &Metadata,
     ) -> Result<(), WriteError> {
         if metadata.nlink > 1
-            && let Some(named) = self
-                .links
-                .lock()
-                .expect("no thread panics with links")
-                .get(&metadata.identity())
-                .filter(|named| named.metadata.is_unmodified_since(metadata))
-                .cloned()
+            && let Some(named) = self.named(metadata)
         {
             let bits = self.newer(metadata);
             part.put(
@@ -148,15 +145,32 @@ impl Walk<'_> {
                     metadata,
                     stored: read.stored,
                     attributes: read.attributes,
+                    left: metadata.nlink - 1,
                 };
-                self.links
-                    .lock()
-                    .expect("no thread panics with links")
-                    .insert(metadata.identity(), named);
+                let mut links = self.links.lock().expect("no thread panics with links");
+                // One that is not kept is read again under its next name: that costs time, not space.
+                if links.len() < LINKS_MAX {
+                    links.insert(metadata.identity(), named);
+                }
             }
             return Ok(());
         }
         Ok(())
+    }
+
+    /// A file of several names, if it was read under another and did not change since; forgotten with the last name.
+    fn named(&self, metadata: &Metadata) -> Option<Named> {
+        let mut links = self.links.lock().expect("no thread panics with links");
+        let named = links.get_mut(&metadata.identity())?;
+        if !named.metadata.is_unmodified_since(metadata) {
+            return None;
+        }
+        named.left -= 1;
+        if named.left == 0 {
+            links.remove(&metadata.identity())
+        } else {
+            Some(named.clone())
+        }
     }
 
     /// The mark of a file that changed after the moment of the database.
@@ -177,7 +191,7 @@ impl Walk<'_> {
         folder: &Folder,
         name: &[u8],
         metadata: &Metadata,
-        node: &Node,
+        node: &Node<'_>,
     ) {
         let mut path = Vec::new();
         let target = if metadata.kind == Kind::Symlink {
@@ -207,7 +221,7 @@ impl Walk<'_> {
         let mut entry = entry_of(name, &metadata);
         put_attributes(&mut entry, &attributes);
         entry.target = &target;
-        put_entry(&mut part.entries, &entry, &mut part.scratch);
+        part.put_entry(&entry);
     }
 
     /// An entry that was listed and could not be read.
@@ -225,13 +239,13 @@ impl Walk<'_> {
                 status: status::UNREADABLE,
                 ..Entry::new(kind, name)
             };
-            put_entry(&mut part.entries, &entry, &mut part.scratch);
+            part.put_entry(&entry);
         }
         self.item_problem(path, error);
     }
 
     /// A folder whose entries could not be listed, or not all of them.
-    pub(super) fn lost_folder(&self, node: &Node, error: &lifeboat_files::Error) {
+    pub(super) fn lost_folder(&self, node: &Node<'_>, error: &lifeboat_files::Error) {
         *node.status.lock().expect("no thread panics with a status") |= status::UNREADABLE;
         self.item_problem(&node.path, error);
     }
@@ -294,9 +308,9 @@ impl Walk<'_> {
 pub(super) struct Part {
     /// The place of the first one in the listing.
     pub(super) first: usize,
-    /// Encoded.
-    pub(super) entries: Vec<u8>,
-    scratch: Vec<u8>,
+    pub(super) entries: Entries,
+    /// Room for an entry, and for one with its length before it.
+    scratch: (Vec<u8>, Vec<u8>),
     pub(super) files: u64,
     pub(super) bytes: u64,
     /// Files and bytes of which whoever watches was told.
@@ -308,8 +322,8 @@ impl Part {
     pub(super) fn from_place(first: usize) -> Self {
         Self {
             first,
-            entries: Vec::new(),
-            scratch: Vec::new(),
+            entries: Entries::default(),
+            scratch: (Vec::new(), Vec::new()),
             files: 0,
             bytes: 0,
             told_files: 0,
@@ -352,7 +366,23 @@ impl Part {
     }
 
     pub(super) fn put_entry(&mut self, entry: &Entry<'_>) {
-        put_entry(&mut self.entries, entry, &mut self.scratch);
+        let (encoded, scratch) = &mut self.scratch;
+        encoded.clear();
+        put_entry(encoded, entry, scratch);
+        self.entries.put(encoded);
+    }
+
+    /// The entry of a folder that was taken over, whose tree is in the memory at `seen`.
+    pub(super) fn put_folder(&mut self, entry: &Entry<'_>, seen: &[u8]) {
+        let (mut stored, mut remembered) = (Vec::new(), Vec::new());
+        let scratch = &mut self.scratch.1;
+        put_entry(&mut stored, entry, scratch);
+        let seen = Entry {
+            content: Content::Stream(seen),
+            ..entry.clone()
+        };
+        put_entry(&mut remembered, &seen, scratch);
+        self.entries.put_both(&stored, &remembered);
     }
 
     pub(super) fn count(&mut self, bytes: u64) {
@@ -360,14 +390,15 @@ impl Part {
         self.bytes += bytes;
     }
 
-    pub(super) fn close(&mut self, node: &Node) {
-        if !self.entries.is_empty() {
-            let entries = std::mem::take(&mut self.entries);
-            node.parts
-                .lock()
-                .expect("no thread panics with a part")
-                .insert(self.first, entries);
-        }
+    /// What was gathered of all that stands before place `end`, after which the part goes on; `None` for nothing.
+    pub(super) fn take(&mut self, end: usize) -> Option<Done> {
+        let entries = std::mem::take(&mut self.entries);
+        let first = std::mem::replace(&mut self.first, end);
+        (first < end || !entries.stored.is_empty()).then_some(Done {
+            first,
+            end,
+            entries,
+        })
     }
 }
 

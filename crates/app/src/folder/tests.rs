@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_codec::Entries;
 use lifeboat_repository::{Contents, Draft, NewSecret, Repository, Silent, Surroundings};
 use lifeboat_store::MemoryStore;
 
@@ -40,8 +39,10 @@ fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '
             rows: None,
         };
         let memory = Memory::none();
-        let walk = Walk::new("media", &options, &memory, Folder::open(path).unwrap()).unwrap();
-        let top = walk.top_node(None).unwrap();
+        let gathered = Gathered::new(writer.repository(), "shop", "media");
+        let top = Folder::open(path).unwrap();
+        let walk = Walk::new("media", &options, &memory, gathered, top).unwrap();
+        let top = walk.top_node().unwrap();
         on_lane(writer, 1, |lane| -> Result<(), WriteError> {
             each(&walk, &top, lane);
             Ok(())
@@ -71,7 +72,7 @@ fn entry_of_file<T>(
         listed,
     )
     .unwrap();
-    let mut entries = Entries::new(&part.entries);
+    let mut entries = lifeboat_codec::Entries::new(&part.entries.stored);
     let entry = entries.next().unwrap().unwrap();
     look(&entry)
 }
