@@ -1,4 +1,4 @@
-//! What becomes of a file that changes between the moments at which a walk looks at it.
+//! What a walk sees of folders of every shape, and of a file that changes between the moments at which it is looked at.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,6 +10,10 @@ use lifeboat_repository::{Contents, Draft, NewSecret, Repository, Silent, Surrou
 use lifeboat_store::MemoryStore;
 
 use super::*;
+use crate::backup::{BackupRequest, backup};
+use crate::browse::{Step, walk_tree};
+use crate::config::FolderSource;
+use crate::source::Source;
 use crate::source::on_lane;
 
 /// Runs `each` with a walk over the folder at `path`, its top node, and a lane into a repository in memory.
@@ -117,4 +121,109 @@ fn another_name_of_a_file_that_changed_since_it_was_read_is_read_again() {
         fs::write(&b, "after!").unwrap();
         assert_ne!(content(b"b"), first);
     });
+}
+
+/// The folder at `path` backed up by so many workers, twice; its paths as the second snapshot has them, the snapshot's
+/// root of both times, and how many bytes the second one added.
+fn twice(path: &Path, threads: usize) -> (Vec<Vec<u8>>, [StreamRef; 2], u64) {
+    let scratch = tempfile::tempdir().unwrap();
+    let [cache, state] = ["cache", "state"].map(|name| scratch.path().join(name));
+    let store = Arc::new(MemoryStore::new());
+    let surroundings = Surroundings::system(Some(cache), state);
+    let created = Repository::create(store, &[NewSecret::KeyFile], surroundings).unwrap();
+    let mut repository = created.repository;
+    let request = BackupRequest {
+        app: "shop".to_owned(),
+        sources: vec![Source::Folder(FolderSource {
+            name: "media".to_owned(),
+            path: path.to_owned(),
+            exclude: Vec::new(),
+            one_file_system: false,
+            exclude_caches: false,
+            references: Vec::new(),
+        })],
+        tags: Vec::new(),
+        exclude: Vec::new(),
+        time_zone: "UTC".to_owned(),
+        threads,
+        skip: Vec::new(),
+        secrets: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let stop = AtomicBool::new(false);
+    let mut run = || {
+        let outcome = backup(&mut repository, &request, &Silent, &stop, runtime.handle()).unwrap();
+        assert_eq!(outcome.problems, []);
+        outcome.committed
+    };
+    let (first, second) = (run(), run());
+    let reader = repository.reader(second.head.domain).unwrap();
+    let mut paths = Vec::new();
+    walk_tree(&reader, &second.head.root, b"", &mut |item| {
+        paths.push(item.path);
+        Step::Into
+    })
+    .unwrap();
+    let added = second.head.totals.new_bytes;
+    (paths, [first.head.root, second.head.root], added)
+}
+
+/// Whether both runs over a folder, by one worker and by several, see all that there is, and agree.
+fn is_seen_whole(path: &Path) {
+    let mut expected: Vec<Vec<u8>> = vec![b"media".to_vec()];
+    let mut folders = vec![(path.to_owned(), "media".to_owned())];
+    while let Some((folder, name)) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{name}/{}", entry.file_name().to_str().unwrap());
+            expected.push(name.clone().into_bytes());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push((entry.path(), name));
+            }
+        }
+    }
+    expected.sort();
+    for threads in [1, 3] {
+        let (mut paths, [first, second], added) = twice(path, threads);
+        paths.sort();
+        assert!(
+            paths == expected,
+            "{threads} workers: not all of it is there"
+        );
+        assert!(
+            first == second,
+            "{threads} workers: it is not seen as unchanged"
+        );
+        assert!(added < 4096, "{threads} workers: {added} bytes were added");
+    }
+}
+
+#[test]
+fn a_folder_of_very_many_folders_and_files_between_them_is_read_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    for number in 0..2_500 {
+        let folder = scratch.path().join(format!("{number:05}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("within"), "").unwrap();
+        fs::write(scratch.path().join(format!("{number:05} beside")), "").unwrap();
+    }
+    is_seen_whole(scratch.path());
+}
+
+#[test]
+fn what_stands_behind_a_folder_waits_for_it_in_bounded_room() {
+    let scratch = tempfile::tempdir().unwrap();
+    // The first name is a folder, so that all behind it is read before it: more than may wait.
+    let first = scratch.path().join("a");
+    fs::create_dir_all(first.join("deep/deeper")).unwrap();
+    for number in 0..36_000 {
+        let name = format!("{number:05}, which has a long name so that its entry takes more room");
+        fs::write(scratch.path().join(&name), "").unwrap();
+        if number % 20 == 0 {
+            fs::write(first.join("deep").join(&name), "").unwrap();
+        }
+    }
+    is_seen_whole(scratch.path());
 }
