@@ -604,7 +604,7 @@ impl<'a> Work<'a> {
             let names: HashSet<&[u8]> = names.iter().map(|name| &**name).collect();
             let deleted = self
                 .folder(*id, writing)
-                .and_then(|folder| folder.remove_extras(&|name| names.contains(name)));
+                .and_then(|folder| folder.remove_extras(&mut |name| names.contains(name)));
             match deleted {
                 Ok(deleted) => {
                     writing

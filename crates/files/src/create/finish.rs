@@ -1,4 +1,4 @@
-//! The end of a restore: folders get their metadata, the storage gets time to take everything in.
+//! The end of a folder and of a restore: folders get their metadata, the storage gets time to take everything in.
 //!
 //! Invariant: a folder gets its metadata after everything below it, since creating an entry changes the folder's time
 //! and a read-only folder takes no entries.
@@ -13,13 +13,24 @@ use crate::error::{Error, ErrorKind};
 use crate::metadata::stat_open;
 use rustix::fd::AsFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, openat, syncfs};
-use std::collections::HashSet;
 
 impl Target {
-    /// Gives every folder its metadata, deepest first, and returns everything that could not be done.
+    /// Gives these folders their metadata and forgets them; each stands behind those that lie in it, everything that
+    /// they are to hold is in them, and they are not used again.
     ///
-    /// Until then the folders that the restore created are closed to all but its user: a restore that is given up
-    /// half-way exposes nothing.
+    /// What cannot be completed yet, for an object in it may get further names, is left to [`finish`](Self::finish).
+    pub fn complete(&self, folders: impl IntoIterator<Item = FolderId>) {
+        let mut below = None;
+        for id in folders.into_iter().filter(|id| self.is_ready(*id)) {
+            below = self.complete_one(id, below.as_ref());
+        }
+    }
+
+    /// Gives every folder that is not complete its metadata, deepest first, and returns everything that could not be
+    /// done.
+    ///
+    /// Until it is complete, a folder that the restore created is closed to all but its user: a restore that is given
+    /// up half-way exposes nothing that is not whole.
     pub fn finish(self) -> Vec<Problem> {
         for sealed in self.take_sealed() {
             if let Err(error) = self.seal(&sealed) {
@@ -31,14 +42,8 @@ impl Target {
         }
         // A folder is registered after its parent, so the way back meets children first.
         let mut below = None;
-        for id in self.ids().rev() {
-            match self.complete_folder(id, below.as_ref()) {
-                Ok(folder) => below = folder,
-                Err(error) => {
-                    let source = Some(error.into_source());
-                    self.note(What::Folder, source, || self.folder_path(id));
-                }
-            }
+        while let Some(id) = self.last() {
+            below = self.complete_one(id, below.as_ref());
         }
         drop(below);
         if self.options().durable {
@@ -47,10 +52,27 @@ impl Target {
         self.into_problems()
     }
 
+    /// Completes a folder in which no other one of the table lies; returns it open. `below` was completed before it.
+    fn complete_one<'t>(
+        &'t self,
+        id: FolderId,
+        below: Option<&(FolderId, TargetFolder<'t>)>,
+    ) -> Option<(FolderId, TargetFolder<'t>)> {
+        let completed = self.complete_folder(id, below);
+        let folder = completed.unwrap_or_else(|error| {
+            let source = Some(error.into_source());
+            self.note(What::Folder, source, || self.folder_path(id));
+            None
+        });
+        let parent = self.parent(id);
+        self.forget(id);
+        folder.map(|folder| (parent, folder))
+    }
+
     fn complete_folder<'t>(
         &'t self,
         id: FolderId,
-        below: Option<&TargetFolder<'t>>,
+        below: Option<&(FolderId, TargetFolder<'t>)>,
     ) -> Result<Option<TargetFolder<'t>>, Error> {
         let Some(wanted) = self.take_wanted(id) else {
             if id == FolderId::TOP && self.known(id).fresh {
@@ -59,7 +81,8 @@ impl Target {
             return Ok(None);
         };
         let (metadata, attributes) = *wanted;
-        let folder = self.open_again(id, below)?;
+        let below = below.filter(|(parent, _)| *parent == id);
+        let folder = self.open_again(id, below.map(|(_, folder)| folder))?;
         let found = stat_open(folder.fd())
             .map_err(|errno| Error::from_errno("read the metadata of", b".", errno))?;
         let have = Have {
@@ -109,17 +132,12 @@ impl Target {
 
     /// Waits for every file system on which a folder of this restore lies.
     fn sync(&self) {
-        let mut synced = HashSet::new();
-        for id in self.ids() {
-            let identity = self.known(id).identity;
-            if !synced.insert(identity.dev) {
-                continue;
-            }
-            let path = self.folder_path(id);
+        for path in self.take_devices().into_values() {
             // The top's own handle, open since the start, hears of every failed write since then.
-            let done = match id {
-                FolderId::TOP => syncfs(self.top()),
-                _ => open_path(self.top(), &path).and_then(syncfs),
+            let done = if path.is_empty() {
+                syncfs(self.top())
+            } else {
+                open_path(self.top(), &path).and_then(syncfs)
             };
             if let Err(errno) = done {
                 self.note(What::Durable, Some(errno.into()), || path);

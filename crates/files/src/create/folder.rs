@@ -100,7 +100,8 @@ impl Place {
 }
 
 impl Target {
-    /// Opens a folder of this restore; [`ErrorKind::Changed`] if somebody put another one in its place.
+    /// Opens a folder of this restore that is not complete; [`ErrorKind::Changed`] if somebody put another one in its
+    /// place.
     pub fn open(&self, id: FolderId) -> Result<TargetFolder<'_>, Error> {
         let (path, known) = (self.folder_path(id), self.known(id));
         let fail = |errno| Error::from_errno("open the folder", &path, errno);
@@ -113,14 +114,13 @@ impl Target {
         Ok(TargetFolder::new(self, Handle::new(fd, id, known)))
     }
 
-    /// Opens the folder `id`, from below if `below` is the last that was open and lies in it.
+    /// Opens the folder `id`, from `below` if there is an open folder that lies in it.
     pub(crate) fn open_again<'t>(
         &'t self,
         id: FolderId,
         below: Option<&TargetFolder<'t>>,
     ) -> Result<TargetFolder<'t>, Error> {
         let known = self.known(id);
-        let below = below.filter(|below| self.parent(below.id()) == id);
         match below.and_then(|below| open_above(below.fd(), known.identity)) {
             Some(fd) => Ok(TargetFolder::new(self, Handle::new(fd, id, known))),
             None => self.open(id),
@@ -203,7 +203,7 @@ impl<'t> TargetFolder<'t> {
             lend_access(fd.as_fd(), &found);
         }
         if !self.known().fresh {
-            self.target.remember(found.identity());
+            self.target.remember(self.handle.id, found.identity());
         }
         let known = Known {
             identity: found.identity(),
@@ -218,9 +218,10 @@ impl<'t> TargetFolder<'t> {
 
     /// Deletes every entry whose name is not `wanted`, folders with all they hold, and returns how many.
     ///
-    /// Call it when the restore of this folder has succeeded. What cannot be deleted, or lies on another mount, is
+    /// `wanted` is asked for each entry once, in the order of name bytes. Call it when the restore of this folder has
+    /// succeeded. What cannot be deleted, or lies on another mount, is
     /// noted as a problem and stays. Where the file system takes different names for the same, nothing is deleted.
-    pub fn remove_extras(&self, wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, Error> {
+    pub fn remove_extras(&self, wanted: &mut dyn FnMut(&[u8]) -> bool) -> Result<u64, Error> {
         if self.known().fresh {
             return Ok(0);
         }
@@ -287,7 +288,7 @@ impl<'t> TargetFolder<'t> {
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(fail(errno)),
             };
-            if self.target.made(found.identity()) {
+            if self.made(&found) {
                 continue;
             }
             if found.kind == Kind::Folder {
@@ -301,13 +302,18 @@ impl<'t> TargetFolder<'t> {
         Err(fail(Errno::EXIST))
     }
 
+    /// Whether this restore made what was found in this folder.
+    fn made(&self, found: &Metadata) -> bool {
+        self.target.made(self.handle.id, found.identity())
+    }
+
     /// What stands where `name` is to be, if anything can stand there.
     pub(crate) fn standing(&self, name: &[u8]) -> Result<Option<Metadata>, Error> {
         if self.direct() {
             return Ok(None);
         }
         match stat_name(self.fd(), name) {
-            Ok(found) if self.target.made(found.identity()) => Ok(None),
+            Ok(found) if self.made(&found) => Ok(None),
             Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::from_errno("look at", name, errno)),
@@ -368,10 +374,11 @@ impl<'t> TargetFolder<'t> {
         let fail = |errno| Error::from_errno("put in its place", name, errno);
         let folds = self.folds(&temporary);
         if folds {
-            self.target.remember(identity().map_err(fail)?);
+            self.target
+                .remember(self.handle.id, identity().map_err(fail)?);
         }
         match stat_name(self.fd(), name) {
-            Ok(found) if self.target.made(found.identity()) => {
+            Ok(found) if self.made(&found) => {
                 return self.settle_beside(&temporary, name);
             }
             Ok(found) => {
@@ -436,6 +443,7 @@ impl<'t> TargetFolder<'t> {
             });
         }
         let identity = identity().map_err(|errno| Error::from_errno("look at", name, errno))?;
+        self.target.hold(self.handle.id);
         let original = Original {
             folder: self.handle.id,
             name: name.into(),
@@ -536,7 +544,7 @@ mod tests {
         };
         top.create_folder(b"D", &folder, none.clone()).unwrap();
         top.create_folder(b"D", &folder, none).unwrap();
-        assert_eq!(top.remove_extras(&|_| false).unwrap(), 0);
+        assert_eq!(top.remove_extras(&mut |_| false).unwrap(), 0);
         let read = |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap();
         assert_eq!(read("X"), "first");
         assert_eq!(read("X~lifeboat-1"), "second");

@@ -1,8 +1,12 @@
 //! The folder that a restore writes into, and the folders below it that it created or found.
 //!
-//! Invariants: every folder of a restore is known by its place in one table, and is opened again only from the
-//! target's top, without following links, and only if it is still the object that was registered. A folder that this
-//! restore created stays closed to others until [`Target::finish`].
+//! Invariants: every folder of a restore is known by its number in one table, from when it is made until it is
+//! complete, and is opened again only from the target's top, without following links, and only if it is still the
+//! object that was registered. A folder that this restore created stays closed to others until it is complete, and is
+//! completed after everything below it. A number is never given twice.
+//!
+//! Memory: a row for each folder that is not complete. Those in which an object lies that may get further names stay
+//! until the end, with the folders above them, so that what is linked is found as safely as when it was made.
 
 use crate::attributes::{ACL_DEFAULT, Attributes, Carrier};
 use crate::create::options::{Overwrite, RestoreOptions};
@@ -14,16 +18,19 @@ use crate::walk::Folder;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, mkdir};
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// What whoever uses a folder sees to.
+const INCOMPLETE: &str = "a folder is not used any more when it is complete";
+
 /// A folder of one [`Target`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FolderId(u32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FolderId(u64);
 
 impl FolderId {
     /// The target's top.
@@ -44,11 +51,12 @@ pub struct Target {
     temporary_names: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
-    folders: Vec<Row>,
-    /// Objects that this restore made in folders where another name may lead to them.
-    made: HashSet<Identity>,
+    folders: BTreeMap<FolderId, Row>,
+    next: u64,
+    /// For each file system, a folder of this restore that lies on it.
+    devices: HashMap<u64, Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +65,26 @@ struct Row {
     name: Box<[u8]>,
     known: Known,
     wanted: Option<Box<(Metadata, Attributes)>>,
+    /// Folders in it that are in the table.
+    below: u64,
+    /// An object in it may get further names.
+    holds_original: bool,
+    /// Objects that this restore made in it, where another name in it may lead to them.
+    made: HashSet<Identity>,
+}
+
+impl Row {
+    fn new(parent: FolderId, name: &[u8], known: Known) -> Self {
+        Self {
+            parent,
+            name: name.into(),
+            known,
+            wanted: None,
+            below: 0,
+            holds_original: false,
+            made: HashSet::new(),
+        }
+    }
 }
 
 /// A file of several names that is to take nothing more, once it has them all.
@@ -105,21 +133,16 @@ impl Target {
             fresh: created && empty && is_closed(&found, uid),
             inherits: inherits(folder.fd()).map_err(fail)?,
         };
-        let name = Box::default();
-        let top = Row {
-            parent: FolderId::TOP,
-            name,
-            known,
-            wanted: None,
-        };
+        let top = Row::new(FolderId::TOP, b"", known);
         Ok(Self {
             top: folder.into_fd(),
             options,
             umask: read_umask(),
             uid,
             table: Mutex::new(Table {
-                folders: vec![top],
-                made: HashSet::new(),
+                folders: BTreeMap::from([(FolderId::TOP, top)]),
+                next: 1,
+                devices: HashMap::from([(known.identity.dev, Vec::new())]),
             }),
             problems: Mutex::default(),
             sealed: Mutex::default(),
@@ -139,26 +162,47 @@ impl Target {
     /// the permissions of any new folder, and one that it found keeps its own.
     pub fn describe_top(&self, metadata: &Metadata, attributes: Attributes) {
         let wanted = Some(Box::new((*metadata, attributes)));
-        lock(&self.table).folders[0].wanted = wanted;
+        lock(&self.table).row_mut(FolderId::TOP).wanted = wanted;
     }
 
     pub(crate) fn top(&self) -> BorrowedFd<'_> {
         self.top.as_fd()
     }
 
-    /// The places of all folders, parents before what lies in them.
-    pub(crate) fn ids(&self) -> impl DoubleEndedIterator<Item = FolderId> + use<> {
-        let count = lock(&self.table).folders.len();
-        let count = u32::try_from(count).expect("the table gives out u32 places");
-        (0..count).map(FolderId)
+    /// The folder that was made last of those that are not complete: nothing of this restore lies in it.
+    pub(crate) fn last(&self) -> Option<FolderId> {
+        lock(&self.table).folders.keys().next_back().copied()
+    }
+
+    /// Whether a folder may be completed before the restore ends: it is known, all folders in it are complete, and no
+    /// object in it is to get further names.
+    pub(crate) fn is_ready(&self, id: FolderId) -> bool {
+        let table = lock(&self.table);
+        let row = table.folders.get(&id);
+        id != FolderId::TOP && row.is_some_and(|row| row.below == 0 && !row.holds_original)
+    }
+
+    /// Takes a folder out of the table.
+    pub(crate) fn forget(&self, id: FolderId) {
+        let mut table = lock(&self.table);
+        if let Some(row) = table.folders.remove(&id)
+            && let Some(parent) = table.folders.get_mut(&row.parent)
+        {
+            parent.below = parent.below.saturating_sub(1);
+        }
+    }
+
+    /// For each file system on which a folder of this restore lies, one of them by its path.
+    pub(crate) fn take_devices(&self) -> HashMap<u64, Vec<u8>> {
+        std::mem::take(&mut lock(&self.table).devices)
     }
 
     pub(crate) fn known(&self, id: FolderId) -> Known {
-        lock(&self.table).folders[id.0 as usize].known
+        lock(&self.table).row(id).known
     }
 
     pub(crate) fn parent(&self, id: FolderId) -> FolderId {
-        lock(&self.table).folders[id.0 as usize].parent
+        lock(&self.table).row(id).parent
     }
 
     pub(crate) fn folder_path(&self, id: FolderId) -> Vec<u8> {
@@ -167,7 +211,7 @@ impl Target {
 
     /// What the folder is to look like in the end; told once.
     pub(crate) fn take_wanted(&self, id: FolderId) -> Option<Box<(Metadata, Attributes)>> {
-        lock(&self.table).folders[id.0 as usize].wanted.take()
+        lock(&self.table).row_mut(id).wanted.take()
     }
 
     pub(crate) fn into_problems(self) -> Vec<Problem> {
@@ -199,15 +243,22 @@ impl Target {
         wanted: (Metadata, Attributes),
     ) -> FolderId {
         let mut table = lock(&self.table);
-        let id = u32::try_from(table.folders.len()).expect("a restore has fewer than 2^32 folders");
-        let wanted = Some(Box::new(wanted));
-        table.folders.push(Row {
-            parent,
-            name: name.into(),
-            known,
-            wanted,
-        });
-        FolderId(id)
+        let id = FolderId(table.next);
+        table.next += 1;
+        let mut row = Row::new(parent, name, known);
+        row.wanted = Some(Box::new(wanted));
+        table.folders.insert(id, row);
+        table.row_mut(parent).below += 1;
+        if !table.devices.contains_key(&known.identity.dev) {
+            let path = table.path(id);
+            table.devices.insert(known.identity.dev, path);
+        }
+        id
+    }
+
+    /// An object in the folder may get further names: the folder stays open to this restore until the end.
+    pub(crate) fn hold(&self, id: FolderId) {
+        lock(&self.table).row_mut(id).holds_original = true;
     }
 
     /// Puts off the flags that would keep a file from getting its other names.
@@ -219,14 +270,15 @@ impl Target {
         std::mem::take(&mut lock(&self.sealed))
     }
 
-    /// Remembers an object that was made where another name may lead to it.
-    pub(crate) fn remember(&self, identity: Identity) {
-        lock(&self.table).made.insert(identity);
+    /// Remembers an object that was made in a folder where another name may lead to it.
+    pub(crate) fn remember(&self, folder: FolderId, identity: Identity) {
+        lock(&self.table).row_mut(folder).made.insert(identity);
     }
 
-    /// Whether this restore made the object, so that a name that leads to it is another name for the same.
-    pub(crate) fn made(&self, identity: Identity) -> bool {
-        lock(&self.table).made.contains(&identity)
+    /// Whether this restore made the object in this folder, so that a name that leads to it is another name for the
+    /// same.
+    pub(crate) fn made(&self, folder: FolderId, identity: Identity) -> bool {
+        lock(&self.table).row(folder).made.contains(&identity)
     }
 
     pub(crate) fn note(
@@ -256,11 +308,19 @@ impl Target {
 }
 
 impl Table {
+    fn row(&self, id: FolderId) -> &Row {
+        self.folders.get(&id).expect(INCOMPLETE)
+    }
+
+    fn row_mut(&mut self, id: FolderId) -> &mut Row {
+        self.folders.get_mut(&id).expect(INCOMPLETE)
+    }
+
     fn path(&self, id: FolderId) -> Vec<u8> {
         let mut names = Vec::new();
         let mut at = id;
         while at != FolderId::TOP {
-            let folder = &self.folders[at.0 as usize];
+            let folder = self.row(at);
             names.push(&*folder.name);
             at = folder.parent;
         }

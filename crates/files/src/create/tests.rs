@@ -23,6 +23,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+mod complete;
 mod existing;
 mod hostile;
 mod random;
@@ -62,7 +63,8 @@ impl Done {
     }
 }
 
-/// Copies the tree at `source` to `target` as a backup and a restore would.
+/// Copies the tree at `source` to `target` as a backup and a restore would; each folder is completed as soon as
+/// everything below it is there.
 fn copy(source: &Path, target: &Path, options: RestoreOptions, exact: bool) -> Done {
     let target = Target::prepare(target, options).unwrap();
     let mut done = Done::default();
@@ -78,8 +80,13 @@ fn copy_into(source: &Path, target: &Target, exact: bool, errors: &mut Vec<Error
         top.own_attributes().attributes,
     );
     let mut originals = HashMap::new();
-    let mut pending = vec![(Vec::new(), FolderId::TOP)];
+    let mut pending = vec![(Some(Vec::new()), FolderId::TOP)];
     while let Some((path, id)) = pending.pop() {
+        let Some(path) = path else {
+            target.complete([id]);
+            continue;
+        };
+        pending.push((None, id));
         let mut folder = top.open_beneath(&path).unwrap();
         let mut listing = Listing::new();
         folder.list(&mut listing).unwrap();
@@ -90,14 +97,14 @@ fn copy_into(source: &Path, target: &Target, exact: bool, errors: &mut Vec<Error
                 Ok(Some(id)) => {
                     let path = [&*path, &*name].join(&b'/');
                     let path = path.strip_prefix(b"/").unwrap_or(&path).to_vec();
-                    pending.push((path, id));
+                    pending.push((Some(path), id));
                 }
                 Ok(None) => {}
                 Err(error) => errors.push(error),
             }
         }
         if exact {
-            into.remove_extras(&|name| listing.holds(name).unwrap())
+            into.remove_extras(&mut |name| listing.holds(name).unwrap())
                 .unwrap();
         }
     }
@@ -896,7 +903,7 @@ fn a_tree_deeper_than_any_path_is_restored_compared_and_removed() {
         target
             .open(FolderId::TOP)
             .unwrap()
-            .remove_extras(&|_| false)
+            .remove_extras(&mut |_| false)
             .unwrap(),
         1
     );

@@ -182,7 +182,7 @@ fn extras_are_deleted_with_all_that_they_hold_and_counted() {
     fs::write(path.join("wanted"), "x").unwrap();
     let target = Target::prepare(&path, over(Overwrite::Always)).unwrap();
     let top = target.open(FolderId::TOP).unwrap();
-    assert_eq!(top.remove_extras(&|name| name == b"wanted").unwrap(), 2);
+    assert_eq!(top.remove_extras(&mut |name| name == b"wanted").unwrap(), 2);
     assert!(target.finish().is_empty());
     assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
     assert_eq!(fs::read(outside.join("file")).unwrap(), b"must stay");

@@ -221,7 +221,7 @@ fn restore_one(path: &Path) -> Result<(), Error> {
     let original = restored.original.expect("the metadata speaks of two names");
     let inner = target.open(inner.id())?;
     inner.create_link(b"g", &original)?;
-    inner.remove_extras(&|name| matches!(name, b"f" | b"g"))?;
+    inner.remove_extras(&mut |name| matches!(name, b"f" | b"g"))?;
     target.finish();
     Ok(())
 }
