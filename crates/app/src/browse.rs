@@ -1,10 +1,13 @@
 //! Looking into a snapshot: one item, everything below it, what differs between two.
 //!
-//! Trees are walked without recursion, and a folder that names itself, which only a forged repository can hold, ends
-//! in an error.
+//! Trees are walked without recursion and read entry by entry: memory holds a piece of each folder on the way down,
+//! however many entries those have. A folder that names itself, which only a forged repository can hold, ends in an
+//! error.
 
-use lifeboat_codec::{Entries, Entry, EntryKind, EntryTime, FormatError, StreamRef};
-use lifeboat_repository::{ReadError, Reader, Snapshot};
+use std::cmp::Ordering;
+
+use lifeboat_codec::{Entry, EntryKind, EntryTime, FormatError, StreamRef};
+use lifeboat_repository::{ReadError, Reader, Snapshot, StoredTree};
 use thiserror::Error;
 
 use crate::entry::{content_of, wrong};
@@ -108,14 +111,13 @@ pub fn find_item(
         let Found::Folder { tree, .. } = &found else {
             return Err(not_found(Vec::new()));
         };
-        let bytes = reader.whole(tree)?;
+        let mut entries = reader.tree(tree)?;
         if !walked.is_empty() {
             walked.push(b'/');
         }
         walked.extend_from_slice(name);
         let (mut next, mut beside) = (None, Vec::new());
-        for entry in Entries::new(&bytes) {
-            let entry = entry.map_err(wrong)?;
+        while let Some(entry) = entries.next_entry()? {
             if entry.name == name {
                 let item = Box::new(item_of(&entry, walked.clone())?);
                 next = Some(if entry.kind == EntryKind::Folder {
@@ -142,8 +144,8 @@ pub fn find_item(
 pub(crate) type Visit<'a> =
     dyn FnMut(&[u8], Result<&Entry<'_>, ReadError>) -> Result<Step, ReadError> + 'a;
 
-/// Takes a path that differs, how, and its sizes before and after.
-pub type Differs<'a> = dyn FnMut(&[u8], Change, u64, u64) + 'a;
+/// Takes a path that differs, how, and its sizes before and after; false ends the comparison.
+pub type Differs<'a> = dyn FnMut(&[u8], Change, u64, u64) -> bool + 'a;
 
 /// Whether a walk goes into a folder.
 pub enum Step {
@@ -158,37 +160,41 @@ pub enum Step {
 /// Visits everything below a tree, folders before what they hold, names in order.
 ///
 /// # Errors
-/// When the tree itself cannot be read, or `each` says so.
-pub(crate) fn walk_entries(
-    reader: &Reader<'_>,
+/// When the tree itself cannot be read from its first entry on, or `each` says so.
+pub(crate) fn walk_entries<'r>(
+    reader: &'r Reader<'r>,
     tree: &StreamRef,
     path: &[u8],
     each: &mut Visit<'_>,
 ) -> Result<(), ReadError> {
-    struct Level {
-        bytes: Vec<u8>,
-        at: usize,
+    struct Level<'r> {
+        tree: StoredTree<'r>,
         path: usize,
     }
     let mut full = path.to_vec();
+    let mut top = reader.tree(tree)?;
+    let mut is_first = Some(top.advance()?);
     let mut levels = vec![Level {
-        bytes: reader.whole(tree)?,
-        at: 0,
+        tree: top,
         path: full.len(),
     }];
     while let Some(level) = levels.last_mut() {
         full.truncate(level.path);
-        let mut entries = Entries::new(&level.bytes[level.at..]);
-        let Some(entry) = entries.next() else {
-            levels.pop();
-            continue;
-        };
+        let entry = match is_first.take() {
+            Some(there) => Ok(there),
+            None => level.tree.advance(),
+        }
+        .and_then(|there| there.then(|| level.tree.entry()).transpose());
         let entry = match entry {
-            Ok(entry) => entry,
+            Ok(Some(entry)) => entry,
+            Ok(None) => {
+                levels.pop();
+                continue;
+            }
             Err(error) => {
                 // Where the next entry would begin is not known.
                 levels.pop();
-                match each(&full, Err(wrong(error)))? {
+                match each(&full, Err(error))? {
                     Step::End => return Ok(()),
                     Step::Into | Step::Past => continue,
                 }
@@ -199,22 +205,16 @@ pub(crate) fn walk_entries(
         }
         full.extend_from_slice(entry.name);
         let below = match each(&full, Ok(&entry))? {
-            Step::Into if entry.kind == EntryKind::Folder => Some(content_of(&entry)),
-            Step::Into | Step::Past => None,
+            Step::Into if entry.kind == EntryKind::Folder => content_of(&entry),
+            Step::Into | Step::Past => continue,
             Step::End => return Ok(()),
         };
-        let length = entries.raw().len();
-        level.at += length;
-        let Some(below) = below else { continue };
         if levels.len() >= DEPTH_MAX {
-            return Err(wrong(FormatError::Invalid(
-                "the tree is deeper than any folder",
-            )));
+            return Err(too_deep());
         }
-        match below.and_then(|below| reader.whole(&below)) {
-            Ok(bytes) => levels.push(Level {
-                bytes,
-                at: 0,
+        match below.and_then(|below| reader.tree(&below)) {
+            Ok(tree) => levels.push(Level {
+                tree,
                 path: full.len(),
             }),
             Err(error) => {
@@ -227,12 +227,16 @@ pub(crate) fn walk_entries(
     Ok(())
 }
 
+fn too_deep() -> ReadError {
+    wrong(FormatError::Invalid("the tree is deeper than any folder"))
+}
+
 /// Visits everything below a tree as items.
 ///
 /// # Errors
 /// When a tree cannot be read.
-pub fn walk_tree(
-    reader: &Reader<'_>,
+pub fn walk_tree<'r>(
+    reader: &'r Reader<'r>,
     tree: &StreamRef,
     path: &[u8],
     each: &mut dyn FnMut(Item) -> Step,
@@ -255,84 +259,122 @@ pub enum Change {
     Metadata,
 }
 
-/// Visits what differs between two snapshots; equal folders are not opened.
+/// One side of a pair of folders: its tree, standing at an entry that the other side may have too.
+struct Side<'r> {
+    tree: StoredTree<'r>,
+    is_there: bool,
+}
+
+impl<'r> Side<'r> {
+    fn begin(reader: &'r Reader<'r>, tree: &StreamRef) -> Result<Self, ReadError> {
+        let mut tree = reader.tree(tree)?;
+        let is_there = tree.advance()?;
+        Ok(Self { tree, is_there })
+    }
+
+    fn name(&self) -> Option<&[u8]> {
+        self.is_there.then(|| self.tree.name())
+    }
+}
+
+/// A folder of two snapshots, or of one of them.
+struct Pair<'r> {
+    /// The length of its path.
+    path: usize,
+    sides: [Option<Side<'r>>; 2],
+}
+
+impl Pair<'_> {
+    /// On which sides the first name stands that was not looked at yet; `None` when there is no more.
+    fn next(&self) -> Option<[bool; 2]> {
+        let [first, second] = &self.sides;
+        let first = first.as_ref().and_then(Side::name);
+        let second = second.as_ref().and_then(Side::name);
+        match (first, second) {
+            (None, None) => None,
+            (Some(first), Some(second)) => Some(match first.cmp(second) {
+                Ordering::Less => [true, false],
+                Ordering::Equal => [true, true],
+                Ordering::Greater => [false, true],
+            }),
+            (first, second) => Some([first.is_some(), second.is_some()]),
+        }
+    }
+
+    fn entry(&self, side: usize) -> Result<Option<Entry<'_>>, ReadError> {
+        self.sides[side]
+            .as_ref()
+            .map(|side| side.tree.entry())
+            .transpose()
+    }
+}
+
+/// Visits what differs between two snapshots, each folder before what it holds, names in order; equal folders are not
+/// opened.
 ///
 /// # Errors
 /// When a tree cannot be read.
-pub fn diff(
-    first: (&Reader<'_>, &Snapshot),
-    second: (&Reader<'_>, &Snapshot),
+pub fn diff<'r>(
+    first: (&'r Reader<'r>, &Snapshot),
+    second: (&'r Reader<'r>, &Snapshot),
     each: &mut Differs<'_>,
 ) -> Result<(), ReadError> {
     // Chunks of different domains have different names for the same content: then only sizes and times can be compared.
     let same_domain = first.1.head.domain == second.1.head.domain;
-    let mut pairs = vec![(
-        Vec::new(),
-        Some(first.1.head.root.clone()),
-        Some(second.1.head.root.clone()),
-    )];
-    while let Some((path, a, b)) = pairs.pop() {
+    let open = |path: usize, trees: [Option<StreamRef>; 2]| -> Result<_, ReadError> {
+        let [a, b] = trees;
         if same_domain && a == b {
+            return Ok(None);
+        }
+        let a = a.map(|tree| Side::begin(first.0, &tree)).transpose()?;
+        let b = b.map(|tree| Side::begin(second.0, &tree)).transpose()?;
+        Ok(Some(Pair {
+            path,
+            sides: [a, b],
+        }))
+    };
+    let roots = [&first.1.head.root, &second.1.head.root];
+    let mut full = Vec::new();
+    let mut levels = Vec::from_iter(open(0, roots.map(|root| Some(root.clone())))?);
+    while let Some(level) = levels.last_mut() {
+        full.truncate(level.path);
+        let Some([in_first, in_second]) = level.next() else {
+            levels.pop();
             continue;
-        }
-        let read = |reader: &Reader<'_>, tree: &Option<StreamRef>| {
-            tree.as_ref()
-                .map_or(Ok(Vec::new()), |tree| reader.whole(tree))
         };
-        let (a, b) = (read(first.0, &a)?, read(second.0, &b)?);
-        let (mut a, mut b) = (Entries::new(&a).peekable(), Entries::new(&b).peekable());
-        let mut below = Vec::new();
-        loop {
-            let name = |side: &mut std::iter::Peekable<Entries<'_>>| {
-                side.peek()
-                    .and_then(|entry| entry.as_ref().ok())
-                    .map(|entry| entry.name.to_vec())
-            };
-            let (left, right) = (name(&mut a), name(&mut b));
-            let (take_a, take_b) = match (&left, &right) {
-                (Some(left), Some(right)) => (left <= right, right <= left),
-                (left, right) => (left.is_some(), right.is_some()),
-            };
-            let x = if take_a || left.is_none() {
-                a.next().transpose().map_err(wrong)?
-            } else {
-                None
-            };
-            let y = if take_b || right.is_none() {
-                b.next().transpose().map_err(wrong)?
-            } else {
-                None
-            };
-            let Some(named) = x.as_ref().or(y.as_ref()) else {
-                break;
-            };
-            let mut full = path.clone();
-            if !full.is_empty() {
-                full.push(b'/');
-            }
-            full.extend_from_slice(named.name);
-            if let Some(change) = change(x.as_ref(), y.as_ref(), same_domain) {
-                each(
-                    &full,
-                    change,
-                    x.as_ref().map_or(0, |entry| entry.size),
-                    y.as_ref().map_or(0, |entry| entry.size),
-                );
-            }
-            let tree = |entry: &Option<Entry<'_>>| {
-                entry
-                    .as_ref()
-                    .filter(|entry| entry.kind == EntryKind::Folder)
-                    .map(content_of)
-                    .transpose()
-            };
-            let (x, y) = (tree(&x)?, tree(&y)?);
-            if x.is_some() || y.is_some() {
-                below.push((full, x, y));
+        let x = in_first.then(|| level.entry(0)).transpose()?.flatten();
+        let y = in_second.then(|| level.entry(1)).transpose()?.flatten();
+        let named = x.as_ref().or(y.as_ref());
+        if !full.is_empty() {
+            full.push(b'/');
+        }
+        full.extend_from_slice(named.map_or(&[][..], |entry| entry.name));
+        if let Some(change) = change(x.as_ref(), y.as_ref(), same_domain) {
+            let size = |entry: &Option<Entry<'_>>| entry.as_ref().map_or(0, |entry| entry.size);
+            if !each(&full, change, size(&x), size(&y)) {
+                return Ok(());
             }
         }
-        below.reverse();
-        pairs.extend(below);
+        let tree = |entry: &Option<Entry<'_>>| {
+            entry
+                .as_ref()
+                .filter(|entry| entry.kind == EntryKind::Folder)
+                .map(content_of)
+                .transpose()
+        };
+        let below = [tree(&x)?, tree(&y)?];
+        let sides = level.sides.iter_mut().zip([in_first, in_second]);
+        for side in sides.filter_map(|(side, taken)| side.as_mut().filter(|_| taken)) {
+            side.is_there = side.tree.advance()?;
+        }
+        if below.iter().any(Option::is_some)
+            && let Some(pair) = open(full.len(), below)?
+        {
+            if levels.len() >= DEPTH_MAX {
+                return Err(too_deep());
+            }
+            levels.push(pair);
+        }
     }
     Ok(())
 }

@@ -168,6 +168,34 @@ impl Ui {
         self.stdout(|out| out.write_all(line.as_bytes()))
     }
 
+    /// Writes an answer item by item while `walk` finds them: for programs one JSON array on a line, for people a line
+    /// each. An answer of any length takes no more memory than one item; when `walk` fails, what it found stands there
+    /// already.
+    pub(crate) fn list(
+        &self,
+        walk: impl FnOnce(&mut Items<'_>) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let mut walked = Ok(());
+        self.stdout(|out| {
+            let mut items = Items {
+                out,
+                is_json: self.is_json(),
+                count: 0,
+                written: Ok(()),
+            };
+            if items.is_json {
+                items.out.write_all(b"[")?;
+            }
+            walked = walk(&mut items);
+            items.written?;
+            if items.is_json && walked.is_ok() {
+                items.out.write_all(b"]\n")?;
+            }
+            Ok(())
+        })?;
+        walked
+    }
+
     /// Writes the last message of a long command, for programs; people get sentences. The history keeps it.
     pub(crate) fn summary(&self, facts: &impl Serialize) -> Result<(), CommandError> {
         self.record.keep(facts);
@@ -352,10 +380,46 @@ struct Message<'a, T> {
 }
 
 fn json_line(value: &impl Serialize) -> String {
-    let mut line =
-        serde_json::to_string(value).expect("answers have text keys and no failing parts");
+    let mut line = json(value);
     line.push('\n');
     line
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("answers have text keys and no failing parts")
+}
+
+/// Takes the items of an answer, one after the other.
+pub(crate) struct Items<'o> {
+    out: &'o mut dyn Write,
+    is_json: bool,
+    count: u64,
+    written: io::Result<()>,
+}
+
+impl Items<'_> {
+    /// Writes one item; false when nobody reads any more.
+    pub(crate) fn put<T: Serialize>(
+        &mut self,
+        facts: impl FnOnce() -> T,
+        line: impl FnOnce() -> String,
+    ) -> bool {
+        if self.written.is_ok() {
+            self.written = if self.is_json {
+                let before = if self.count > 0 { "," } else { "" };
+                write!(self.out, "{before}{}", json(&facts()))
+            } else {
+                writeln!(self.out, "{}", line())
+            };
+            self.count += 1;
+        }
+        self.written.is_ok()
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
 }
 
 /// Receives what happens in one long command.

@@ -49,58 +49,71 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         repository.reader(from.snapshot.head.domain)?,
         repository.reader(to.snapshot.head.domain)?,
     );
-    let mut differences = Vec::new();
-    lifeboat_app::diff(
-        (&readers.0, from.snapshot),
-        (&readers.1, to.snapshot),
-        &mut |path, change, before, after| {
-            let inside = below.is_empty()
-                || path == below
-                || (path.starts_with(below) && path.get(below.len()) == Some(&b'/'));
-            if inside {
-                differences.push((path.to_vec(), change, before, after));
-            }
-        },
-    )?;
-    differences.sort_by(|a, b| a.0.cmp(&b.0));
-    if context.ui().is_json() {
-        let differences: Vec<Difference> = differences
-            .iter()
-            .map(|(path, change, before, after)| Difference {
-                path: shown_path(path),
-                change: word(*change),
-                size_before: (*change != TreeChange::Added).then_some(*before),
-                size_after: (*change != TreeChange::Removed).then_some(*after),
-            })
-            .collect();
-        context.ui().answer(&differences)?;
-        return Ok(ExitCode::Done);
-    }
-    context.ui().stdout(|out| {
-        for (path, change, before, after) in &differences {
-            let sizes = if before == after {
-                String::new()
-            } else {
-                format!("  ({} -> {})", Bytes(*before), Bytes(*after))
-            };
-            writeln!(out, "{} {}{sizes}", sign(*change), shown_path(path))?;
-        }
+    let mut counts = Counts::default();
+    context.ui().list(|items| {
+        lifeboat_app::diff(
+            (&readers.0, from.snapshot),
+            (&readers.1, to.snapshot),
+            &mut |path, change, before, after| {
+                let inside = below.is_empty()
+                    || path == below
+                    || (path.starts_with(below) && path.get(below.len()) == Some(&b'/'));
+                if !inside {
+                    return true;
+                }
+                counts.add(change);
+                items.put(
+                    || Difference {
+                        path: shown_path(path),
+                        change: word(change),
+                        size_before: (change != TreeChange::Added).then_some(before),
+                        size_after: (change != TreeChange::Removed).then_some(after),
+                    },
+                    || line(path, change, before, after),
+                )
+            },
+        )?;
         Ok(())
     })?;
-    let count = |wanted: TreeChange| {
-        differences
-            .iter()
-            .filter(|(_, change, ..)| *change == wanted)
-            .count() as u64
-    };
-    context.ui().note(&format!(
-        "{} added, {} removed, {} with other content, {} with other metadata.",
-        counted(count(TreeChange::Added), "item"),
-        count(TreeChange::Removed),
-        count(TreeChange::Content),
-        count(TreeChange::Metadata),
-    ));
+    if !context.ui().is_json() {
+        context.ui().note(&format!(
+            "{} added, {} removed, {} with other content, {} with other metadata.",
+            counted(counts.added, "item"),
+            counts.removed,
+            counts.content,
+            counts.metadata,
+        ));
+    }
     Ok(ExitCode::Done)
+}
+
+/// How many differences of each kind there were.
+#[derive(Default)]
+struct Counts {
+    added: u64,
+    removed: u64,
+    content: u64,
+    metadata: u64,
+}
+
+impl Counts {
+    fn add(&mut self, change: TreeChange) {
+        *match change {
+            TreeChange::Added => &mut self.added,
+            TreeChange::Removed => &mut self.removed,
+            TreeChange::Content => &mut self.content,
+            TreeChange::Metadata => &mut self.metadata,
+        } += 1;
+    }
+}
+
+fn line(path: &[u8], change: TreeChange, before: u64, after: u64) -> String {
+    let sizes = if before == after {
+        String::new()
+    } else {
+        format!("  ({} -> {})", Bytes(before), Bytes(after))
+    };
+    format!("{} {}{sizes}", sign(change), shown_path(path))
 }
 
 fn sign(change: TreeChange) -> char {

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use jiff::tz::TimeZone;
 use lifeboat_app::{Item, Step, clock_time, shown_path};
 use lifeboat_repository::Snapshot;
 use serde::Serialize;
@@ -52,61 +53,63 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         refuse_unknown_app(app, &list, context)?;
     }
     let zone = context.time_zone()?;
-    let mut hits = Vec::new();
-    let (mut searched, mut any) = (0, false);
     let fits = |snapshot: &&Snapshot| {
         args.app
             .as_ref()
             .is_none_or(|app| *app == snapshot.head.app)
     };
-    for snapshot in list.snapshots.iter().rev().filter(fits) {
-        let reader = repository.reader(snapshot.head.domain)?;
-        let mut found: Vec<Item> = Vec::new();
-        lifeboat_app::walk_tree(&reader, &snapshot.head.root, b"", &mut |item| {
-            if pattern.fits(&item.path) {
-                found.push(item);
+    let (mut searched, mut hits) = (0, 0);
+    context.ui().list(|items| {
+        for snapshot in list.snapshots.iter().rev().filter(fits) {
+            let reader = repository.reader(snapshot.head.domain)?;
+            let mut is_read = true;
+            lifeboat_app::walk_tree(&reader, &snapshot.head.root, b"", &mut |item| {
+                if pattern.fits(&item.path) {
+                    is_read = items.put(
+                        || hit(snapshot, &item, &zone),
+                        || line(snapshot, &item, &zone),
+                    );
+                }
+                if is_read && !context.interrupt().is_set() {
+                    Step::Into
+                } else {
+                    Step::End
+                }
+            })?;
+            if let Some(stopped) = context.interrupt().as_error() {
+                return Err(stopped);
             }
-            if context.interrupt().is_set() {
-                Step::End
-            } else {
-                Step::Into
+            if !is_read {
+                break;
             }
-        })?;
-        if let Some(stopped) = context.interrupt().as_error() {
-            return Err(stopped);
+            searched += 1;
         }
-        searched += 1;
-        any |= !found.is_empty();
-        if context.ui().is_json() {
-            hits.extend(found.iter().map(|item| Hit {
-                snapshot: snapshot.name.id.to_string(),
-                app: snapshot.head.app.clone(),
-                started_ms: snapshot.head.started_ms,
-                item: listed(item, &zone),
-            }));
-            continue;
-        }
-        context.ui().stdout(|out| {
-            for item in &found {
-                writeln!(
-                    out,
-                    "{}  {}  {}:{}",
-                    snapshot.name.id.short(),
-                    clock_time(snapshot.head.started_ms, &zone),
-                    snapshot.head.app,
-                    shown_path(&item.path)
-                )?;
-            }
-            Ok(())
-        })?;
-    }
-    if context.ui().is_json() {
-        context.ui().answer(&hits)?;
-    }
-    if !any {
+        hits = items.count();
+        Ok(())
+    })?;
+    if hits == 0 {
         context.ui().note(&pattern.nothing(searched));
     }
     Ok(ExitCode::Done)
+}
+
+fn hit(snapshot: &Snapshot, item: &Item, zone: &TimeZone) -> Hit {
+    Hit {
+        snapshot: snapshot.name.id.to_string(),
+        app: snapshot.head.app.clone(),
+        started_ms: snapshot.head.started_ms,
+        item: listed(item, zone),
+    }
+}
+
+fn line(snapshot: &Snapshot, item: &Item, zone: &TimeZone) -> String {
+    format!(
+        "{}  {}  {}:{}",
+        snapshot.name.id.short(),
+        clock_time(snapshot.head.started_ms, zone),
+        snapshot.head.app,
+        shown_path(&item.path)
+    )
 }
 
 /// `*` and `?` fit within a name, `**` across names; without a slash the last name counts.

@@ -53,34 +53,35 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let selected = selection.select(&args.snapshot)?;
     let path = selected.path.as_bytes();
     let reader = repository.reader(selected.snapshot.head.domain)?;
-    let mut items = Vec::new();
-    match lifeboat_app::find_item(&reader, selected.snapshot, path)? {
-        Found::Other(item) => items.push(*item),
-        Found::Folder { tree, .. } => lifeboat_app::walk_tree(&reader, &tree, path, &mut |item| {
-            items.push(item);
-            if args.recursive {
-                Step::Into
-            } else {
-                Step::Past
-            }
-        })?,
-    }
+    let found = lifeboat_app::find_item(&reader, selected.snapshot, path)?;
     let zone = context.time_zone()?;
-    if context.ui().is_json() {
-        let listed: Vec<Listed> = items.iter().map(|item| listed(item, &zone)).collect();
-        context.ui().answer(&listed)?;
-    } else {
-        context.ui().stdout(|out| {
-            for item in &items {
-                if args.long {
-                    writeln!(out, "{}", long_line(item, &zone))?;
-                } else {
-                    writeln!(out, "{}{}", shown_path(&item.path), suffix(item.kind))?;
-                }
+    context.ui().list(|items| {
+        let mut put = |item: &Item| {
+            items.put(
+                || listed(item, &zone),
+                || {
+                    if args.long {
+                        long_line(item, &zone)
+                    } else {
+                        format!("{}{}", shown_path(&item.path), suffix(item.kind))
+                    }
+                },
+            )
+        };
+        match found {
+            Found::Other(item) => {
+                put(&item);
             }
-            Ok(())
-        })?;
-    }
+            Found::Folder { tree, .. } => {
+                lifeboat_app::walk_tree(&reader, &tree, path, &mut |item| match put(&item) {
+                    false => Step::End,
+                    true if args.recursive => Step::Into,
+                    true => Step::Past,
+                })?;
+            }
+        }
+        Ok(())
+    })?;
     Ok(ExitCode::Done)
 }
 
