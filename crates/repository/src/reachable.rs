@@ -1,13 +1,16 @@
 //! Everything that a snapshot names: its trees, lists and chunks, down to the last one.
+//!
+//! Memory holds a piece of each folder on the way down, and 16 bytes for each distinct tree.
 
 use std::collections::HashSet;
 
 use lifeboat_codec::{
-    ChunkItem, Content, Entries, EntryKind, FormatError, Head, Kind, StreamRef, list_chunks,
+    ChunkItem, Content, EntryKind, FormatError, Head, Kind, StreamRef, list_chunks,
 };
 
 use crate::reader::Reader;
 use crate::repository::{ReadError, Repository};
+use crate::stored_tree::{TreeKey, tree_key};
 
 /// Trees are at most this deep; a deeper one is an attack, because no file system makes it.
 const DEPTH_MAX: usize = 100_000;
@@ -28,7 +31,7 @@ pub(crate) fn chunks_of(
 pub(crate) fn chunks_of_unseen(
     repository: &Repository,
     head: &Head,
-    seen: &mut HashSet<(u32, Vec<u8>)>,
+    seen: &mut HashSet<TreeKey>,
     found: &mut dyn FnMut(Kind, ChunkItem),
 ) -> Result<(), ReadError> {
     let reader = repository.reader(head.domain)?;
@@ -40,43 +43,47 @@ pub(crate) fn chunks_of_unseen(
         Ok(())
     };
     stream(&reader, &head.manifest, Kind::MetaPack, &mut found)?;
-    let mut trees = vec![(head.root.clone(), 0)];
-    while let Some((tree, depth)) = trees.pop() {
-        // Equal folders are one tree: visited once, or a small repository could name 2^64 paths.
-        if !seen.insert((head.domain, tree.items.clone())) {
-            continue;
-        }
-        stream(&reader, &tree, Kind::MetaPack, &mut found)?;
-        let bytes = reader.whole(&tree)?;
-        for entry in Entries::new(&bytes) {
-            let wrong = |source| ReadError::format("a tree", source);
-            let entry = entry.map_err(wrong)?;
-            match (entry.kind, entry.content) {
-                (_, Content::None) => {}
-                (EntryKind::Folder, Content::Stream(reference)) => {
-                    if depth >= DEPTH_MAX {
-                        return Err(wrong(FormatError::Invalid(
-                            "the tree is deeper than any folder",
-                        )));
-                    }
-                    trees.push((StreamRef::decode(reference).map_err(wrong)?, depth + 1));
+    let wrong = |source| ReadError::format("a tree", source);
+    let mut levels = Vec::new();
+    let mut below = Some(head.root.clone());
+    loop {
+        if let Some(tree) = below.take() {
+            // Equal folders are one tree: visited once, or a small repository could name 2^64 paths.
+            if seen.insert(tree_key(head.domain, &tree)) {
+                if levels.len() >= DEPTH_MAX {
+                    return Err(wrong(FormatError::Invalid(
+                        "the tree is deeper than any folder",
+                    )));
                 }
-                (_, Content::Chunk(id)) => {
-                    let length = u32::try_from(entry.size).map_err(|_| {
-                        wrong(FormatError::Invalid("a chunk's length is not allowed"))
-                    })?;
-                    found(Kind::DataPack, ChunkItem { id, length })?;
-                }
-                (_, Content::Stream(reference)) => stream(
-                    &reader,
-                    &StreamRef::decode(reference).map_err(wrong)?,
-                    Kind::DataPack,
-                    &mut found,
-                )?,
+                stream(&reader, &tree, Kind::MetaPack, &mut found)?;
+                levels.push(reader.tree(&tree)?);
             }
         }
+        let Some(level) = levels.last_mut() else {
+            return Ok(());
+        };
+        let Some(entry) = level.next_entry()? else {
+            levels.pop();
+            continue;
+        };
+        match (entry.kind, entry.content) {
+            (_, Content::None) => {}
+            (EntryKind::Folder, Content::Stream(reference)) => {
+                below = Some(StreamRef::decode(reference).map_err(wrong)?);
+            }
+            (_, Content::Chunk(id)) => {
+                let length = u32::try_from(entry.size)
+                    .map_err(|_| wrong(FormatError::Invalid("a chunk's length is not allowed")))?;
+                found(Kind::DataPack, ChunkItem { id, length })?;
+            }
+            (_, Content::Stream(reference)) => stream(
+                &reader,
+                &StreamRef::decode(reference).map_err(wrong)?,
+                Kind::DataPack,
+                &mut found,
+            )?,
+        }
     }
-    Ok(())
 }
 
 fn stream(

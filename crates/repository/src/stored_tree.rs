@@ -5,6 +5,22 @@ use lifeboat_codec::{ChunkItem, Entry, FormatError, StreamRef, TreeCursor};
 use crate::reader::Reader;
 use crate::repository::ReadError;
 
+/// Which tree of which domain, by the hash of its reference: equal folders are one tree.
+pub(crate) type TreeKey = [u8; 16];
+
+/// The key of a tree.
+pub(crate) fn tree_key(domain: u32, tree: &StreamRef) -> TreeKey {
+    let hash = blake3::Hasher::new()
+        .update(&domain.to_le_bytes())
+        .update(&tree.encode())
+        .finalize();
+    let (key, _) = hash
+        .as_bytes()
+        .split_first_chunk()
+        .expect("a hash is longer than a key");
+    *key
+}
+
 /// A tree whose chunks are fetched when the walk comes to them.
 pub struct StoredTree<'r> {
     reader: &'r Reader<'r>,
@@ -18,11 +34,16 @@ impl<'r> Reader<'r> {
     /// # Errors
     /// When its chunk list cannot be read.
     pub fn tree(&'r self, stream: &StreamRef) -> Result<StoredTree<'r>, ReadError> {
-        Ok(StoredTree {
+        Ok(self.tree_of(self.chunks(stream)?))
+    }
+
+    /// Begins to read the tree that these chunks hold.
+    pub(crate) fn tree_of(&'r self, chunks: Vec<ChunkItem>) -> StoredTree<'r> {
+        StoredTree {
             reader: self,
-            chunks: self.chunks(stream)?.into_iter(),
+            chunks: chunks.into_iter(),
             cursor: TreeCursor::default(),
-        })
+        }
     }
 }
 

@@ -8,14 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lifeboat_codec::{ChunkId, Content, Entries, EntryKind, StreamRef};
+use lifeboat_codec::{ChunkId, ChunkItem, Content, Entry, EntryKind, StreamRef};
 
-use super::reach::{TreeKey, bytes_of, chunks_of_stream, tree_key};
+use super::reach::{chunks_of_stream, read_all};
 use crate::finding::Finding;
 use crate::lookup::Lookup;
 use crate::reader::Reader;
 use crate::repository::Repository;
 use crate::snapshots::Snapshot;
+use crate::stored_tree::{StoredTree, TreeKey, tree_key};
 
 /// Numbers of findings; `None` when there are none, which is almost always.
 type Met = Option<Rc<BTreeSet<usize>>>;
@@ -33,10 +34,12 @@ pub(super) struct Tracer<'c> {
 }
 
 /// A tree on the way down.
-struct Open {
+struct Open<'r> {
     key: TreeKey,
-    path: Vec<u8>,
-    folders: Vec<(Vec<u8>, StreamRef)>,
+    /// The length of its path.
+    path: usize,
+    /// `None` where not all of it can be read: it is lost itself, with all that it holds.
+    tree: Option<StoredTree<'r>>,
     met: BTreeSet<usize>,
 }
 
@@ -88,7 +91,7 @@ impl<'c> Tracer<'c> {
                     return;
                 }
                 let mut met = BTreeSet::new();
-                self.stream(
+                file(
                     &reader,
                     &snapshot.head.manifest,
                     b"",
@@ -118,92 +121,77 @@ impl<'c> Tracer<'c> {
             met.extend(known.iter().flat_map(|known| known.iter()));
             return;
         }
-        let mut stack = vec![self.open(reader, root, Vec::new(), lost, findings)];
+        let mut path = Vec::new();
+        let mut stack = vec![open(reader, root, &path, lost, findings)];
         while let Some(top) = stack.last_mut() {
-            if let Some((path, tree)) = top.folders.pop() {
-                if self.stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                match self.met.get(&tree_key(domain, &tree)) {
-                    Some(known) => top.met.extend(known.iter().flat_map(|known| known.iter())),
-                    None => {
-                        let open = self.open(reader, &tree, path, lost, findings);
-                        stack.push(open);
-                    }
-                }
-                continue;
+            if self.stop.load(Ordering::Relaxed) {
+                return;
             }
-            let done = stack.pop().expect("the loop goes on while there is one");
-            let above = stack.last_mut().map_or(&mut *met, |above| &mut above.met);
-            above.extend(&done.met);
-            self.met
-                .insert(done.key, (!done.met.is_empty()).then(|| Rc::new(done.met)));
-        }
-    }
-
-    /// Looks at the entries of one tree.
-    fn open(
-        &self,
-        reader: &Reader<'_>,
-        tree: &StreamRef,
-        path: Vec<u8>,
-        lost: &Lost,
-        findings: &mut [Finding],
-    ) -> Open {
-        let mut open = Open {
-            key: tree_key(reader.domain(), tree),
-            path,
-            folders: Vec::new(),
-            met: BTreeSet::new(),
-        };
-        let own = open.path.clone();
-        let Some(bytes) = self.stream(reader, tree, &own, lost, findings, &mut open.met) else {
-            return open;
-        };
-        for entry in Entries::new(&bytes).map_while(Result::ok) {
-            let mut path = open.path.clone();
+            path.truncate(top.path);
+            let Some(entry) = top.tree.as_mut().and_then(|tree| tree.next_entry().ok()?) else {
+                let done = stack.pop().expect("the loop goes on while there is one");
+                let above = stack.last_mut().map_or(&mut *met, |above| &mut above.met);
+                above.extend(&done.met);
+                self.met
+                    .insert(done.key, (!done.met.is_empty()).then(|| Rc::new(done.met)));
+                continue;
+            };
             if !path.is_empty() {
                 path.push(b'/');
             }
             path.extend_from_slice(entry.name);
-            match (entry.kind, entry.content) {
-                (_, Content::None) => {}
-                (_, Content::Chunk(id)) => note(
-                    lost.get(&id).into_iter().flatten(),
-                    &path,
-                    findings,
-                    &mut open.met,
-                ),
-                (kind, Content::Stream(reference)) => {
-                    let Ok(reference) = StreamRef::decode(reference) else {
-                        continue;
-                    };
-                    if kind == EntryKind::Folder {
-                        open.folders.push((path, reference));
-                    } else {
-                        file(reader, &reference, &path, lost, findings, &mut open.met);
-                    }
-                }
+            let Some(tree) = look(reader, &entry, &path, lost, findings, &mut top.met) else {
+                continue;
+            };
+            match self.met.get(&tree_key(domain, &tree)) {
+                Some(known) => top.met.extend(known.iter().flat_map(|known| known.iter())),
+                None => stack.push(open(reader, &tree, &path, lost, findings)),
             }
         }
-        // They are taken from the end.
-        open.folders.reverse();
-        open
     }
+}
 
-    /// Reads a stream of metadata; when that is not possible, `path` and all below it are lost.
-    fn stream(
-        &self,
-        reader: &Reader<'_>,
-        stream: &StreamRef,
-        path: &[u8],
-        lost: &Lost,
-        findings: &mut [Finding],
-        met: &mut BTreeSet<usize>,
-    ) -> Option<Vec<u8>> {
-        let items = file(reader, stream, path, lost, findings, met)?;
-        bytes_of(reader, &items).ok()
+/// Begins to look at the entries of one tree.
+fn open<'r>(
+    reader: &'r Reader<'r>,
+    tree: &StreamRef,
+    path: &[u8],
+    lost: &Lost,
+    findings: &mut [Finding],
+) -> Open<'r> {
+    let mut met = BTreeSet::new();
+    let items = file(reader, tree, path, lost, findings, &mut met);
+    Open {
+        key: tree_key(reader.domain(), tree),
+        path: path.len(),
+        tree: items
+            .filter(|items| read_all(reader, items).is_ok())
+            .map(|items| reader.tree_of(items)),
+        met,
     }
+}
+
+/// Notes what one entry meets, and returns the tree of a folder.
+fn look(
+    reader: &Reader<'_>,
+    entry: &Entry<'_>,
+    path: &[u8],
+    lost: &Lost,
+    findings: &mut [Finding],
+    met: &mut BTreeSet<usize>,
+) -> Option<StreamRef> {
+    match (entry.kind, entry.content) {
+        (_, Content::None) => {}
+        (_, Content::Chunk(id)) => note(lost.get(&id).into_iter().flatten(), path, findings, met),
+        (kind, Content::Stream(reference)) => {
+            let stream = StreamRef::decode(reference).ok()?;
+            if kind == EntryKind::Folder {
+                return Some(stream);
+            }
+            file(reader, &stream, path, lost, findings, met);
+        }
+    }
+    None
 }
 
 /// Notes the findings that a stream meets, and returns its chunks where its lists can be read.
@@ -214,7 +202,7 @@ fn file(
     lost: &Lost,
     findings: &mut [Finding],
     met: &mut BTreeSet<usize>,
-) -> Option<Vec<lifeboat_codec::ChunkItem>> {
+) -> Option<Vec<ChunkItem>> {
     let mut meets = BTreeSet::new();
     let items = chunks_of_stream(reader, stream, &mut |item| {
         meets.extend(lost.get(&item.id).into_iter().flatten());

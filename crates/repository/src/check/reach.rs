@@ -1,34 +1,24 @@
 //! What the snapshots need: every chunk of every manifest, tree, list and file, each distinct tree read once.
 //!
-//! Unlike a restore it goes on behind what it cannot read, so that one damaged segment does not hide another.
+//! Unlike a restore it goes on behind what it cannot read, so that one damaged segment does not hide another. Memory
+//! holds a piece of each folder on the way down, 16 bytes for each distinct tree, and every needed chunk.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_codec::{
-    ChunkId, ChunkItem, Content, Entries, EntryKind, FormatError, Manifest, StreamRef, list_chunks,
+    ChunkId, ChunkItem, Content, Entry, EntryKind, FormatError, Manifest, StreamRef, list_chunks,
 };
 
 use crate::lookup::{IdMap, Lookup};
 use crate::reader::Reader;
 use crate::repository::{ReadError, Repository};
 use crate::snapshots::{Snapshot, sentence};
+use crate::stored_tree::{StoredTree, TreeKey, tree_key};
 
-/// A tree of one domain; the hash of its reference.
-pub(super) type TreeKey = [u8; 16];
-
-pub(super) fn tree_key(domain: u32, tree: &StreamRef) -> TreeKey {
-    let hash = blake3::Hasher::new()
-        .update(&domain.to_le_bytes())
-        .update(&tree.encode())
-        .finalize();
-    let (key, _) = hash
-        .as_bytes()
-        .split_first_chunk()
-        .expect("a hash is longer than a key");
-    *key
-}
+/// Trees are at most this deep; a deeper one is an attack, because no file system makes it.
+const DEPTH_MAX: usize = 100_000;
 
 /// What was seen on the way through the snapshots.
 pub(super) struct Reach<'c> {
@@ -103,48 +93,88 @@ impl<'c> Reach<'c> {
                 format!("has a manifest that makes no sense: {error}"),
             ));
         }
-        let mut trees = vec![snapshot.head.root.clone()];
-        while let Some(tree) = trees.pop() {
-            // Equal folders are one tree: visited once, or a small repository could name 2^64 paths.
-            if self.stop.load(Ordering::Relaxed) || !self.seen.insert(tree_key(domain, &tree)) {
-                continue;
+        let mut levels: Vec<StoredTree<'_>> = Vec::new();
+        levels.extend(self.tree(reader, number, domain, &snapshot.head.root));
+        while let Some(level) = levels.last_mut() {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
             }
-            let Some(bytes) = self.whole(reader, number, domain, &tree) else {
-                continue;
+            let below = match level.next_entry() {
+                Ok(Some(entry)) => self
+                    .entry(reader, number, domain, &entry)
+                    .map_err(|source| ReadError::format("a tree", source)),
+                Ok(None) => {
+                    levels.pop();
+                    continue;
+                }
+                Err(error) => Err(error),
             };
-            if let Err(error) = self.entries(reader, number, domain, &bytes, &mut trees) {
-                self.malformed
-                    .push((number, format!("has a tree that makes no sense: {error}")));
+            let below = match below {
+                Ok(Some(_)) if levels.len() >= DEPTH_MAX => Err(ReadError::format(
+                    "a tree",
+                    FormatError::Invalid("the tree is deeper than any folder"),
+                )),
+                below => below,
+            };
+            match below {
+                Ok(below) => {
+                    levels.extend(below.and_then(|tree| self.tree(reader, number, domain, &tree)));
+                }
+                Err(ReadError::Format { source, .. }) => {
+                    self.malformed
+                        .push((number, format!("has a tree that makes no sense: {source}")));
+                    levels.pop();
+                }
+                // Its chunks were read a moment ago, all of them.
+                Err(error) => {
+                    let what = format!("has a tree that cannot be read: {}", sentence(&error));
+                    self.malformed.push((number, what));
+                    levels.pop();
+                }
             }
         }
     }
 
-    fn entries(
+    /// Begins to read a tree, unless it was read before or not all of it can be.
+    fn tree<'r>(
+        &mut self,
+        reader: &'r Reader<'r>,
+        number: usize,
+        domain: u32,
+        tree: &StreamRef,
+    ) -> Option<StoredTree<'r>> {
+        // Equal folders are one tree: visited once, or a small repository could name 2^64 paths.
+        if !self.seen.insert(tree_key(domain, tree)) {
+            return None;
+        }
+        let items = self.items(reader, number, domain, tree)?;
+        self.judge(domain, number, read_all(reader, &items))?;
+        Some(reader.tree_of(items))
+    }
+
+    /// Notes what an entry needs, and returns the tree of a folder.
+    fn entry(
         &mut self,
         reader: &Reader<'_>,
         number: usize,
         domain: u32,
-        tree: &[u8],
-        trees: &mut Vec<StreamRef>,
-    ) -> Result<(), FormatError> {
-        for entry in Entries::new(tree) {
-            let entry = entry?;
-            match (entry.kind, entry.content) {
-                (_, Content::None) => {}
-                (EntryKind::Folder, Content::Stream(reference)) => {
-                    trees.push(StreamRef::decode(reference)?);
-                }
-                (_, Content::Chunk(id)) => {
-                    let length = u32::try_from(entry.size)
-                        .map_err(|_| FormatError::Invalid("a chunk's length is not allowed"))?;
-                    self.need(number, domain, ChunkItem { id, length });
-                }
-                (_, Content::Stream(reference)) => {
-                    drop(self.items(reader, number, domain, &StreamRef::decode(reference)?));
-                }
+        entry: &Entry<'_>,
+    ) -> Result<Option<StreamRef>, FormatError> {
+        match (entry.kind, entry.content) {
+            (_, Content::None) => {}
+            (EntryKind::Folder, Content::Stream(reference)) => {
+                return StreamRef::decode(reference).map(Some);
+            }
+            (_, Content::Chunk(id)) => {
+                let length = u32::try_from(entry.size)
+                    .map_err(|_| FormatError::Invalid("a chunk's length is not allowed"))?;
+                self.need(number, domain, ChunkItem { id, length });
+            }
+            (_, Content::Stream(reference)) => {
+                drop(self.items(reader, number, domain, &StreamRef::decode(reference)?));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn need(&mut self, number: usize, domain: u32, item: ChunkItem) {
@@ -249,16 +279,30 @@ pub(super) fn chunks_of_stream(
 }
 
 /// The bytes of chunks of metadata, or all of them that could not be read.
-pub(super) fn bytes_of(reader: &Reader<'_>, items: &[ChunkItem]) -> Result<Vec<u8>, Failed> {
-    let (mut bytes, mut failed) = (Vec::new(), Vec::new());
+fn bytes_of(reader: &Reader<'_>, items: &[ChunkItem]) -> Result<Vec<u8>, Failed> {
+    let mut bytes = Vec::new();
+    each_of(reader, items, &mut |chunk| bytes.extend_from_slice(chunk))?;
+    Ok(bytes)
+}
+
+/// Reads chunks of metadata and keeps none; fails with all of them that could not be read.
+pub(super) fn read_all(reader: &Reader<'_>, items: &[ChunkItem]) -> Result<(), Failed> {
+    each_of(reader, items, &mut |_| {})
+}
+
+fn each_of(
+    reader: &Reader<'_>,
+    items: &[ChunkItem],
+    each: &mut dyn FnMut(&[u8]),
+) -> Result<(), Failed> {
+    let mut failed = Vec::new();
     for item in items {
-        match reader.chunk(item) {
-            Ok(chunk) => bytes.extend_from_slice(&chunk),
-            Err(error) => failed.push((*item, error)),
+        if let Err(error) = reader.with_chunk(item, &mut *each) {
+            failed.push((*item, error));
         }
     }
     if failed.is_empty() {
-        Ok(bytes)
+        Ok(())
     } else {
         Err(Failed::Chunks(failed))
     }
