@@ -1,12 +1,16 @@
-//! Puts a snapshot's files back: folders first, then content in the order in which it lies in packs, then links.
+//! Puts a snapshot's files back, in rounds: folders first, then content in the order in which it lies in packs, then
+//! links; then the folders that are full are completed, and the walk goes on.
 //!
 //! Every byte was authenticated before it is written. Nothing is created outside the target, and what could not be
-//! restored as it was is a problem that is reported, never silence.
+//! restored as it was is a problem that is reported, never silence. Memory holds one round, the folders on the way
+//! down, a few words for each file of several names with the folders of their first names, and, of an exact restore,
+//! the folders that hold something that is to go.
 
 mod guard;
 mod select;
 mod extras;
 mod plan;
+mod large;
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
@@ -21,9 +25,9 @@ use lifeboat_files::{
 use lifeboat_repository::{Counter, Progress, ReadError, Reader, Repository, Snapshot, Wanted};
 use thiserror::Error;
 
-use self::extras::extras;
+use self::extras::{Extras, Names, extras};
 use self::guard::{REPOSITORY, repository_around};
-use self::plan::{Link, Piece, Plan, Waiting};
+use self::plan::{Link, Piece, Plan, Round, Waiting};
 use self::select::{Selected, dry_run, has_nothing_but_secrets, owner, select};
 use crate::browse::PathError;
 use crate::text::{sentence, shown_path};
@@ -33,6 +37,13 @@ const FOLDERS_MAX: usize = 256;
 /// Files of several pieces that are open at once; more wait for another round. Each may keep its folder open too, and
 /// all together stay below the 1,024 descriptors that a process may usually have.
 const FILES_OPEN_MAX: usize = 256;
+/// How much is planned before it is written. A round is what is read in the order of packs: the larger it is, the
+/// less is read twice and the longer the reads are. Most snapshots are restored in one.
+const ROUND: Bounds = Bounds {
+    items: 128 << 10,
+    bytes: 48 << 20,
+    large: 64 << 30,
+};
 /// Problems that are kept word for word; more are counted.
 const PROBLEMS_MAX: usize = 1000;
 /// Secrets that were left out and are named; more are counted.
@@ -82,8 +93,10 @@ pub struct RestoreOutcome {
     pub kept_bytes: u64,
     /// Entries deleted because the snapshot does not have them; a folder counts once, with all that it held.
     pub deleted: u64,
-    /// The paths below the target of what was to be deleted, shown for people.
+    /// The first of the paths below the target of what was to be deleted, shown for people.
     pub extras: Vec<String>,
+    /// How many more there were.
+    pub more_extras: u64,
     /// Secrets that were left out.
     pub secrets_left_out: u64,
     /// The first of their paths.
@@ -143,6 +156,17 @@ pub fn restore(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<RestoreOutcome, RestoreError> {
+    restore_in(ROUND, repository, snapshot, request, (progress, stop))
+}
+
+/// The same in rounds of this size.
+fn restore_in(
+    bounds: Bounds,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    request: &RestoreRequest,
+    (progress, stop): (&dyn Progress, &AtomicBool),
+) -> Result<RestoreOutcome, RestoreError> {
     let reader = repository.reader(snapshot.head.domain)?;
     let manifest = repository.manifest(snapshot)?;
     let selected = select(&reader, snapshot, request)?;
@@ -163,16 +187,14 @@ pub fn restore(
     Target::check(&request.target, &options)?;
     let extras = if request.exact {
         progress.phase("Looking for what the snapshot does not have");
-        let shown = |path: Vec<u8>| shown_path(&path);
-        let extras = extras(&reader, &selected, request)?;
-        extras.into_iter().map(shown).collect()
+        extras(&reader, &selected, request)?
     } else {
-        Vec::new()
+        Extras::default()
     };
     if request.dry_run {
         let mut outcome = dry_run(&reader, &selected, request)?;
-        outcome.deleted = extras.len() as u64;
-        outcome.extras = extras;
+        outcome.deleted = extras.count;
+        extras.tell(&mut outcome);
         return Ok(outcome);
     }
     progress.phase("Making folders");
@@ -183,9 +205,11 @@ pub fn restore(
         target: &target,
         progress,
         stop,
+        bounds,
+        held: &extras.held,
     };
     let mut outcome = work.run(&selected)?;
-    outcome.extras = extras;
+    extras.tell(&mut outcome);
     finish(target, outcome, progress)
 }
 
@@ -210,12 +234,26 @@ fn finish(
     Ok(outcome)
 }
 
+/// The largest round.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Files, further names and folders.
+    items: usize,
+    /// What they take in memory, about.
+    bytes: usize,
+    /// A file of more bytes than this is written by itself.
+    large: u64,
+}
+
 struct Work<'a> {
     reader: &'a Reader<'a>,
     request: &'a RestoreRequest,
     target: &'a Target,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
+    bounds: Bounds,
+    /// Folders of the target, by path, that may hold what is to go: they are completed at the end.
+    held: &'a HashSet<Vec<u8>>,
 }
 
 /// What the threads that write share.
@@ -284,6 +322,12 @@ impl<'t> Writing<'t> {
         !closed
     }
 
+    /// Forgets the files of several pieces, and returns those that are to be written later.
+    fn end_round(&self) -> Vec<u32> {
+        let mut slots = self.slots.lock().expect("no thread panics with a file");
+        slots.end_round()
+    }
+
     fn problem(&self, progress: &dyn Progress, text: String) {
         progress.problem(&text);
         let mut outcome = self
@@ -339,33 +383,21 @@ impl<'a> Work<'a> {
         let writing = Writing::default();
         let mut plan = Plan::default();
         for part in selected {
-            self.plan(part, &mut plan, &writing)?;
+            self.plan(part, selected, &mut plan, &writing)?;
         }
-        let bytes = plan.files.iter().map(|file| file.metadata.size).sum();
-        self.progress
-            .expect(Counter::Files, plan.files.len() as u64);
-        self.progress.expect(Counter::Bytes, bytes);
-        self.progress.phase("Restoring files");
-        self.deliver(&plan, &plan.wanted, &writing);
-        let later = writing
-            .slots
-            .lock()
-            .expect("no thread panics with a file")
-            .end_round();
-        for files in later.chunks(FILES_OPEN_MAX) {
-            let files: HashSet<u32> = files.iter().copied().collect();
-            let of_these = |wanted: &&Wanted| files.contains(&plan.piece(wanted.tag).file);
-            let wanted: Vec<Wanted> = plan.wanted.iter().filter(of_these).copied().collect();
-            self.deliver(&plan, &wanted, &writing);
+        if !plan.is_expected {
+            let round = &plan.round;
+            let linked = round.links.iter().filter(|link| link.content.is_some());
+            let files = plan.made + (round.files.len() + linked.clone().count()) as u64;
+            let sizes = round.files.iter().map(|file| file.metadata.size);
+            let bytes: u64 = sizes.chain(linked.map(|link| link.metadata.size)).sum();
+            self.progress.expect(Counter::Files, files);
+            self.progress
+                .expect(Counter::Bytes, plan.made_bytes + bytes);
         }
+        self.end_round(&mut plan, &writing);
         if self.stop.load(Ordering::Relaxed) {
             return Err(RestoreError::Stopped);
-        }
-        for link in &plan.links {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(RestoreError::Stopped);
-            }
-            self.link(link, &writing);
         }
         if !writing.full.load(Ordering::Relaxed) {
             self.remove_extras(&plan, &writing);
@@ -380,8 +412,40 @@ impl<'a> Work<'a> {
         Ok(outcome)
     }
 
+    /// Writes what was planned, and completes the folders of which nothing more will come.
+    ///
+    /// Whatever lies in a folder is there before it is completed: its files, its further names of files of this round
+    /// or an earlier one, and the folders in it. When the restore was stopped, nothing more is completed.
+    fn end_round(&self, plan: &mut Plan, writing: &Writing<'a>) {
+        let round = std::mem::take(&mut plan.round);
+        self.progress.phase("Restoring files");
+        self.deliver(&round, &round.wanted, writing);
+        for files in writing.end_round().chunks(FILES_OPEN_MAX) {
+            let files: HashSet<u32> = files.iter().copied().collect();
+            let of_these = |wanted: &&Wanted| files.contains(&round.piece(wanted.tag).file);
+            let wanted: Vec<Wanted> = round.wanted.iter().filter(of_these).copied().collect();
+            self.deliver(&round, &wanted, writing);
+        }
+        for link in &round.links {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.link(link, writing);
+        }
+        // A file that is given up is removed when it is dropped, which changes the folder once more.
+        writing.end_round();
+        writing
+            .folders
+            .lock()
+            .expect("no thread panics with a folder")
+            .clear();
+        if !self.stop.load(Ordering::Relaxed) {
+            self.target.complete(round.left);
+        }
+    }
+
     /// Fetches what is wanted and writes it, until all is done, somebody stops it, or nothing more fits.
-    fn deliver(&self, plan: &Plan, wanted: &[Wanted], writing: &Writing<'a>) {
+    fn deliver(&self, round: &Round, wanted: &[Wanted], writing: &Writing<'a>) {
         let over = || self.stop.load(Ordering::Relaxed) || writing.full.load(Ordering::Relaxed);
         let ended = AtomicBool::new(over());
         self.reader.deliver(wanted, &ended, &|tag, chunk| {
@@ -389,7 +453,7 @@ impl<'a> Work<'a> {
                 ended.store(true, Ordering::Relaxed);
                 return;
             }
-            self.piece(plan, plan.piece(tag), chunk, writing);
+            self.piece(round, round.piece(tag), chunk, writing);
         });
     }
 
@@ -416,12 +480,12 @@ impl<'a> Work<'a> {
     /// Writes one piece where it belongs; the last one completes the file.
     fn piece(
         &self,
-        plan: &Plan,
+        round: &Round,
         piece: Piece,
         chunk: Result<&[u8], &ReadError>,
         writing: &Writing<'a>,
     ) {
-        let file = &plan.files[piece.file as usize];
+        let file = &round.files[piece.file as usize];
         let wrong = match chunk {
             Ok(chunk) if chunk.len() == piece.length as usize => None,
             Ok(_) => Some("a chunk of it has another length".to_owned()),
@@ -533,6 +597,8 @@ impl<'a> Work<'a> {
             match folder.create_link(&link.name, original) {
                 Ok(_) if link.content.is_some() => {
                     writing.files.fetch_add(1, Ordering::Relaxed);
+                    self.progress.count(Counter::Files, 1);
+                    self.progress.count(Counter::Bytes, link.metadata.size);
                     Ok(())
                 }
                 Ok(_) => Ok(()),
@@ -594,26 +660,46 @@ impl<'a> Work<'a> {
                 file.finish()?
             }
         };
+        self.progress.count(Counter::Files, 1);
+        self.progress.count(Counter::Bytes, metadata.size);
         writing.restored(restored, metadata.size, link.group);
         Ok(())
     }
 
-    /// Deletes what folders that are restored as a whole hold beside what the snapshot has.
+    /// Deletes what folders that are restored as a whole hold beside what the snapshot has. Of a folder whose tree
+    /// cannot be read to its end, nothing.
     fn remove_extras(&self, plan: &Plan, writing: &Writing<'a>) {
-        for (id, names) in &plan.names {
-            let names: HashSet<&[u8]> = names.iter().map(|name| &**name).collect();
-            let deleted = self
-                .folder(*id, writing)
-                .and_then(|folder| folder.remove_extras(&mut |name| names.contains(name)));
+        for (id, tree) in &plan.exact {
+            let names = Names::whole(self.reader, tree);
+            let deleted = names.map(|mut names| {
+                let mut unread = None;
+                let deleted = self.folder(*id, writing).and_then(|folder| {
+                    folder.remove_extras(&mut |name| {
+                        names.has(name).unwrap_or_else(|error| {
+                            unread = Some(error);
+                            true
+                        })
+                    })
+                });
+                (deleted, unread)
+            });
+            let (deleted, unread) = match deleted {
+                Ok((deleted, unread)) => (Some(deleted), unread),
+                Err(error) => (None, Some(error)),
+            };
+            if let Some(error) = unread {
+                writing.problem(self.progress, sentence(&error));
+            }
             match deleted {
-                Ok(deleted) => {
+                Some(Ok(deleted)) => {
                     writing
                         .outcome
                         .lock()
                         .expect("no thread panics with the outcome")
                         .deleted += deleted;
                 }
-                Err(error) => writing.failed(self.progress, error.object(), &error),
+                Some(Err(error)) => writing.failed(self.progress, error.object(), &error),
+                None => {}
             }
         }
     }
@@ -639,3 +725,6 @@ impl std::io::Write for AtOffset<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,92 @@
 //! What an exact restore would delete, found out before anything is touched.
 //!
-//! Invariant: an entry of the target is listed here exactly if the restore would delete it, were all that it wants to
-//! write written: folders that are restored as a whole, less the names that the snapshot has for them.
+//! Each folder of the target is held against its tree as both are sorted, so that memory holds one listing and the
+//! first of what is found. Invariant: an entry of the target is found here exactly if the restore would delete it, were
+//! all that it wants to write written: folders that are restored as a whole, less the names that the snapshot has for
+//! them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use lifeboat_codec::{EntryKind, status};
-use lifeboat_files::{Folder, Kind, Listing};
-use lifeboat_repository::{ReadError, Reader};
+use lifeboat_codec::{EntryKind, StreamRef, status};
+use lifeboat_files::{ErrorKind, Folder, Kind, Listed, Listing};
+use lifeboat_repository::{ReadError, Reader, StoredTree};
 
 use super::guard::REPOSITORY;
-use super::select::{Relation, Selected};
-use super::{RestoreError, RestoreRequest};
+use super::select::{Relation, Selected, is_left_out};
+use super::{RestoreError, RestoreOutcome, RestoreRequest};
 use crate::browse::{Step, walk_entries};
+use crate::entry::content_of;
+use crate::text::shown_path;
 
-/// The names that belong into each folder of the target, by its path, where the rest is to go.
-type Expected = HashMap<Vec<u8>, HashSet<Box<[u8]>>>;
+/// Paths that are named; more are counted.
+const SHOWN_MAX: usize = 10_000;
 
-/// The paths below the target of what an exact restore would delete, sorted; a folder stands for all that it holds.
+/// What is to go.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// The first paths below the target; a folder stands for all that it holds.
+    shown: Vec<Vec<u8>>,
+    pub(super) count: u64,
+    /// The folders in which something is to go, or of which nobody knows, by their paths below the target.
+    pub(super) held: HashSet<Vec<u8>>,
+}
+
+impl Extras {
+    /// Says what is to go.
+    pub(super) fn tell(mut self, outcome: &mut RestoreOutcome) {
+        self.shown.sort_unstable();
+        outcome.more_extras = self.count - self.shown.len() as u64;
+        outcome.extras = self.shown.iter().map(|path| shown_path(path)).collect();
+    }
+}
+
+/// The names in a tree, asked for in their order.
+pub(super) struct Names<'r> {
+    tree: StoredTree<'r>,
+    is_there: bool,
+}
+
+impl<'r> Names<'r> {
+    fn begin(reader: &'r Reader<'r>, tree: &StreamRef) -> Result<Self, ReadError> {
+        let mut names = Self {
+            tree: reader.tree(tree)?,
+            is_there: false,
+        };
+        names.advance()?;
+        Ok(names)
+    }
+
+    /// The names of a tree that can be read to its end.
+    pub(super) fn whole(reader: &'r Reader<'r>, tree: &StreamRef) -> Result<Self, ReadError> {
+        Self::begin(reader, tree)?.end()?;
+        Self::begin(reader, tree)
+    }
+
+    fn advance(&mut self) -> Result<(), ReadError> {
+        self.is_there = self.tree.next_entry()?.is_some();
+        Ok(())
+    }
+
+    /// Whether the tree has this name, which stands behind those that were asked for before.
+    pub(super) fn has(&mut self, name: &[u8]) -> Result<bool, ReadError> {
+        while self.is_there && self.tree.name() < name {
+            self.advance()?;
+        }
+        Ok(self.is_there && self.tree.name() == name)
+    }
+
+    /// Reads the rest.
+    fn end(mut self) -> Result<(), ReadError> {
+        while self.is_there {
+            self.advance()?;
+        }
+        Ok(())
+    }
+}
+
+/// What an exact restore would delete.
 ///
 /// # Errors
 /// [`RestoreError::Repository`] when a repository lies in it; when the snapshot's top cannot be read.
@@ -27,80 +94,129 @@ pub(super) fn extras(
     reader: &Reader<'_>,
     selected: &[Selected],
     request: &RestoreRequest,
-) -> Result<Vec<Vec<u8>>, RestoreError> {
+) -> Result<Extras, RestoreError> {
     let Ok(top) = Folder::open(&request.target) else {
         // There is nothing yet, or `Target::prepare` says what is wrong with it.
-        return Ok(Vec::new());
+        return Ok(Extras::default());
     };
-    let mut expected = Expected::new();
+    let mut search = Search {
+        reader,
+        request,
+        top,
+        listing: Listing::new(),
+        found: Extras::default(),
+        repository: None,
+    };
     for part in selected {
-        expect(reader, part, &mut expected)?;
+        search.part(part)?;
     }
-    let mut extras = Vec::new();
-    let mut listing = Listing::new();
-    for (path, names) in &expected {
-        // What is no folder yet has nothing that could go.
-        let Ok(mut folder) = top.open_beneath(path) else {
-            continue;
+    match search.repository {
+        Some(path) => Err(RestoreError::Repository(
+            request.target.join(OsStr::from_bytes(&path)),
+        )),
+        None => Ok(search.found),
+    }
+}
+
+struct Search<'r> {
+    reader: &'r Reader<'r>,
+    request: &'r RestoreRequest,
+    top: Folder,
+    listing: Listing,
+    found: Extras,
+    /// One that lies in what is to go.
+    repository: Option<Vec<u8>>,
+}
+
+impl Search<'_> {
+    fn part(&mut self, part: &Selected) -> Result<(), ReadError> {
+        if part.is_whole() {
+            self.folder(b"", &part.tree);
+        }
+        walk_entries(self.reader, &part.tree, b"", &mut |path, entry| {
+            // Of a folder that cannot be read to its end nothing is deleted.
+            let Ok(entry) = entry else {
+                return Ok(Step::Past);
+            };
+            let relation = part.relation(path);
+            let is_folder = entry.kind == EntryKind::Folder;
+            if relation == Relation::Outside || !is_folder || is_left_out(entry, self.request) {
+                return Ok(Step::Past);
+            }
+            let known = entry.status & status::UNREADABLE == 0;
+            if relation == Relation::Wanted
+                && known
+                && let Ok(tree) = content_of(entry)
+                && !self.folder(part.place(path), &tree)
+            {
+                return Ok(Step::Past);
+            }
+            Ok(if self.repository.is_some() {
+                Step::End
+            } else {
+                Step::Into
+            })
+        })
+    }
+
+    /// Holds one folder of the target against its tree; false when there is no such folder yet.
+    fn folder(&mut self, path: &[u8], tree: &StreamRef) -> bool {
+        let mut folder = match self.top.open_beneath(path) {
+            Ok(folder) => folder,
+            Err(error) => {
+                let is_missing = error.kind() == ErrorKind::Vanished;
+                if !is_missing {
+                    // The restore may open it yet.
+                    self.found.held.insert(path.to_vec());
+                }
+                return !is_missing;
+            }
         };
         // What cannot be listed to its end is deleted as far as it was listed.
-        let _ = folder.list(&mut listing);
-        for entry in listing.iter() {
-            let name = entry?.name;
-            if names.contains(&*name) {
+        let is_listed = folder.list(&mut self.listing).is_ok();
+        let (shown, count) = (self.found.shown.len(), self.found.count);
+        match self.beside(path, tree) {
+            Err(_) => {
+                // Not all names are known, so that nothing is deleted there.
+                self.found.shown.truncate(shown);
+                self.found.count = count;
+            }
+            Ok(to_the_end) if to_the_end && is_listed && self.found.count == count => {}
+            Ok(_) => {
+                self.found.held.insert(path.to_vec());
+            }
+        }
+        true
+    }
+
+    /// Finds what was listed and is not in the tree; false when the list could not be read to its end.
+    fn beside(&mut self, path: &[u8], tree: &StreamRef) -> Result<bool, ReadError> {
+        let mut names = Names::begin(self.reader, tree)?;
+        let mut to_the_end = true;
+        for entry in self.listing.iter() {
+            let Ok(Listed { name, .. }) = entry else {
+                to_the_end = false;
+                break;
+            };
+            if names.has(&name)? {
                 continue;
             }
-            let mut full = path.clone();
+            let mut full = path.to_vec();
             if !full.is_empty() {
                 full.push(b'/');
             }
             full.extend_from_slice(&name);
-            extras.push(full);
+            if self.repository.is_none() {
+                self.repository = repository_in(&self.top, &full);
+            }
+            self.found.count += 1;
+            if self.found.shown.len() < SHOWN_MAX {
+                self.found.shown.push(full);
+            }
         }
+        names.end()?;
+        Ok(to_the_end)
     }
-    extras.sort_unstable();
-    for extra in &extras {
-        if let Some(found) = repository_in(&top, extra) {
-            let whole = request.target.join(OsStr::from_bytes(&found));
-            return Err(RestoreError::Repository(whole));
-        }
-    }
-    Ok(extras)
-}
-
-/// Collects what belongs into the folders that this part restores as a whole.
-fn expect(reader: &Reader<'_>, part: &Selected, expected: &mut Expected) -> Result<(), ReadError> {
-    if part.is_whole() {
-        expected.entry(Vec::new()).or_default();
-    }
-    // The one folder whose entries go right into the target has no name there.
-    let place = |path: &[u8]| match path.iter().position(|byte| *byte == b'/') {
-        _ if !part.open => path.to_vec(),
-        Some(slash) => path[slash + 1..].to_vec(),
-        None => Vec::new(),
-    };
-    walk_entries(reader, &part.tree, b"", &mut |path, entry| {
-        let Ok(entry) = entry else {
-            // Not all names are known, so that nothing is deleted there.
-            expected.remove(&place(path));
-            return Ok(Step::Past);
-        };
-        let relation = part.relation(path);
-        if relation == Relation::Outside {
-            return Ok(Step::Past);
-        }
-        let here = place(path);
-        let above = path.len().saturating_sub(entry.name.len() + 1);
-        let opened = part.open && above == 0 && path.len() == entry.name.len();
-        if !opened && let Some(names) = expected.get_mut(&place(&path[..above])) {
-            names.insert(entry.name.into());
-        }
-        let known = entry.status & status::UNREADABLE == 0;
-        if entry.kind == EntryKind::Folder && relation == Relation::Wanted && known {
-            expected.entry(here).or_default();
-        }
-        Ok(Step::Into)
-    })
 }
 
 /// The path below `top` of a repository that `path` is or holds. Other file systems are not entered: nothing is

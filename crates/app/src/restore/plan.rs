@@ -1,16 +1,20 @@
-//! The first half of a restore: everything without content is made, and what is to be written is listed.
+//! The walk of a restore: everything without content is made, and what is to be written is listed; whenever the list
+//! is long enough, it is written before the walk goes on.
 //!
-//! Invariant: however deep a tree is, a bounded number of its folders is open.
+//! Invariants: however deep a tree is, a bounded number of its folders is open. A folder is among those that the walk
+//! [left](Round::left) behind all that lie in it, and when everything that it is to hold is made, or listed in this
+//! round or an earlier one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lifeboat_codec::{ChunkId, Content, Entry, EntryKind, StreamRef, status};
 use lifeboat_files::{Attributes, FolderId, Metadata, TargetFolder};
-use lifeboat_repository::{ReadError, Wanted};
+use lifeboat_repository::{Counter, ReadError, Wanted};
 
-use super::select::{Relation, Selected};
-use super::{RestoreError, Work, Writing};
+use super::select::{Relation, Selected, dry_run};
+use super::{Bounds, RestoreError, Work, Writing};
 use crate::browse::{Step, walk_entries};
 use crate::entry::content_of;
 use crate::entry::{attributes_of, metadata_of};
@@ -39,18 +43,50 @@ pub(super) struct Piece {
     pub(super) offset: u64,
 }
 
+/// What is to be written before the walk goes on.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct Round {
     pub(super) files: Vec<Waiting>,
     pub(super) pieces: Vec<Piece>,
     pub(super) wanted: Vec<Wanted>,
     pub(super) links: Vec<Link>,
+    /// Folders that the walk has left.
+    pub(super) left: Vec<FolderId>,
+    /// What all this and the folders take in memory, about.
+    bytes: usize,
+}
+
+impl Round {
+    pub(super) fn piece(&self, tag: u64) -> Piece {
+        self.pieces[tag as usize]
+    }
+
+    fn is_full(&self, bounds: Bounds) -> bool {
+        self.files.len() + self.links.len() + self.left.len() >= bounds.items
+            || self.bytes >= bounds.bytes
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) round: Round,
     /// Link groups whose first name was met.
     groups: HashSet<u64>,
     pub(super) folders: u64,
-    /// For an exact restore, the names that belong into each folder of which everything is asked for and known.
-    pub(super) names: HashMap<FolderId, Vec<Box<[u8]>>>,
+    /// Files that were made during the walk: those without content, and large ones.
+    pub(super) made: u64,
+    /// Their bytes.
+    pub(super) made_bytes: u64,
+    /// What the whole restore will write was told.
+    pub(super) is_expected: bool,
+    /// For an exact restore, the folders of which everything is asked for and which may hold more, with their trees.
+    pub(super) exact: Vec<(FolderId, StreamRef)>,
 }
+
+/// What a folder takes while it is not complete: a row in the target's table, with a name and the metadata to come.
+const FOLDER_BYTES: usize = 512;
+/// What a piece takes, its place in the order of packs too.
+const PIECE_BYTES: usize = size_of::<Piece>() + 2 * size_of::<Wanted>() + 16;
 
 /// A folder that is being filled.
 struct Level<'t> {
@@ -59,6 +95,8 @@ struct Level<'t> {
     id: FolderId,
     /// Open, unless it lies far above.
     folder: Option<TargetFolder<'t>>,
+    /// Something in it may be to go: it is completed behind that.
+    is_held: bool,
 }
 
 pub(super) struct Link {
@@ -74,13 +112,7 @@ pub(super) struct Link {
     pub(super) target: Box<[u8]>,
 }
 
-impl Plan {
-    pub(super) fn piece(&self, tag: u64) -> Piece {
-        self.pieces[tag as usize]
-    }
-}
-
-enum PlanError {
+pub(super) enum PlanError {
     Files(lifeboat_files::Error),
     Read(ReadError),
 }
@@ -98,10 +130,12 @@ impl From<ReadError> for PlanError {
 }
 
 impl<'a> Work<'a> {
-    /// Makes folders and everything without content, and lists what is to be written.
+    /// Makes folders and everything without content, and lists what is to be written, round by round; the last one
+    /// stays in the plan. `all` is what the whole restore was asked for.
     pub(super) fn plan(
         &self,
         part: &Selected,
+        all: &[Selected],
         plan: &mut Plan,
         writing: &Writing<'a>,
     ) -> Result<(), RestoreError> {
@@ -109,22 +143,34 @@ impl<'a> Work<'a> {
             path: 0,
             id: FolderId::TOP,
             folder: None,
+            is_held: true,
         };
-        if self.request.exact && part.is_whole() {
-            plan.names.entry(FolderId::TOP).or_default();
+        if part.is_whole() && self.held.contains(&b""[..]) {
+            plan.exact.push((FolderId::TOP, part.tree.clone()));
         }
         // The folders that are being filled, each in the one before.
         let mut levels: Vec<Level<'a>> = vec![top];
         walk_entries(self.reader, &part.tree, b"", &mut |path, entry| {
-            if self.stop.load(Ordering::Relaxed) {
+            if plan.round.is_full(self.bounds) {
+                self.expect_all(all, plan);
+                self.end_round(plan, writing);
+            }
+            if self.stop.load(Ordering::Relaxed) || writing.full.load(Ordering::Relaxed) {
                 return Ok(Step::End);
             }
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
                     let here = levels.iter().rev().find(|level| level.path == path.len());
-                    here.map(|level| plan.names.remove(&level.id));
-                    let text = format!("{}: {}", shown_path(path), sentence(&error));
+                    if let Some(level) = here {
+                        plan.exact.retain(|(id, _)| *id != level.id);
+                    }
+                    let place = if path.is_empty() {
+                        "the folder above".to_owned()
+                    } else {
+                        shown_path(path)
+                    };
+                    let text = format!("{place}: {}", sentence(&error));
                     writing.problem(self.progress, text);
                     return Ok(Step::Past);
                 }
@@ -135,13 +181,12 @@ impl<'a> Work<'a> {
             }
             let parent = path.len() - entry.name.len();
             while levels.len() > 1 && levels.last().is_some_and(|level| level.path + 1 != parent) {
-                levels.pop();
+                leave(&mut levels, plan);
             }
             let opened = parent == 0 && part.open && entry.kind == EntryKind::Folder;
             let step = if opened {
                 self.target
                     .describe_top(&metadata_of(entry), attributes_of(entry));
-                self.expect_all(entry, FolderId::TOP, plan);
                 self.remarks(path, entry, writing);
                 Ok(levels[0].folder.clone())
             } else {
@@ -152,13 +197,15 @@ impl<'a> Work<'a> {
             let error = match step {
                 Ok(below) if below.is_some() || opened => {
                     let id = below.as_ref().map_or(FolderId::TOP, TargetFolder::id);
-                    if relation == Relation::Wanted && !opened {
-                        self.expect_all(entry, id, plan);
+                    let is_held = self.held.contains(part.place(path));
+                    if is_held {
+                        plan.exact.push((id, content_of(entry)?));
                     }
                     levels.push(Level {
                         path: path.len(),
                         id,
                         folder: below,
+                        is_held: is_held || opened,
                     });
                     if let Some(far) = levels.len().checked_sub(DEPTH_OPEN_MAX) {
                         levels[far].folder = None;
@@ -181,6 +228,9 @@ impl<'a> Work<'a> {
                 Step::Past
             })
         })?;
+        while levels.len() > 1 {
+            leave(&mut levels, plan);
+        }
         if self.stop.load(Ordering::Relaxed) {
             Err(RestoreError::Stopped)
         } else {
@@ -201,11 +251,15 @@ impl<'a> Work<'a> {
         Ok(level.folder.insert(folder).clone())
     }
 
-    /// For an exact restore: whatever this folder holds beside what the snapshot has is to go. Where not all of it
-    /// could be read, nobody knows what the rest was.
-    fn expect_all(&self, entry: &Entry<'_>, id: FolderId, plan: &mut Plan) {
-        if self.request.exact && entry.status & status::UNREADABLE == 0 {
-            plan.names.entry(id).or_default();
+    /// Tells how much the whole restore will write, once it is known that one round does not do.
+    fn expect_all(&self, all: &[Selected], plan: &mut Plan) {
+        if !plan.is_expected {
+            plan.is_expected = true;
+            // What of it cannot be read is told when the walk comes to it.
+            if let Ok(counted) = dry_run(self.reader, all, self.request) {
+                self.progress.expect(Counter::Files, counted.files);
+                self.progress.expect(Counter::Bytes, counted.bytes);
+            }
         }
     }
 
@@ -240,9 +294,6 @@ impl<'a> Work<'a> {
         plan: &mut Plan,
         writing: &Writing<'a>,
     ) -> Result<Option<TargetFolder<'a>>, PlanError> {
-        if let Some(names) = plan.names.get_mut(&folder.id()) {
-            names.push(entry.name.into());
-        }
         if entry.status & status::SECRET != 0 && !self.request.with_secrets {
             let mut outcome = writing
                 .outcome
@@ -262,7 +313,8 @@ impl<'a> Work<'a> {
             } else {
                 None
             };
-            plan.links.push(Link {
+            plan.round.bytes += size_of::<Link>() + 2 * path.len() + entry.target.len();
+            plan.round.links.push(Link {
                 folder: folder.id(),
                 name: entry.name.to_vec(),
                 path: path.to_vec(),
@@ -277,9 +329,21 @@ impl<'a> Work<'a> {
         match entry.kind {
             EntryKind::Folder => {
                 plan.folders += 1;
+                plan.round.bytes += FOLDER_BYTES + attributes_bytes(&attributes);
                 return Ok(Some(
                     folder.create_folder(entry.name, &metadata, attributes)?,
                 ));
+            }
+            EntryKind::File if entry.size > self.bounds.large && entry.content != Content::None => {
+                let stream = content_of(entry)?;
+                let described = (&metadata, &attributes);
+                let made = self.large(path, entry, &stream, folder, described, writing)?;
+                if let Some(restored) = made {
+                    plan.made += 1;
+                    plan.made_bytes += entry.size;
+                    self.progress.count(Counter::Files, 1);
+                    writing.restored(restored, entry.size, entry.link_group);
+                }
             }
             EntryKind::File if entry.content != Content::None => {
                 self.wait_for(entry, folder, metadata, attributes, path, plan)?;
@@ -295,6 +359,8 @@ impl<'a> Work<'a> {
                     _ => folder.create_special(entry.name, &metadata, &attributes)?,
                 };
                 if kind == EntryKind::File {
+                    plan.made += 1;
+                    self.progress.count(Counter::Files, 1);
                     writing.restored(restored, 0, entry.link_group);
                 } else {
                     writing.original(restored, entry.link_group);
@@ -316,14 +382,14 @@ impl<'a> Work<'a> {
         path: &[u8],
         plan: &mut Plan,
     ) -> Result<(), PlanError> {
-        let file = u32::try_from(plan.files.len())
-            .expect("a snapshot of four billion files does not fit into memory");
+        let round = &mut plan.round;
+        let file = u32::try_from(round.files.len()).expect("a round is bounded");
         let mut put = |id: ChunkId, length: u32, offset: u64| {
-            plan.wanted.push(Wanted {
+            round.wanted.push(Wanted {
                 id,
-                tag: plan.pieces.len() as u64,
+                tag: round.pieces.len() as u64,
             });
-            plan.pieces.push(Piece {
+            round.pieces.push(Piece {
                 file,
                 length,
                 offset,
@@ -341,7 +407,11 @@ impl<'a> Work<'a> {
                 count += 1;
             }
         }
-        plan.files.push(Waiting {
+        round.bytes += size_of::<Waiting>()
+            + path.len()
+            + attributes_bytes(&attributes)
+            + count as usize * PIECE_BYTES;
+        round.files.push(Waiting {
             folder: folder.id(),
             name_at: path.len() - entry.name.len(),
             path: path.into(),
@@ -352,4 +422,16 @@ impl<'a> Work<'a> {
         });
         Ok(())
     }
+}
+
+/// The walk goes back from the innermost folder to the one above.
+fn leave(levels: &mut Vec<Level<'_>>, plan: &mut Plan) {
+    if let Some(level) = levels.pop().filter(|level| !level.is_held) {
+        plan.round.left.push(level.id);
+    }
+}
+
+fn attributes_bytes(attributes: &Attributes) -> usize {
+    let each = attributes.extended.iter();
+    each.map(|one| one.name.len() + one.value.len() + 64).sum()
 }

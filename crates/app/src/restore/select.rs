@@ -44,6 +44,15 @@ impl Selected {
         }
     }
 
+    /// Where the path comes to lie in the target: the one folder whose entries go right into it has no name there.
+    pub(super) fn place<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        match path.iter().position(|byte| *byte == b'/') {
+            _ if !self.open => path,
+            Some(slash) => &path[slash + 1..],
+            None => b"",
+        }
+    }
+
     /// The tree's own folder is restored with everything in it.
     pub(super) fn is_whole(&self) -> bool {
         self.only.is_empty()
@@ -185,7 +194,8 @@ pub(super) fn has_nothing_but_secrets(
     Ok(secrets > 0 && others == 0)
 }
 
-fn is_left_out(entry: &Entry<'_>, request: &RestoreRequest) -> bool {
+/// Whether the entry is a secret that was not asked for.
+pub(super) fn is_left_out(entry: &Entry<'_>, request: &RestoreRequest) -> bool {
     entry.status & status::SECRET != 0 && !request.with_secrets
 }
 

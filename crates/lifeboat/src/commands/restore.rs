@@ -7,7 +7,11 @@ use lifeboat_files::{Overwrite, Owner};
 use serde::Serialize;
 
 use crate::{
-    context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
+    context::Context,
+    error::CommandError,
+    exit_code::ExitCode,
+    selection::Selection,
+    text::{count, counted},
 };
 
 /// Secrets that a sentence names.
@@ -208,6 +212,9 @@ fn say(args: &Args, context: &Context, outcome: &RestoreOutcome, elapsed: Elapse
         } else {
             ui.detail(&format!("Not in the snapshot: {extra}"));
         }
+    }
+    if outcome.more_extras > 0 && args.dry_run {
+        ui.note(&format!("… and {} more", count(outcome.more_extras)));
     }
     let what = format!(
         "{}, {}",
