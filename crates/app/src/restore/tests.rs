@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use lifeboat_codec::{Content, Entry, EntryKind, Manifest, put_entry};
 use lifeboat_files::{CompareOptions, compare};
-use lifeboat_repository::{NewSecret, Silent, Surroundings};
+use lifeboat_repository::{Contents, Draft, NewSecret, Silent, Surroundings, WriteError, Writer};
 use lifeboat_store::{MemoryStore, Store};
 
 use super::*;
 use crate::backup::{BackupRequest, backup};
 use crate::config::FolderSource;
-use crate::source::Source;
+use crate::source::{Source, on_lane};
 
 /// From one item to all.
 const SIZES: [usize; 4] = [1, 2, 3, usize::MAX];
@@ -41,17 +42,26 @@ struct World {
 }
 
 impl World {
-    /// A repository with a snapshot of the folder `media`, which `make` fills.
-    fn of(make: impl FnOnce(&Path), secrets: &[&str]) -> Self {
+    /// An empty repository beside an empty folder `media`.
+    fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("media");
-        fs::create_dir(&path).unwrap();
-        make(&path);
+        fs::create_dir(scratch.path().join("media")).unwrap();
         let surroundings = Surroundings::system(None, scratch.path().join("state"));
         let store = Arc::new(MemoryStore::new());
         let shared: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
         let created = Repository::create(shared, &[NewSecret::KeyFile], surroundings).unwrap();
-        let mut repository = created.repository;
+        Self {
+            scratch,
+            store,
+            repository: created.repository,
+        }
+    }
+
+    /// A repository with a snapshot of the folder `media`, which `make` fills.
+    fn of(make: impl FnOnce(&Path), secrets: &[&str]) -> Self {
+        let mut world = Self::new();
+        let path = world.media();
+        make(&path);
         let request = BackupRequest {
             app: "shop".to_owned(),
             secrets: secrets.iter().map(|secret| path.join(secret)).collect(),
@@ -71,12 +81,55 @@ impl World {
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let stop = AtomicBool::new(false);
-        backup(&mut repository, &request, &Silent, &stop, runtime.handle()).unwrap();
-        Self {
-            scratch,
-            store,
-            repository,
-        }
+        backup(
+            &mut world.repository,
+            &request,
+            &Silent,
+            &stop,
+            runtime.handle(),
+        )
+        .unwrap();
+        world
+    }
+
+    /// A repository with a snapshot whose source `media` is this tree, whatever it is.
+    fn forged(tree: &[u8]) -> Self {
+        let mut world = Self::new();
+        let draft = Draft {
+            app: "shop".to_owned(),
+            host: "host".to_owned(),
+            user: "user".to_owned(),
+            time_zone: "UTC".to_owned(),
+            program: "test".to_owned(),
+            started_ms: 0,
+            parent: None,
+            tags: Vec::new(),
+        };
+        let write = |writer: &Writer<'_>| -> Result<Contents, WriteError> {
+            on_lane(writer, 1, |lane| -> Result<Contents, WriteError> {
+                let below = lane.put_meta(tree)?.encode();
+                let media = Entry {
+                    mode: 0o755,
+                    content: Content::Stream(&below),
+                    ..Entry::new(EntryKind::Folder, b"media")
+                };
+                let (mut root, mut scratch) = (Vec::new(), Vec::new());
+                put_entry(&mut root, &media, &mut scratch);
+                Ok(Contents {
+                    root: lane.put_meta(&root)?,
+                    manifest: lane.put_meta(&Manifest::default().encode())?,
+                    files: 0,
+                    bytes: 0,
+                    unreadable: 0,
+                })
+            })
+        };
+        let stop = AtomicBool::new(false);
+        world
+            .repository
+            .backup(&draft, &Silent, &stop, write)
+            .unwrap();
+        world
     }
 
     fn media(&self) -> PathBuf {
@@ -393,20 +446,13 @@ fn a_restore_that_is_stopped_between_rounds_deletes_nothing_and_can_be_made_agai
 
 #[test]
 fn damaged_chunks_cost_the_same_files_whatever_the_rounds() {
-    struct Aside;
-    impl Progress for Aside {
-        fn phase(&self, _what: &str) {}
-        fn expect(&self, _counter: Counter, _amount: u64) {}
-        fn count(&self, _counter: Counter, _amount: u64) {}
-        fn problem(&self, _what: &str) {}
-    }
     let world = World::of(oddities, &[]);
     world.damage();
-    let whole = world.restore(usize::MAX, &world.request("whole"), &Aside);
+    let whole = world.restore(usize::MAX, &world.request("whole"), &Silent);
     assert!(!whole.problems.is_empty());
     for items in SIZES {
         let name = format!("rounds of {items}");
-        let told = world.restore(items, &world.request(&name), &Aside);
+        let told = world.restore(items, &world.request(&name), &Silent);
         assert_eq!(told, whole);
         let options = CompareOptions::default();
         let (one, other) = (
@@ -454,4 +500,34 @@ fn a_folder_is_open_to_others_as_soon_as_its_round_is_over() {
     let modes = look.1.into_inner().unwrap();
     assert_eq!(modes.first(), Some(&0o700), "while its file is on the way");
     assert_eq!(modes.last(), Some(&0o755), "and behind that");
+}
+
+#[test]
+fn in_a_folder_whose_tree_ends_in_the_middle_nothing_is_deleted() {
+    let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+    for name in [b"b", b"d"] {
+        let file = Entry {
+            mode: 0o600,
+            ..Entry::new(EntryKind::File, name)
+        };
+        put_entry(&mut tree, &file, &mut scratch);
+    }
+    let whole = World::forged(&tree);
+    tree.extend_from_slice(&[9, 1]);
+    let broken = World::forged(&tree);
+    for (world, deleted, problems) in [(&whole, 3, 0), (&broken, 0, 1)] {
+        for items in SIZES {
+            let mut request = world.request(&format!("{items}"));
+            fs::create_dir(&request.target).unwrap();
+            for name in ["a", "c", "e"] {
+                fs::write(request.target.join(name), "extra").unwrap();
+            }
+            (request.overwrite, request.exact) = (Overwrite::Always, true);
+            let told = world.restore(items, &request, &Silent);
+            assert_eq!(told.files, 2, "what can be read is restored: {told:?}");
+            assert_eq!((told.deleted, told.extras.len() as u64), (deleted, deleted));
+            assert_eq!(told.problems.len(), problems, "{told:?}");
+            assert_eq!(request.target.join("c").exists(), deleted == 0);
+        }
+    }
 }

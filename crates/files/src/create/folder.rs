@@ -100,10 +100,13 @@ impl Place {
 }
 
 impl Target {
-    /// Opens a folder of this restore that is not complete; [`ErrorKind::Changed`] if somebody put another one in its
-    /// place.
+    /// Opens a folder of this restore; [`ErrorKind::Changed`] if somebody put another one in its place, and an error if
+    /// it is [complete](Self::complete).
     pub fn open(&self, id: FolderId) -> Result<TargetFolder<'_>, Error> {
-        let (path, known) = (self.folder_path(id), self.known(id));
+        let Some((path, known)) = self.find(id) else {
+            let (action, reason) = ("open the folder", "it is complete already");
+            return Err(Error::because(ErrorKind::Other, action, b"", reason));
+        };
         let fail = |errno| Error::from_errno("open the folder", &path, errno);
         let fd = open_path(self.top(), &path).map_err(fail)?;
         let found = stat_open(fd.as_fd()).map_err(fail)?;

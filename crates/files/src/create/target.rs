@@ -197,6 +197,13 @@ impl Target {
         std::mem::take(&mut lock(&self.table).devices)
     }
 
+    /// The path of a folder and what is known of it, until it is complete.
+    pub(crate) fn find(&self, id: FolderId) -> Option<(Vec<u8>, Known)> {
+        let table = lock(&self.table);
+        let known = table.folders.get(&id)?.known;
+        Some((table.path(id), known))
+    }
+
     pub(crate) fn known(&self, id: FolderId) -> Known {
         lock(&self.table).row(id).known
     }

@@ -32,6 +32,7 @@ fn a_folder_is_completed_when_it_is_full_and_not_before_what_lies_in_it() {
     assert_eq!((mode("outer"), mode("outer/inner")), (0o700, 0o700));
     target.complete([inner.id(), outer.id()]);
     assert_eq!((mode("outer"), mode("outer/inner")), (0o555, 0o555));
+    assert!(target.open(inner.id()).is_err(), "it is not used any more");
     let next = top.create_folder(b"next", &folder, none()).unwrap();
     assert!(
         ![outer.id(), inner.id()].contains(&next.id()),
