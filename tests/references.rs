@@ -153,6 +153,36 @@ fn a_file_that_a_row_still_names_is_carried_forward_as_long_as_it_does() {
 }
 
 #[test]
+fn a_file_is_carried_forward_wherever_it_stood_between_folders() {
+    let (machine, tree, rows) = with_sqlite("referenced-by = [\"asset.path\"]");
+    let gone = ["0.jpg", "b.jpg", "d.jpg", "z.jpg"];
+    for (number, name) in gone.iter().enumerate() {
+        tree.file(name, "gone");
+        let row = format!("INSERT INTO asset VALUES ({number}, '{name}', 4, NULL)");
+        rows.execute_batch(&row).unwrap();
+    }
+    for folder in ["a", "c", "e"] {
+        tree.file(&format!("{folder}/stays"), folder);
+    }
+    backup(&machine).done();
+    for name in gone {
+        tree.remove(name);
+    }
+    for night in 0..2 {
+        let ran = backup(&machine).done();
+        assert_eq!(
+            counts(&ran, ["missing", "carried_forward"]),
+            [0, 4],
+            "{ran:?}"
+        );
+        let back = restored(&machine, "shop:media", &format!("back{night}"));
+        for name in gone {
+            assert_eq!(fs::read(back.root().join(name)).unwrap(), b"gone", "{name}");
+        }
+    }
+}
+
+#[test]
 fn only_the_file_that_the_row_means_is_carried_forward() {
     let media = "[app.shop.media.media.reference.assets]\ncolumn = \"asset.path\"\nsize = \"bytes\"\nsha256 = \"sha\"";
     let (machine, tree, rows) = with_sqlite(media);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_codec::{Entries, EntryKind, Manifest, Problem, Role, SnapshotId, SourceRecord};
+use lifeboat_codec::{Entries, Manifest, Problem, Role, SnapshotId, SourceRecord};
 use lifeboat_files::{Excludes, Folder, Identity};
 use lifeboat_repository::{
     Committed, Contents, Draft, Progress, ReadError, Repository, Snapshot, SourceMemory,
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::config::FolderSource;
 use crate::folder::{FolderError, FolderOptions, Rows, read_folder};
-use crate::memory::{Gathered, Memory, PastTree, Seen, past_tree, remembered};
+use crate::memory::{Gathered, Memory, Seen, StoredTrees, remembered, stored_tree};
 use crate::postgres::read_postgres;
 use crate::references::{Asking, References};
 use crate::source::{
@@ -358,12 +358,16 @@ impl Run<'_, '_> {
             let whole = self.writer.still_has(&memory.basis);
             Memory::local(repository, memory, id, whole)
         });
-        let top = || past_of_source(self.past.root.as_deref()?, &source.name);
-        let memory = match (local, &reader) {
+        let stored = reader.as_ref().and_then(|reader| {
+            let top = past_of_source(self.past.root.as_deref()?, &source.name)?;
+            Some(StoredTrees { reader, top })
+        });
+        let memory = match (local, &stored) {
             (Some(memory), _) => memory,
-            (None, Some(reader)) => Memory::snapshot(reader, self.past.started_ms, top()),
+            (None, Some(_)) => Memory::snapshot(self.past.started_ms),
             (None, None) => Memory::none(),
         };
+        let memory = memory.or_stored(stored);
         let read = read_folder(
             self.writer,
             self.request.threads,
@@ -392,12 +396,12 @@ impl Run<'_, '_> {
     }
 }
 
-/// The past tree of a source's own folder, from the parent snapshot's root.
-fn past_of_source(root: &[u8], name: &str) -> PastTree {
+/// The encoded reference to the past tree of a source's own folder, from the parent snapshot's root.
+fn past_of_source(root: &[u8], name: &str) -> Option<Box<[u8]>> {
     Entries::new(root)
         .map_while(Result::ok)
-        .find(|entry| entry.kind == EntryKind::Folder && entry.name == name.as_bytes())
-        .and_then(|entry| past_tree(&entry))
+        .find(|entry| entry.name == name.as_bytes())
+        .and_then(|entry| stored_tree(&entry))
 }
 
 /// What rows say of the folders' files. Without a database in this run nothing can be said.

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use lifeboat_codec::{Content, Entry, Problem, StreamRef, put_entry, status};
+use lifeboat_codec::{Content, Entry, EntryKind, Problem, StreamRef, put_entry, status};
 use lifeboat_files::{
     Attributes, AttributesRead, ClusterState, ErrorKind, Excludes, Folder, Identity, Kind, Listing,
     Metadata, Special, recognise,
@@ -23,7 +23,7 @@ use self::item::{Part, READ_AGAIN, join};
 use self::tree::{Done, Entries, Tree};
 use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
 use crate::file::Stored;
-use crate::memory::{Gathered, Memory, Past, PastTree, Seen, past_tree};
+use crate::memory::{Gathered, Known, Memory, Past, PastTree, Seen};
 
 pub(crate) use self::carry::Rows;
 
@@ -205,7 +205,7 @@ impl<'a> Walk<'a> {
             attributes: read.attributes,
             status: Mutex::new(0),
             folder: Mutex::new(Some(Arc::new(folder))),
-            past: self.memory.top.clone(),
+            past: self.memory.top(),
             tree: Mutex::new(Tree::new()),
             pending: AtomicUsize::new(1),
         }))
@@ -251,7 +251,7 @@ impl<'a> Walk<'a> {
                     folder,
                     listing: Arc::new(listing),
                     from: 0,
-                    past: self.memory.past(node.past.as_deref()),
+                    past: self.memory.past(&node.past, &node.path),
                 };
                 self.range(lane, &node, rest, tasks)
             }
@@ -427,7 +427,7 @@ impl<'a> Walk<'a> {
                 join(path, &node.path, name);
                 self.lost_item(part, name, hint.unwrap_or(Kind::File), path, &error);
                 if error.kind() == ErrorKind::Vanished {
-                    let known = past.find(name).map(|(entry, _)| entry);
+                    let known = past.find(name);
                     self.carry_again(lane, part, node, known.as_ref())?;
                 }
                 return Ok(None);
@@ -447,10 +447,9 @@ impl<'a> Walk<'a> {
                 return Ok(None);
             }
             self.met(node, name, Kind::Folder, 0);
-            let known = known.map(|(entry, _)| entry);
             return Ok(Some(self.below(at, metadata, known.as_ref())));
         }
-        if let Some((entry, raw)) = &known
+        if let Some(Known { entry, raw, .. }) = &known
             && unchanged(entry, &metadata, self.memory.trusted_before)
             && self.may_take_over(lane.writer(), entry, &metadata)
             && !has_log(listing, place, name)
@@ -472,7 +471,6 @@ impl<'a> Walk<'a> {
         if part.entries.stored.len() > before {
             self.met(node, name, Kind::File, part.bytes - bytes);
         } else {
-            let known = known.map(|(entry, _)| entry);
             self.carry_again(lane, part, node, known.as_ref())?;
         }
         Ok(None)
@@ -504,7 +502,8 @@ impl<'a> Walk<'a> {
     /// Whether all that an entry of the previous snapshot names is known to be there still.
     fn is_stored(&self, writer: &Writer<'_>, entry: &Entry<'_>) -> bool {
         match entry.content {
-            Content::None => true,
+            // A file of some bytes is somewhere.
+            Content::None => entry.kind != EntryKind::File || entry.size == 0,
             // A parent snapshot's word is not enough: what it names may have been lost since.
             _ if self.memory.whole => true,
             Content::Chunk(id) => writer.has_chunk(id),
@@ -519,7 +518,7 @@ impl<'a> Walk<'a> {
         &self,
         at: &At<'_, 'a>,
         mut metadata: Metadata,
-        known: Option<&Entry<'_>>,
+        known: Option<&Known<'_>>,
     ) -> Arc<Node<'a>> {
         let At {
             node,
@@ -530,7 +529,9 @@ impl<'a> Walk<'a> {
         } = *at;
         let mut path = Vec::with_capacity(node.path.len() + name.len() + 1);
         join(&mut path, &node.path, name);
-        let same = known.filter(|entry| unchanged(entry, &metadata, self.memory.trusted_before));
+        let same = known
+            .map(|known| &known.entry)
+            .filter(|entry| unchanged(entry, &metadata, self.memory.trusted_before));
         let attributes = match same {
             Some(entry) => attributes_of(entry),
             None => {
@@ -565,7 +566,7 @@ impl<'a> Walk<'a> {
             attributes,
             status: Mutex::new(0),
             folder: Mutex::new(None),
-            past: known.and_then(past_tree),
+            past: known.map_or(PastTree::None, Known::tree),
             tree: Mutex::new(Tree::new()),
             pending: AtomicUsize::new(1),
         })

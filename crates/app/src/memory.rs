@@ -1,16 +1,16 @@
 //! What the last run over a source saw, so that this one reads only what changed.
 //!
-//! The local cache holds the trees of the last snapshot, cut into pieces; when it is gone, or of another snapshot, the
-//! parent snapshot's own trees serve. Either way the result is the same, and a tree is read as the walk goes through its
-//! folder, so that no number of files needs more memory. In a remembered tree a folder's entry says, where a stored one
-//! has the reference to its tree, in which pieces its own is.
+//! The local cache holds the trees of the last snapshot, cut into pieces; when it is gone, or of another snapshot, or lacks
+//! a piece, the parent snapshot's own trees serve. Either way the result is the same, and a tree is read as the walk goes
+//! through its folder, so that no number of files needs more memory. In a remembered tree a folder's entry says, where a
+//! stored one has the reference to its tree, in which pieces its own is.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{
-    Content, Entry, EntryTime, Input, SnapshotId, StreamRef, TreeCursor, put_varint,
+    Content, Entry, EntryKind, EntryTime, Input, SnapshotId, StreamRef, TreeCursor, put_varint,
 };
 use lifeboat_repository::{Basis, NewMemory, Reader, Repository, SourceMemory, StoredTree};
 
@@ -21,32 +21,38 @@ const PIECE_BYTES: usize = 128 << 10;
 /// Pieces that are kept after they were read: small folders that lie beside each other are in the same ones.
 const PIECES_MAX: usize = 32;
 
-/// Where a past tree is: an encoded stream reference or [`Place`]. `None` when there was none.
-pub(crate) type PastTree = Option<Box<[u8]>>;
+/// Where the past tree of a folder is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PastTree {
+    /// There was none.
+    None,
+    /// In the local cache, at this encoded [`Place`].
+    Remembered(Box<[u8]>),
+    /// In the parent snapshot, by this encoded stream reference.
+    Stored(Box<[u8]>),
+}
 
 /// The trees of a source at its last snapshot.
 pub(crate) struct Memory<'r> {
-    trees: Trees<'r>,
+    local: Option<Local<'r>>,
+    stored: Option<StoredTrees<'r>>,
     /// Entries that changed at or after this are read again.
     pub(crate) trusted_before: EntryTime,
     /// True when all that was stored then is known to be there still.
     pub(crate) whole: bool,
-    /// The tree of the source's own folder.
-    pub(crate) top: PastTree,
 }
 
-enum Trees<'r> {
-    /// There is no earlier snapshot.
-    None,
-    /// From the local cache.
-    Local(Local<'r>),
-    /// From the parent snapshot.
-    Snapshot(&'r Reader<'r>),
+/// The trees of a source as the parent snapshot has them.
+pub(crate) struct StoredTrees<'r> {
+    pub(crate) reader: &'r Reader<'r>,
+    /// The encoded reference to the tree of the source's own folder.
+    pub(crate) top: Box<[u8]>,
 }
 
 struct Local<'r> {
     repository: &'r Repository,
     memory: &'r SourceMemory,
+    top: Box<[u8]>,
     pieces: Mutex<VecDeque<(u32, Arc<Vec<u8>>)>>,
 }
 
@@ -102,14 +108,14 @@ pub(crate) fn remembered(memory: &SourceMemory) -> Option<SnapshotId> {
 impl<'r> Memory<'r> {
     pub(crate) fn none() -> Self {
         Self {
-            trees: Trees::None,
+            local: None,
+            stored: None,
             trusted_before: EntryTime::default(),
             whole: false,
-            top: None,
         }
     }
 
-    /// The local memory, if it is that of `parent`; `whole` as the field.
+    /// The local memory, if it is that of `parent`; `whole` as the field, `stored` for where it lacks.
     pub(crate) fn local(
         repository: &'r Repository,
         memory: &'r SourceMemory,
@@ -117,50 +123,113 @@ impl<'r> Memory<'r> {
         whole: bool,
     ) -> Option<Self> {
         let word = Word::decode(&memory.word).filter(|word| word.id == parent)?;
-        let local = Local {
-            repository,
-            memory,
-            pieces: Mutex::default(),
-        };
         Some(Self {
-            trees: Trees::Local(local),
+            local: Some(Local {
+                repository,
+                memory,
+                top: word.top,
+                pieces: Mutex::default(),
+            }),
+            stored: None,
             trusted_before: trusted_before(word.started_ms),
             whole,
-            top: Some(word.top),
         })
     }
 
-    /// The parent snapshot's own trees; `top` is the reference that it has to the source's own.
-    pub(crate) fn snapshot(reader: &'r Reader<'r>, started_ms: u64, top: PastTree) -> Self {
+    /// The parent snapshot's own trees alone.
+    pub(crate) fn snapshot(started_ms: u64) -> Self {
         Self {
-            trees: Trees::Snapshot(reader),
             trusted_before: trusted_before(started_ms),
-            whole: false,
-            top,
+            ..Self::none()
         }
     }
 
-    /// Begins to read a past tree. One that cannot be read only means that the files are read again.
-    pub(crate) fn past(&self, tree: Option<&[u8]>) -> Past<'_> {
-        let from = match (&self.trees, tree) {
-            (Trees::Local(local), Some(place)) => {
-                Place::decode(place).map(|place| From::Local(LocalTree::new(local, place)))
+    /// The same; where nothing else is known, the parent snapshot is asked.
+    pub(crate) fn or_stored(self, stored: Option<StoredTrees<'r>>) -> Self {
+        Self { stored, ..self }
+    }
+
+    /// The tree of the source's own folder.
+    pub(crate) fn top(&self) -> PastTree {
+        match (&self.local, &self.stored) {
+            (Some(local), _) => PastTree::Remembered(local.top.clone()),
+            (None, Some(stored)) => PastTree::Stored(stored.top.clone()),
+            (None, None) => PastTree::None,
+        }
+    }
+
+    /// Begins to read the past tree of the folder at `path`. One that cannot be read only means that the files are read
+    /// again.
+    pub(crate) fn past(&self, tree: &PastTree, path: &[u8]) -> Past<'_> {
+        let from = match (tree, &self.local, &self.stored) {
+            (PastTree::Remembered(place), Some(local), _) => Some(From::Local(LocalTree::new(
+                local,
+                Place::decode(place).unwrap_or_else(Place::lost),
+            ))),
+            (PastTree::Stored(reference), _, Some(stored)) => {
+                stored.tree(reference).map(From::Stored)
             }
-            (Trees::Snapshot(reader), Some(reference)) => StreamRef::decode(reference)
-                .ok()
-                .and_then(|stream| reader.tree(&stream).ok())
-                .map(From::Snapshot),
             _ => None,
         };
-        from.map_or_else(Past::nothing, |from| Past { from, held: false })
+        Past {
+            memory: Some(self),
+            path: path.into(),
+            from: from.unwrap_or(From::Nothing),
+            held: false,
+        }
     }
 }
 
-/// Where the past tree of a folder is, by the folder's entry in the past tree above it.
-pub(crate) fn past_tree(entry: &Entry<'_>) -> PastTree {
+impl<'r> StoredTrees<'r> {
+    fn tree(&self, reference: &[u8]) -> Option<StoredTree<'r>> {
+        self.reader.tree(&StreamRef::decode(reference).ok()?).ok()
+    }
+
+    /// The tree of the folder at `path`, looked for from the source's own.
+    fn find(&self, path: &[u8]) -> Option<StoredTree<'r>> {
+        let mut tree = self.tree(&self.top)?;
+        for name in path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
+            while tree.advance().ok()? && tree.name() < name {}
+            let entry = tree.entry().ok().filter(|entry| entry.name == name)?;
+            let below = self.tree(reference_of(&entry)?)?;
+            tree = below;
+        }
+        Some(tree)
+    }
+}
+
+/// Where the tree of a folder is, by its entry.
+fn reference_of<'e>(entry: &Entry<'e>) -> Option<&'e [u8]> {
     match entry.content {
-        Content::Stream(reference) => Some(reference.into()),
+        Content::Stream(reference) if entry.kind == EntryKind::Folder => Some(reference),
         _ => None,
+    }
+}
+
+/// The encoded reference to the tree of a folder, by its entry in a stored tree.
+pub(crate) fn stored_tree(entry: &Entry<'_>) -> Option<Box<[u8]>> {
+    reference_of(entry).map(Into::into)
+}
+
+/// An entry of a past tree.
+pub(crate) struct Known<'p> {
+    pub(crate) entry: Entry<'p>,
+    /// Its bytes as they stand in the tree.
+    pub(crate) raw: &'p [u8],
+    is_remembered: bool,
+}
+
+impl Known<'_> {
+    /// Where the tree of the folder is that it describes.
+    pub(crate) fn tree(&self) -> PastTree {
+        match reference_of(&self.entry) {
+            None => PastTree::None,
+            Some(place) if self.is_remembered => PastTree::Remembered(place.into()),
+            Some(reference) => PastTree::Stored(reference.into()),
+        }
     }
 }
 
@@ -174,6 +243,16 @@ struct Place {
 }
 
 impl Place {
+    /// Where nothing is.
+    fn lost() -> Self {
+        Self {
+            own: vec![u32::MAX],
+            shared: u32::MAX,
+            start: 0,
+            length: 0,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_varint(&mut out, self.own.len() as u64);
@@ -202,6 +281,9 @@ impl Place {
 
 /// Walks a past tree in step with a listing.
 pub(crate) struct Past<'m> {
+    memory: Option<&'m Memory<'m>>,
+    /// The folder's.
+    path: Box<[u8]>,
     from: From<'m>,
     /// The current entry was not asked for yet.
     held: bool,
@@ -210,7 +292,7 @@ pub(crate) struct Past<'m> {
 enum From<'m> {
     Nothing,
     Local(LocalTree<'m>),
-    Snapshot(StoredTree<'m>),
+    Stored(StoredTree<'m>),
 }
 
 struct LocalTree<'m> {
@@ -219,6 +301,9 @@ struct LocalTree<'m> {
     shared: Option<(u32, usize, usize)>,
     cursor: TreeCursor,
 }
+
+/// A piece lacks.
+struct Lost;
 
 impl<'m> LocalTree<'m> {
     fn new(local: &'m Local<'m>, place: Place) -> Self {
@@ -230,18 +315,23 @@ impl<'m> LocalTree<'m> {
         }
     }
 
-    /// Goes to the next entry; `None` at the end, and where a piece lacks.
-    fn advance(&mut self) -> Option<()> {
-        while !self.cursor.advance().ok()? {
+    /// Goes to the next entry; false at the end.
+    fn advance(&mut self) -> Result<bool, Lost> {
+        while !self.cursor.advance().map_err(|_| Lost)? {
             if let Some(number) = self.own.next() {
-                self.cursor.feed(&self.local.piece(number)?);
+                let piece = self.local.piece(number).ok_or(Lost)?;
+                self.cursor.feed(&piece);
+            } else if let Some((number, start, length)) = self.shared.take()
+                && length > 0
+            {
+                let piece = self.local.piece(number).ok_or(Lost)?;
+                let part = piece.get(start..).and_then(|rest| rest.get(..length));
+                self.cursor.feed(part.ok_or(Lost)?);
             } else {
-                let (number, start, length) = self.shared.take().filter(|tail| tail.2 > 0)?;
-                let piece = self.local.piece(number)?;
-                self.cursor.feed(piece.get(start..)?.get(..length)?);
+                return Ok(false);
             }
         }
-        Some(())
+        Ok(true)
     }
 }
 
@@ -249,58 +339,82 @@ impl Past<'_> {
     /// A tree without entries.
     pub(crate) fn nothing() -> Self {
         Self {
+            memory: None,
+            path: Box::default(),
             from: From::Nothing,
             held: false,
         }
     }
 
-    /// Goes to the next entry, if the current one was asked for; `None` at the end. A damaged tree ends where it is
-    /// damaged, and the rest is read as new.
+    /// Goes to the next entry, if the current one was asked for; `None` at the end. A stored tree that is damaged ends
+    /// where it is damaged, and the rest is read as new.
     fn hold(&mut self) -> Option<()> {
         if self.held {
             return Some(());
         }
-        let advanced = match &mut self.from {
-            From::Nothing => None,
-            From::Local(tree) => tree.advance(),
-            From::Snapshot(tree) => tree.advance().ok().filter(|more| *more).map(drop),
+        self.held = match &mut self.from {
+            From::Nothing => false,
+            From::Local(tree) => match tree.advance() {
+                Ok(more) => more,
+                Err(Lost) => self.go_on_in_the_snapshot().is_some(),
+            },
+            From::Stored(tree) => tree.advance().is_ok_and(|more| more),
         };
-        match advanced {
-            Some(()) => self.held = true,
-            None => self.from = From::Nothing,
+        if !self.held {
+            self.from = From::Nothing;
+            return None;
         }
-        advanced
+        Some(())
+    }
+
+    /// Takes the parent snapshot's tree of the folder in place of the remembered one, at the entry behind the last.
+    fn go_on_in_the_snapshot(&mut self) -> Option<()> {
+        let mut tree = self.memory?.stored.as_ref()?.find(&self.path)?;
+        loop {
+            if !tree.advance().ok()? {
+                return None;
+            }
+            if tree.name() > self.name() {
+                break;
+            }
+        }
+        self.from = From::Stored(tree);
+        Some(())
     }
 
     fn name(&self) -> &[u8] {
         match &self.from {
             From::Nothing => &[],
             From::Local(tree) => tree.cursor.name(),
-            From::Snapshot(tree) => tree.name(),
+            From::Stored(tree) => tree.name(),
         }
     }
 
-    /// The current entry, and its bytes as they stand in the tree.
-    fn entry(&self) -> Option<(Entry<'_>, &[u8])> {
-        match &self.from {
-            From::Nothing => None,
-            From::Local(tree) => Some((tree.cursor.entry().ok()?, tree.cursor.raw())),
-            From::Snapshot(tree) => Some((tree.entry().ok()?, tree.raw())),
-        }
+    fn entry(&self) -> Option<Known<'_>> {
+        let (entry, raw, is_remembered) = match &self.from {
+            From::Nothing => return None,
+            From::Local(tree) => (tree.cursor.entry().ok()?, tree.cursor.raw(), true),
+            From::Stored(tree) => (tree.entry().ok()?, tree.raw(), false),
+        };
+        Some(Known {
+            entry,
+            raw,
+            is_remembered,
+        })
     }
 
     /// Takes the next past entry whose name stands before `limit`; any, without one.
-    pub(crate) fn next_below(&mut self, limit: Option<&[u8]>) -> Option<Entry<'_>> {
+    pub(crate) fn next_below(&mut self, limit: Option<&[u8]>) -> Option<Known<'_>> {
         self.hold()?;
         if limit.is_some_and(|limit| self.name() >= limit) {
             return None;
         }
         self.held = false;
-        self.entry().map(|(entry, _)| entry)
+        self.entry()
     }
 
     /// Takes the past entry called `name`; names are asked for in ascending order.
-    pub(crate) fn find(&mut self, name: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    pub(crate) fn find(&mut self, name: &[u8]) -> Option<Known<'_>> {
         loop {
             self.hold()?;
             match self.name().cmp(name) {
@@ -399,8 +513,10 @@ impl<'r> Gathered<'r> {
             .shared
             .into_inner()
             .expect("no thread panics while it gathers");
-        self.repository
-            .keep_piece(&self.memory, shared.number, shared.bytes);
+        if !shared.bytes.is_empty() {
+            self.repository
+                .keep_piece(&self.memory, shared.number, shared.bytes);
+        }
         Seen {
             memory: self.memory,
             top,

@@ -277,7 +277,10 @@ impl Walk<'_> {
                     for listed in listing.iter() {
                         match listed {
                             Ok(listed) => self.entry(path, &folder, &listed.name, result),
-                            Err(error) => self.lost(path, &error, result),
+                            Err(error) => {
+                                self.lost(path, &error, result);
+                                break;
+                            }
                         }
                     }
                 }

@@ -3,15 +3,16 @@
 //! A folder of usual size is listed in memory, in buffers that are used again for the next one: after the first
 //! folders a walk allocates nothing. The names of a huge one are sorted run by run in a file that has no name, and read
 //! from there a block at a time, so that ten million names cost no more memory than half a million. Invariant: each name
-//! stands there once, unless the file system itself repeats it.
+//! stands there once.
 
 use crate::entry::Kind;
 use crate::error::Error;
 use rustix::fd::BorrowedFd;
-use rustix::fs::RawDir;
+use rustix::fs::{RawDir, SeekFrom, seek};
 use rustix::io::Errno;
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::path::PathBuf;
 
 mod sorted;
 
@@ -30,6 +31,8 @@ pub struct Listing {
     /// All names, when they are too many for memory; `items` is empty then.
     sorted: Option<Sorted>,
     names_max: usize,
+    /// Where the files are made in which names are sorted.
+    scratch: PathBuf,
 }
 
 /// Where a name lies in `Listing::names`.
@@ -51,7 +54,7 @@ pub struct Listed<'a> {
 
 impl Default for Listing {
     fn default() -> Self {
-        Self::sorting_in_memory(NAMES_MAX)
+        Self::sorting(NAMES_MAX, std::env::temp_dir())
     }
 }
 
@@ -61,14 +64,15 @@ impl Listing {
         Self::default()
     }
 
-    /// An empty listing that keeps at most so many names in memory.
-    fn sorting_in_memory(names_max: usize) -> Self {
+    /// An empty listing that keeps at most so many names in memory, others in files in `scratch`.
+    fn sorting(names_max: usize, scratch: PathBuf) -> Self {
         Self {
             names: Vec::new(),
             items: Vec::new(),
             buffer: Vec::new(),
             sorted: None,
             names_max,
+            scratch,
         }
     }
 
@@ -126,32 +130,41 @@ impl Listing {
 
     /// Reads the names in an open folder that was not read yet.
     ///
-    /// When it cannot be read to its end, the names up to there are kept.
+    /// When it cannot be read to its end, the names up to there are kept. Where no file can be made for the names of a
+    /// huge folder, they are sorted in memory all the same.
     pub(crate) fn read(&mut self, folder: BorrowedFd<'_>) -> Result<(), Error> {
-        self.names.clear();
-        self.items.clear();
-        self.sorted = None;
-        self.buffer.resize(LIST_BUFFER_BYTES, MaybeUninit::uninit());
         let mut buffer = std::mem::take(&mut self.buffer);
-        let read = self.read_with(folder, &mut buffer);
+        buffer.resize(LIST_BUFFER_BYTES, MaybeUninit::uninit());
+        let read = self
+            .read_with(folder, &mut buffer, self.names_max)
+            .or_else(|_| {
+                seek(folder, SeekFrom::Start(0))
+                    .map_err(|errno| Error::from_errno("list", b".", errno))?;
+                self.read_with(folder, &mut buffer, usize::MAX)
+            });
         self.buffer = buffer;
-        read
+        read?.map_or(Ok(()), Err)
     }
 
+    /// Returns why the folder could not be read to its end; an error is about the file.
     fn read_with(
         &mut self,
         folder: BorrowedFd<'_>,
         buffer: &mut [MaybeUninit<u8>],
-    ) -> Result<(), Error> {
+        names_max: usize,
+    ) -> Result<Option<Error>, Error> {
+        self.names.clear();
+        self.items.clear();
+        self.sorted = None;
         let mut entries = RawDir::new(folder, buffer);
-        let mut ended = Ok(());
+        let mut ended = None;
         let mut runs: Option<Runs> = None;
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(Errno::INTR) => continue,
                 Err(errno) => {
-                    ended = Err(Error::from_errno("list", b".", errno));
+                    ended = Some(Error::from_errno("list", b".", errno));
                     break;
                 }
             };
@@ -159,7 +172,7 @@ impl Listing {
             if matches!(name, b"." | b"..") {
                 continue;
             }
-            if self.items.len() == self.names_max {
+            if self.items.len() == names_max {
                 self.move_to(&mut runs)?;
             }
             let len = u32::try_from(name.len()).expect("a name fits into the list buffer");
@@ -174,36 +187,29 @@ impl Listing {
             self.move_to(&mut runs)?;
         }
         match runs {
-            Some(runs) => self.sorted = Some(runs.merge()?),
+            Some(runs) => self.sorted = Some(runs.merge(&self.scratch)?),
             None => self.sort(),
         }
-        ended
+        Ok(ended)
     }
 
+    /// Sorts the names. One that the file system told twice, since the folder changed meanwhile, stands there once.
     fn sort(&mut self) {
         let names = &self.names;
         self.items
             .sort_unstable_by(|a, b| name_of(names, a).cmp(name_of(names, b)));
+        self.items
+            .dedup_by(|a, b| name_of(names, a) == name_of(names, b));
     }
 
-    /// Moves the names that are in memory to the file, as a run of their own. They leave the memory even when that
-    /// fails: a part of the names, in no order, would be no listing.
+    /// Moves the names that are in memory to the file, as a run of their own.
     fn move_to(&mut self, runs: &mut Option<Runs>) -> Result<(), Error> {
         self.sort();
-        let (names, items) = (
-            std::mem::take(&mut self.names),
-            std::mem::take(&mut self.items),
-        );
         let runs = match runs {
             Some(runs) => runs,
-            None => runs.insert(Runs::new()?),
+            None => runs.insert(Runs::new(&self.scratch)?),
         };
-        runs.add(items.iter().map(|item| Listed {
-            name: Cow::Borrowed(name_of(&names, item)),
-            hint: item.hint,
-        }))?;
-        // The buffers serve on.
-        (self.names, self.items) = (names, items);
+        runs.add(self.items.iter().map(|item| self.listed(item)))?;
         self.names.clear();
         self.items.clear();
         Ok(())
@@ -220,7 +226,7 @@ mod tests {
     use crate::walk::Folder;
 
     fn listed(folder: &std::path::Path, names_max: usize) -> Listing {
-        let mut listing = Listing::sorting_in_memory(names_max);
+        let mut listing = Listing::sorting(names_max, std::env::temp_dir());
         Folder::open(folder).unwrap().list(&mut listing).unwrap();
         listing
     }
@@ -262,6 +268,49 @@ mod tests {
             }
             assert!(!listing.holds(b"").unwrap() && !listing.holds(b"z").unwrap());
         }
+    }
+
+    #[test]
+    fn where_no_file_can_be_made_a_huge_folder_is_listed_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..10 {
+            std::fs::write(folder.path().join(format!("{number}")), b"").unwrap();
+        }
+        let mut listing = Listing::sorting(3, folder.path().join("missing"));
+        let mut open = Folder::open(folder.path()).unwrap();
+        open.list(&mut listing).unwrap();
+        assert!(listing.sorted.is_none());
+        let names: Vec<_> = listing.iter().map(|entry| entry.unwrap().name).collect();
+        assert_eq!(names.concat(), b"0123456789");
+    }
+
+    #[test]
+    fn a_name_that_is_told_twice_stands_there_once() {
+        let listed = |name: &'static [u8]| Listed {
+            name: Cow::Borrowed(name),
+            hint: None,
+        };
+        let mut runs = Runs::new(&std::env::temp_dir()).unwrap();
+        for run in [[b"a", b"b"], [b"b", b"c"]] {
+            runs.add(run.into_iter().map(|name| listed(name))).unwrap();
+        }
+        let sorted = runs.merge(&std::env::temp_dir()).unwrap();
+        assert_eq!(sorted.len(), 3);
+        for (place, name) in [b"a", b"b", b"c"].into_iter().enumerate() {
+            assert_eq!(*sorted.get(place).unwrap().unwrap().name, name[..]);
+        }
+        let mut listing = Listing::new();
+        for name in [b"y", b"x", b"y"] {
+            let start = listing.names.len();
+            listing.names.extend_from_slice(name);
+            listing.items.push(Item {
+                start,
+                len: 1,
+                hint: None,
+            });
+        }
+        listing.sort();
+        assert_eq!(listing.len(), 2);
     }
 
     #[test]

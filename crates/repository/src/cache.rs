@@ -1,16 +1,20 @@
 //! The local SQLite cache: records of opened objects, and what each source's last run saw, in pieces.
 //!
 //! Invariant: deleting, replacing or damaging it changes time only, never results. Each value carries a keyed sum, so
-//! whatever a disk or another program did to it is a miss; any error of SQLite makes a new file, never a failure.
+//! whatever a disk or another program did to it is a miss. An error of SQLite makes a new file, never a failure; but
+//! where another process is in the way, or the disk is full, only writing ends, and what is there is read on.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lifeboat_codec::{FamilyId, Header, ObjectHash, Opened, ReplicaId, WriterId};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 const APPLICATION_ID: i32 = 0x4C46_4254;
 const VERSION: i32 = 3;
@@ -21,7 +25,17 @@ const SUM_BYTES: usize = 16;
 /// The cache of one replica; `None` inside when there is none.
 pub(crate) struct Cache {
     connection: Mutex<Option<Connection>>,
+    /// Nothing more is written in this run.
+    read_only: AtomicBool,
     sum_key: [u8; 32],
+}
+
+/// A run over a source that leaves pieces for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PieceRun {
+    number: u32,
+    /// Bound into the sums of its pieces, so that none of another run passes for one of this.
+    nonce: [u8; 16],
 }
 
 impl Cache {
@@ -52,29 +66,49 @@ impl Cache {
         });
         Self {
             connection: Mutex::new(connection),
+            read_only: AtomicBool::new(false),
             sum_key,
         }
     }
 
-    /// Runs `work`; any error means that the cache is of no use any more in this run.
+    /// Runs `work`; any error but that another process is in the way means that the file cannot be trusted.
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
         let mut slot = self.connection.lock().ok()?;
         let connection = slot.as_mut()?;
         match work(connection) {
             Ok(value) => Some(value),
-            Err(error) => {
+            Err(error) if is_in_the_way(&error) => None,
+            Err(_) => {
                 let path = connection.path().map(PathBuf::from);
                 *slot = None;
-                // Busy only means that another process works; everything else means that the file cannot be trusted.
-                if !matches!(
-                    error.sqlite_error_code(),
-                    Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
-                ) {
-                    path.iter().for_each(|path| remove(path));
-                }
+                path.iter().for_each(|path| remove(path));
                 None
             }
         }
+    }
+
+    /// Writes in a transaction, until that is not possible: then nothing more is written in this run.
+    fn write(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>) -> Option<()> {
+        if self.read_only.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.with(|connection| {
+            // Asks for the right to write at once: a reader that wants it later is refused without waiting.
+            let done = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .and_then(|transaction| {
+                    work(&transaction)?;
+                    transaction.commit()
+                });
+            match done {
+                Err(error) if is_in_the_way(&error) => {
+                    self.read_only.store(true, Ordering::Relaxed);
+                    Ok(None)
+                }
+                done => done.map(Some),
+            }
+        })
+        .flatten()
     }
 
     fn sum(&self, name: &str, value: &[u8]) -> [u8; SUM_BYTES] {
@@ -121,17 +155,17 @@ impl Cache {
         ]
         .concat();
         value.extend_from_slice(&self.sum(name, &value));
-        self.with(|connection| {
-            connection
+        self.write(|transaction| {
+            transaction
                 .prepare_cached("INSERT OR REPLACE INTO object VALUES (?1, ?2)")?
                 .execute(params![name, value])
+                .map(drop)
         });
     }
 
     /// Forgets the objects below `prefix` that are not in `names`, which is sorted.
     pub(crate) fn retain_objects(&self, prefix: &str, names: &[&str]) {
-        self.with(|connection| {
-            let transaction = connection.transaction()?;
+        self.write(|transaction| {
             let known: Vec<String> = transaction
                 .prepare("SELECT name FROM object WHERE name >= ?1 AND name < ?2")?
                 .query_map([prefix, &format!("{prefix}\u{7f}")], |row| row.get(0))?
@@ -142,51 +176,58 @@ impl Cache {
             {
                 transaction.execute("DELETE FROM object WHERE name = ?1", [name])?;
             }
-            transaction.commit()
+            Ok(())
         });
     }
 
-    /// Begins to leave something for a source's next run, and returns the number of this one. What runs left that did
-    /// not end well is forgotten.
-    pub(crate) fn begin_source(&self, key: &str) -> Option<u32> {
-        let valid = self.source(key).map_or(0, |(run, _)| run);
-        self.with(|connection| {
-            let transaction = connection.transaction()?;
-            forget_runs(&transaction, key, valid)?;
+    /// Begins to leave something for a source's next run. `nonce` is drawn anew for each run.
+    ///
+    /// Of the runs before, the one stays that ended well last, and the newest: it may be at work. What others left that
+    /// did not end well is forgotten.
+    pub(crate) fn begin_source(&self, key: &str, nonce: [u8; 16]) -> Option<PieceRun> {
+        let valid = self.source(key).map_or(0, |(run, _)| run.number);
+        let mut number = None;
+        self.write(|transaction| {
+            let newest: Option<u32> = transaction.query_row(
+                "SELECT max(id) FROM run WHERE source = ?1",
+                [key],
+                |row| row.get(0),
+            )?;
+            forget_runs(transaction, key, newest.unwrap_or(0), valid)?;
             transaction.execute("INSERT INTO run (source) VALUES (?1)", [key])?;
-            let run = transaction.last_insert_rowid();
-            transaction.commit()?;
-            Ok(run)
-        })
-        .and_then(|run| u32::try_from(run).ok())
+            number = u32::try_from(transaction.last_insert_rowid()).ok();
+            Ok(())
+        })?;
+        let number = number?;
+        Some(PieceRun { number, nonce })
     }
 
-    /// Leaves one piece, number `number` of run `run`.
-    pub(crate) fn keep_piece(&self, run: u32, number: u32, mut value: Vec<u8>) {
-        let id = piece_id(run, number);
-        let sum = self.sum(&piece_name(id), &value);
+    /// Leaves one piece; false when that was not possible, and what the run leaves is not whole.
+    pub(crate) fn keep_piece(&self, run: PieceRun, number: u32, mut value: Vec<u8>) -> bool {
+        let sum = self.sum(&piece_name(run, number), &value);
         value.extend_from_slice(&sum);
-        self.with(|connection| {
-            connection
+        self.write(|transaction| {
+            transaction
                 .prepare_cached("INSERT OR REPLACE INTO piece VALUES (?1, ?2)")?
-                .execute(params![id, value])
-        });
+                .execute(params![piece_id(run.number, number), value])
+                .map(drop)
+        })
+        .is_some()
     }
 
     /// A piece that a run left.
-    pub(crate) fn piece(&self, run: u32, number: u32) -> Option<Vec<u8>> {
-        let id = piece_id(run, number);
+    pub(crate) fn piece(&self, run: PieceRun, number: u32) -> Option<Vec<u8>> {
         let value: Vec<u8> = self.with(|connection| {
             connection
                 .prepare_cached("SELECT value FROM piece WHERE id = ?1")?
-                .query_row([id], |row| row.get(0))
+                .query_row([piece_id(run.number, number)], |row| row.get(0))
                 .optional()
         })??;
-        self.without_sum(&piece_name(id), value)
+        self.without_sum(&piece_name(run, number), value)
     }
 
     /// The run of a source that ended well last, and its last word.
-    pub(crate) fn source(&self, key: &str) -> Option<(u32, Vec<u8>)> {
+    pub(crate) fn source(&self, key: &str) -> Option<(PieceRun, Vec<u8>)> {
         let value: Vec<u8> = self.with(|connection| {
             connection
                 .prepare_cached("SELECT value FROM source WHERE key = ?1")?
@@ -194,23 +235,33 @@ impl Cache {
                 .optional()
         })??;
         let value = self.without_sum(key, value)?;
-        let (run, rest) = value.split_first_chunk()?;
-        Some((u32::from_le_bytes(*run), rest.to_vec()))
+        let (number, rest) = value.split_first_chunk()?;
+        let (nonce, word) = rest.split_first_chunk()?;
+        let number = u32::from_le_bytes(*number);
+        let nonce = *nonce;
+        Some((PieceRun { number, nonce }, word.to_vec()))
     }
 
     /// A run over a source ended well: its pieces and its last word are for the next one, those before it are forgotten.
-    pub(crate) fn keep_source(&self, key: &str, run: u32, word: &[u8]) {
-        let mut value = [&run.to_le_bytes(), word].concat();
+    /// When others took its pieces for those of a run that was killed, nothing is kept.
+    pub(crate) fn keep_source(&self, key: &str, run: PieceRun, word: &[u8]) {
+        let mut value = [&run.number.to_le_bytes(), run.nonce.as_slice(), word].concat();
         let sum = self.sum(key, &value);
         value.extend_from_slice(&sum);
-        self.with(|connection| {
-            let transaction = connection.transaction()?;
-            transaction.execute(
-                "INSERT OR REPLACE INTO source VALUES (?1, ?2)",
-                params![key, value],
+        self.write(|transaction| {
+            let is_there: bool = transaction.query_row(
+                "SELECT count(*) FROM run WHERE id = ?1 AND source = ?2",
+                params![run.number, key],
+                |row| row.get(0),
             )?;
-            forget_runs(&transaction, key, run)?;
-            transaction.commit()
+            if is_there {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO source VALUES (?1, ?2)",
+                    params![key, value],
+                )?;
+            }
+            let before = if is_there { run.number } else { 0 };
+            forget_runs(transaction, key, before, 0)
         });
     }
 
@@ -222,29 +273,40 @@ impl Cache {
     }
 }
 
-/// Pieces of a run lie beside each other; numbers of runs are never used again.
+/// Pieces of a run lie beside each other.
 fn piece_id(run: u32, number: u32) -> i64 {
     i64::from(run & (u32::MAX >> 1)) << 32 | i64::from(number)
 }
 
-fn piece_name(id: i64) -> String {
-    format!("piece {id}")
+fn piece_name(run: PieceRun, number: u32) -> String {
+    format!("piece {number} of {:x?}", run.nonce)
 }
 
-/// Forgets what runs over a source left, but that of run `but`.
-fn forget_runs(connection: &Connection, key: &str, but: u32) -> rusqlite::Result<()> {
-    let runs: Vec<u32> = connection
-        .prepare("SELECT id FROM run WHERE source = ?1 AND id <> ?2")?
-        .query_map(params![key, but], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    for run in runs {
-        connection.execute(
-            "DELETE FROM piece WHERE id BETWEEN ?1 AND ?2",
-            params![piece_id(run, 0), piece_id(run, u32::MAX)],
-        )?;
-        connection.execute("DELETE FROM run WHERE id = ?1", [run])?;
-    }
-    Ok(())
+/// Forgets what runs over a source left before run `before`, but that of run `but`; and pieces of no run.
+fn forget_runs(
+    transaction: &Transaction<'_>,
+    key: &str,
+    before: u32,
+    but: u32,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "DELETE FROM run WHERE source = ?1 AND id < ?2 AND id <> ?3",
+        params![key, before, but],
+    )?;
+    transaction
+        .execute(
+            "DELETE FROM piece WHERE id >> 32 NOT IN (SELECT id FROM run)",
+            [],
+        )
+        .map(drop)
+}
+
+/// Another process works with the file, or nothing more can be written: what is there is as good as before.
+fn is_in_the_way(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
+    )
 }
 
 fn remove(path: &Path) {
@@ -321,8 +383,8 @@ mod tests {
         cache.keep_object("index/a", &opened(b"a"));
         cache.keep_object("index/b", &opened(b"b"));
         cache.keep_object("snap/c", &opened(b"c"));
-        let run = cache.begin_source("app\0src").unwrap();
-        cache.keep_piece(run, 0, b"piece".to_vec());
+        let run = cache.begin_source("app\0src", [7; 16]).unwrap();
+        assert!(cache.keep_piece(run, 0, b"piece".to_vec()));
         cache.keep_source("app\0src", run, &[1, 2, 3]);
         drop(cache);
         let cache = open(root.path());
@@ -337,34 +399,95 @@ mod tests {
         assert_eq!(cache.piece(run, 0).unwrap(), b"piece");
     }
 
+    /// A run over source `key` that leaves two pieces.
+    fn run(cache: &Cache, key: &str, nonce: u8) -> PieceRun {
+        let run = cache.begin_source(key, [nonce; 16]).unwrap();
+        for number in [0, u32::MAX] {
+            assert!(cache.keep_piece(run, number, vec![nonce]));
+        }
+        run
+    }
+
+    /// How many of the two pieces of a run are there.
+    fn pieces(cache: &Cache, run: PieceRun) -> usize {
+        let there = [0, u32::MAX].map(|number| cache.piece(run, number));
+        let kept = there.into_iter().flatten();
+        kept.inspect(|piece| assert_eq!(piece[..], run.nonce[..1]))
+            .count()
+    }
+
     #[test]
     fn pieces_stay_until_the_next_run_ended_well() {
         let root = tempfile::tempdir().unwrap();
         let cache = open(root.path());
-        let run = |key: &str, piece: &[u8]| {
-            let run = cache.begin_source(key).unwrap();
-            cache.keep_piece(run, 0, piece.to_vec());
-            cache.keep_piece(run, u32::MAX, piece.to_vec());
-            run
-        };
-        let first = run("a", b"first");
-        cache.keep_source("a", first, b"");
-        let other = run("b", b"other");
-        let killed = run("a", b"killed");
-        assert_eq!(cache.piece(first, 0).unwrap(), b"first");
-        assert_eq!(cache.piece(killed, 0).unwrap(), b"killed");
-        let last = run("a", b"last");
-        assert!(
-            cache.piece(killed, u32::MAX).is_none(),
-            "nobody will ask for it"
+        let first = run(&cache, "a", 1);
+        cache.keep_source("a", first, b"word");
+        let other = run(&cache, "b", 2);
+        let killed = [run(&cache, "a", 3), run(&cache, "a", 4)];
+        let last = run(&cache, "a", 5);
+        assert_eq!(
+            killed.map(|run| pieces(&cache, run)),
+            [0, 2],
+            "the second may be at work"
         );
-        assert_eq!(cache.source("a").unwrap().0, first);
-        assert_eq!(cache.piece(first, u32::MAX).unwrap(), b"first");
+        assert_eq!(cache.source("a"), Some((first, b"word".to_vec())));
+        assert_eq!(pieces(&cache, first), 2);
         cache.keep_source("a", last, b"");
-        assert!(cache.piece(first, 0).is_none() && cache.piece(first, u32::MAX).is_none());
-        assert_eq!(cache.piece(last, 0).unwrap(), b"last");
-        assert_eq!(cache.piece(other, 0).unwrap(), b"other");
-        assert!(run("a", b"next") > last, "a number is not used again");
+        let gone = [first, killed[0], killed[1]].map(|run| pieces(&cache, run));
+        assert_eq!(gone, [0; 3]);
+        assert_eq!([last, other].map(|run| pieces(&cache, run)), [2; 2]);
+        assert!(
+            run(&cache, "a", 6).number > last.number,
+            "a number is not used again"
+        );
+    }
+
+    #[test]
+    fn of_runs_at_the_same_time_each_is_kept_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = open(root.path());
+        let [a, b] = [1, 2].map(|nonce| run(&cache, "a", nonce));
+        cache.keep_source("a", a, b"");
+        assert_eq!(
+            [a, b].map(|run| pieces(&cache, run)),
+            [2, 2],
+            "the other goes on"
+        );
+        cache.keep_source("a", b, b"");
+        assert_eq!(cache.source("a").unwrap().0, b);
+        assert_eq!([a, b].map(|run| pieces(&cache, run)), [0, 2]);
+        // Two more begin, so that the first is taken for one that was killed.
+        let overtaken = run(&cache, "a", 3);
+        let [_, latest] = [4, 5].map(|nonce| run(&cache, "a", nonce));
+        assert_eq!(pieces(&cache, overtaken), 0);
+        assert!(cache.keep_piece(overtaken, 1, b"a piece of it".to_vec()));
+        cache.keep_source("a", overtaken, b"");
+        assert_eq!(
+            cache.source("a").unwrap().0,
+            b,
+            "one that is not whole does not count"
+        );
+        assert!(cache.piece(overtaken, 1).is_none(), "nor stays any of it");
+        assert_eq!([b, latest].map(|run| pieces(&cache, run)), [2, 2]);
+    }
+
+    #[test]
+    fn where_another_process_writes_what_is_there_is_read_on() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = open(root.path());
+        let first = run(&cache, "a", 1);
+        cache.keep_source("a", first, b"word");
+        let path = cache.with(|connection| Ok(connection.path().map(PathBuf::from)));
+        let path = path.flatten().unwrap();
+        cache.with(|connection| connection.busy_timeout(Duration::ZERO));
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(cache.begin_source("a", [2; 16]).is_none());
+        assert!(!cache.keep_piece(first, 7, b"more".to_vec()));
+        assert_eq!(cache.source("a"), Some((first, b"word".to_vec())));
+        assert_eq!(pieces(&cache, first), 2);
+        other.execute_batch("ROLLBACK").unwrap();
+        assert!(path.exists());
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! Invariant: nothing of a run counts until it ended well, and what counts is there as it was left, or not at all. What
 //! lacks only takes longer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::basis::Basis;
+use crate::cache::PieceRun;
 use crate::repository::Repository;
 
 /// What the last run over a source left.
 pub struct SourceMemory {
-    run: u32,
+    run: PieceRun,
     /// What that run rested on.
     pub basis: Basis,
     /// Its last word.
@@ -18,8 +21,10 @@ pub struct SourceMemory {
 /// What this run over a source leaves.
 pub struct NewMemory {
     /// `None` without a cache: then nothing is left.
-    run: Option<u32>,
+    run: Option<PieceRun>,
     key: String,
+    /// A piece could not be kept.
+    is_broken: AtomicBool,
 }
 
 impl Repository {
@@ -43,21 +48,26 @@ impl Repository {
     pub fn new_memory(&self, app: &str, source: &str) -> NewMemory {
         let key = key(app, source);
         NewMemory {
-            run: self.cache.begin_source(&key),
+            run: self.cache.begin_source(&key, self.random()),
             key,
+            is_broken: AtomicBool::new(false),
         }
     }
 
     /// Leaves a piece under a number that no other has.
     pub fn keep_piece(&self, memory: &NewMemory, number: u32, piece: Vec<u8>) {
-        if let Some(run) = memory.run {
-            self.cache.keep_piece(run, number, piece);
+        if let Some(run) = memory.run
+            && !self.cache.keep_piece(run, number, piece)
+        {
+            memory.is_broken.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The run ended well: its pieces and its last word are for the next one. It rests on `basis`.
+    /// The run ended well: its pieces, if all could be kept, and its last word are for the next one. It rests on `basis`.
     pub fn remember_source(&self, memory: &NewMemory, basis: &Basis, word: &[u8]) {
-        if let Some(run) = memory.run {
+        if let Some(run) = memory.run
+            && !memory.is_broken.load(Ordering::Relaxed)
+        {
             let word = [&basis.encode(), word].concat();
             self.cache.keep_source(&memory.key, run, &word);
         }

@@ -14,7 +14,7 @@ use super::item::{Part, join};
 use super::tree::{Entries, Growing};
 use super::{Node, PART_BYTES, Walk};
 use crate::entry::content_of;
-use crate::memory::{Past, past_tree};
+use crate::memory::{Known, Past};
 use crate::references::{Expected, Wanted};
 
 /// What rows say of a folder's files, and who reads the previous snapshot where that is needed.
@@ -38,9 +38,9 @@ impl Walk<'_> {
         let Some(rows) = self.options.rows else {
             return Ok(());
         };
-        while let Some(entry) = past.next_below(limit) {
-            if !listing.may_hold(entry.name) {
-                self.carry(lane, part, &node.path, &entry, rows)?;
+        while let Some(known) = past.next_below(limit) {
+            if !listing.may_hold(known.entry.name) {
+                self.carry(lane, part, &node.path, &known, rows)?;
             }
         }
         Ok(())
@@ -52,10 +52,10 @@ impl Walk<'_> {
         lane: &mut Lane<'_, '_>,
         part: &mut Part,
         node: &Node<'_>,
-        known: Option<&Entry<'_>>,
+        known: Option<&Known<'_>>,
     ) -> Result<(), WriteError> {
         match (self.options.rows, known) {
-            (Some(rows), Some(entry)) => self.carry(lane, part, &node.path, entry, rows),
+            (Some(rows), Some(known)) => self.carry(lane, part, &node.path, known, rows),
             _ => Ok(()),
         }
     }
@@ -80,9 +80,10 @@ impl Walk<'_> {
         lane: &mut Lane<'_, '_>,
         part: &mut Part,
         folder: &[u8],
-        entry: &Entry<'_>,
+        known: &Known<'_>,
         rows: Rows<'_>,
     ) -> Result<(), WriteError> {
+        let entry = &known.entry;
         let mut path = Vec::new();
         join(&mut path, folder, entry.name);
         match entry.kind {
@@ -107,11 +108,11 @@ impl Walk<'_> {
                 part.count(entry.size);
             }
             EntryKind::Folder => {
-                let mut growing = Growing::new();
+                let mut growing = Growing::default();
                 let mut below = Part::from_place(0);
-                let mut past = self.memory.past(past_tree(entry).as_deref());
-                while let Some(entry) = past.next_below(None) {
-                    self.carry(lane, &mut below, &path, &entry, rows)?;
+                let mut past = self.memory.past(&known.tree(), &path);
+                while let Some(known) = past.next_below(None) {
+                    self.carry(lane, &mut below, &path, &known, rows)?;
                     if below.entries.stored.len() >= PART_BYTES {
                         growing.extend(lane, &self.gathered, &below.entries)?;
                         below.entries = Entries::default();

@@ -13,6 +13,7 @@ use super::*;
 use crate::backup::{BackupRequest, backup};
 use crate::browse::{Step, walk_tree};
 use crate::config::FolderSource;
+use crate::memory::{StoredTrees, stored_tree};
 use crate::source::Source;
 use crate::source::on_lane;
 
@@ -123,16 +124,9 @@ fn another_name_of_a_file_that_changed_since_it_was_read_is_read_again() {
     });
 }
 
-/// The folder at `path` backed up by so many workers, twice; its paths as the second snapshot has them, the snapshot's
-/// root of both times, and how many bytes the second one added.
-fn twice(path: &Path, threads: usize) -> (Vec<Vec<u8>>, [StreamRef; 2], u64) {
-    let scratch = tempfile::tempdir().unwrap();
-    let [cache, state] = ["cache", "state"].map(|name| scratch.path().join(name));
-    let store = Arc::new(MemoryStore::new());
-    let surroundings = Surroundings::system(Some(cache), state);
-    let created = Repository::create(store, &[NewSecret::KeyFile], surroundings).unwrap();
-    let mut repository = created.repository;
-    let request = BackupRequest {
+/// A backup of the folder at `path` by so many workers.
+fn request(path: &Path, threads: usize) -> BackupRequest {
+    BackupRequest {
         app: "shop".to_owned(),
         sources: vec![Source::Folder(FolderSource {
             name: "media".to_owned(),
@@ -148,7 +142,19 @@ fn twice(path: &Path, threads: usize) -> (Vec<Vec<u8>>, [StreamRef; 2], u64) {
         threads,
         skip: Vec::new(),
         secrets: Vec::new(),
-    };
+    }
+}
+
+/// The folder at `path` backed up by so many workers, twice; its paths as the second snapshot has them, the snapshot's
+/// root of both times, and how many bytes the second one added.
+fn twice(path: &Path, threads: usize) -> (Vec<Vec<u8>>, [StreamRef; 2], u64) {
+    let scratch = tempfile::tempdir().unwrap();
+    let [cache, state] = ["cache", "state"].map(|name| scratch.path().join(name));
+    let store = Arc::new(MemoryStore::new());
+    let surroundings = Surroundings::system(Some(cache), state);
+    let created = Repository::create(store, &[NewSecret::KeyFile], surroundings).unwrap();
+    let mut repository = created.repository;
+    let request = request(path, threads);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -206,7 +212,18 @@ fn a_folder_of_very_many_folders_and_files_between_them_is_read_whole() {
     for number in 0..2_500 {
         let folder = scratch.path().join(format!("{number:05}"));
         fs::create_dir(&folder).unwrap();
+        // Some are large enough for the rest of the folder to be shared.
+        let content = if number % 500 == 0 {
+            SHARE_BYTES as usize
+        } else {
+            0
+        };
         fs::write(folder.join("within"), "").unwrap();
+        fs::write(
+            scratch.path().join(format!("{number:05} large")),
+            vec![7; content],
+        )
+        .unwrap();
         fs::write(scratch.path().join(format!("{number:05} beside")), "").unwrap();
     }
     is_seen_whole(scratch.path());
@@ -226,4 +243,90 @@ fn what_stands_behind_a_folder_waits_for_it_in_bounded_room() {
         }
     }
     is_seen_whole(scratch.path());
+}
+
+#[test]
+fn where_a_piece_of_the_memory_lacks_the_snapshot_tells_the_rest() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [cache, state, media] = ["cache", "state", "media"].map(|name| scratch.path().join(name));
+    fs::create_dir_all(media.join("500/below")).unwrap();
+    let (mut all, mut below) = (Vec::new(), Vec::new());
+    for number in 0..5_000 {
+        fs::write(media.join(format!("{number:04}, and more")), "").unwrap();
+        fs::write(media.join(format!("500/below/{number:04}")), "").unwrap();
+        all.push(format!("{number:04}, and more").into_bytes());
+        below.push(format!("{number:04}").into_bytes());
+    }
+    all.push(b"500".to_vec());
+    all.sort();
+    let store = Arc::new(MemoryStore::new());
+    let surroundings = Surroundings::system(Some(cache.clone()), state);
+    let created = Repository::create(store, &[NewSecret::KeyFile], surroundings).unwrap();
+    let mut repository = created.repository;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let stop = AtomicBool::new(false);
+    let request = request(&media, 2);
+    let outcome = backup(&mut repository, &request, &Silent, &stop, runtime.handle()).unwrap();
+    let head = outcome.committed.head;
+    let reader = repository.reader(head.domain).unwrap();
+    let root = reader.whole(&head.root).unwrap();
+    let top = stored_tree(&lifeboat_codec::Entries::new(&root).next().unwrap().unwrap()).unwrap();
+    let seen = repository.source_memory("shop", "media").unwrap();
+    let id = outcome.committed.name.id;
+    let names = |tree: &PastTree, path: &[u8], memory: &Memory<'_>| {
+        let (mut past, mut names, mut folder) = (memory.past(tree, path), Vec::new(), None);
+        while let Some(known) = past.next_below(None) {
+            names.push(known.entry.name.to_vec());
+            if known.tree() != PastTree::None {
+                folder = Some(known.tree());
+            }
+        }
+        (names, folder)
+    };
+    let read = |with_snapshot: bool| {
+        let stored = StoredTrees {
+            reader: &reader,
+            top: top.clone(),
+        };
+        // Anew each time: pieces that were read before are kept.
+        let memory = Memory::local(&repository, &seen, id, true).unwrap();
+        let memory = memory.or_stored(with_snapshot.then_some(stored));
+        let (first, folder) = names(&memory.top(), b"", &memory);
+        let second = folder.map(|folder| names(&folder, b"500", &memory));
+        let third = second.and_then(|(_, folder)| folder);
+        let third = third.map(|folder| names(&folder, b"500/below", &memory).0);
+        (first, third.unwrap_or_default())
+    };
+    let whole = (all, below);
+    assert!(read(false) == whole);
+    let file = fs::read_dir(&cache)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let pieces = rusqlite::Connection::open(file.join("cache.sqlite")).unwrap();
+    let count: u32 = pieces
+        .query_row("SELECT count(*) FROM piece", [], |row| row.get(0))
+        .unwrap();
+    assert!(count >= 3, "each large tree has one of its own");
+    for place in 0..count {
+        pieces
+            .execute_batch("BEGIN; CREATE TEMP TABLE kept AS SELECT * FROM piece;")
+            .unwrap();
+        pieces
+            .execute(
+                "DELETE FROM piece WHERE id = (SELECT id FROM piece ORDER BY id LIMIT 1 OFFSET ?1)",
+                [place],
+            )
+            .unwrap();
+        pieces.execute_batch("COMMIT").unwrap();
+        assert!(read(false) != whole, "piece {place} is of use");
+        assert!(read(true) == whole, "piece {place} lacks");
+        pieces
+            .execute_batch("INSERT OR IGNORE INTO piece SELECT * FROM kept; DROP TABLE kept;")
+            .unwrap();
+    }
 }

@@ -60,24 +60,17 @@ pub(super) struct Done {
 pub(super) struct Growing {
     stored: MetaStream,
     seen: NewTree,
-    is_empty: bool,
+    has_entries: bool,
 }
 
 impl Growing {
-    pub(super) fn new() -> Self {
-        Self {
-            is_empty: true,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn extend(
         &mut self,
         lane: &mut Lane<'_, '_>,
         gathered: &Gathered<'_>,
         entries: &Entries,
     ) -> Result<(), WriteError> {
-        self.is_empty &= entries.stored.is_empty();
+        self.has_entries |= !entries.stored.is_empty();
         gathered.extend(&mut self.seen, entries.seen());
         lane.extend_meta(&mut self.stored, &entries.stored)
     }
@@ -88,7 +81,7 @@ impl Growing {
         lane: &mut Lane<'_, '_>,
         gathered: &Gathered<'_>,
     ) -> Result<Option<(StreamRef, Vec<u8>)>, WriteError> {
-        if self.is_empty {
+        if !self.has_entries {
             return Ok(None);
         }
         Ok(Some((
@@ -103,8 +96,8 @@ pub(super) struct Tree<'m> {
     growing: Growing,
     /// The place in the listing up to which all went in.
     next: usize,
-    /// Parts behind it, by their first place.
-    waiting: BTreeMap<usize, Done>,
+    /// Parts behind it, by where they begin and end: what is taken over stands before a place and has none.
+    waiting: BTreeMap<(usize, usize), Done>,
     waiting_bytes: usize,
     /// Folders below that are not done.
     below: usize,
@@ -114,7 +107,7 @@ pub(super) struct Tree<'m> {
 impl<'m> Tree<'m> {
     pub(super) fn new() -> Self {
         Self {
-            growing: Growing::new(),
+            growing: Growing::default(),
             next: 0,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
@@ -141,8 +134,12 @@ impl<'m> Tree<'m> {
         done: Done,
     ) -> Result<(), WriteError> {
         self.waiting_bytes += done.entries.stored.len();
-        self.waiting.insert(done.first, done);
-        while let Some(done) = self.waiting.remove(&self.next) {
+        let twice = self.waiting.insert((done.first, done.end), done);
+        assert!(twice.is_none(), "no two parts are of the same places");
+        while let Some(first) = self.waiting.first_entry()
+            && first.key().0 == self.next
+        {
+            let done = first.remove();
             self.waiting_bytes -= done.entries.stored.len();
             self.growing.extend(lane, gathered, &done.entries)?;
             self.next = done.end;
@@ -174,6 +171,45 @@ impl<'m> Tree<'m> {
             self.waiting.is_empty() && self.below == 0 && self.aside.is_none(),
             "a tree is ended when all of it is there"
         );
-        std::mem::replace(&mut self.growing, Growing::new())
+        std::mem::take(&mut self.growing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lifeboat_files::{Folder, Listing};
+
+    use super::*;
+    use crate::memory::Past;
+
+    #[test]
+    fn who_is_far_ahead_is_put_aside_until_what_lacks_is_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let rest = |from| Rest {
+            folder: Arc::new(Folder::open(scratch.path()).unwrap()),
+            listing: Arc::new(Listing::new()),
+            from,
+            past: Past::nothing(),
+        };
+        let mut tree = Tree::new();
+        for place in 0..BELOW_MAX {
+            assert_eq!(tree.put_aside(rest(place)).unwrap().from, place);
+            tree.expect_below();
+        }
+        assert!(tree.put_aside(rest(7)).is_none(), "so many folders wait");
+        for _ in 0..BELOW_MAX / 2 {
+            assert!(tree.take_up().is_none());
+            tree.meet_below();
+        }
+        tree.meet_below();
+        assert_eq!(tree.take_up().unwrap().from, 7);
+        assert!(tree.take_up().is_none(), "it is taken up once");
+        tree.waiting_bytes = WAITING_BYTES_MAX;
+        assert!(tree.put_aside(rest(8)).is_none(), "so much waits");
+        assert!(tree.take_up().is_none());
+        tree.waiting_bytes = 0;
+        assert_eq!(tree.take_up().unwrap().from, 8);
     }
 }

@@ -31,8 +31,8 @@ fn repository() -> (Repository, tempfile::TempDir) {
 
 fn names(mut past: Past<'_>) -> Vec<String> {
     let mut names = Vec::new();
-    while let Some(entry) = past.next_below(None) {
-        names.push(String::from_utf8(entry.name.to_vec()).unwrap());
+    while let Some(known) = past.next_below(None) {
+        names.push(String::from_utf8(known.entry.name.to_vec()).unwrap());
     }
     names
 }
@@ -64,21 +64,15 @@ fn what_a_run_saw_is_read_by_the_next_and_by_no_other() {
     assert!(repository.source_memory("shop", "other").is_none());
     assert!(Memory::local(&repository, &seen, SnapshotId([2; 16]), true).is_none());
     let memory = Memory::local(&repository, &seen, id, true).unwrap();
-    assert_eq!(memory.top.as_deref(), Some(large.as_slice()));
-    assert!(
-        names(memory.past(Some(&large)))
-            .into_iter()
-            .eq(numbers(0..40_000))
-    );
-    assert!(
-        names(memory.past(Some(&small)))
-            .into_iter()
-            .eq(numbers(5..9))
-    );
-    assert!(names(memory.past(Some(&empty))).is_empty());
-    assert!(names(memory.past(None)).is_empty());
+    let at = |place: &[u8]| PastTree::Remembered(place.into());
+    let past = |place: &[u8]| names(memory.past(&at(place), b""));
+    assert_eq!(memory.top(), at(&large));
+    assert!(past(&large).into_iter().eq(numbers(0..40_000)));
+    assert!(past(&small).into_iter().eq(numbers(5..9)));
+    assert!(past(&empty).is_empty());
+    assert!(names(memory.past(&PastTree::None, b"")).is_empty());
     for damaged in [b"".as_slice(), &[1], &[0xff; 30], &large[..large.len() - 1]] {
-        names(memory.past(Some(damaged)));
+        past(damaged);
     }
 }
 
@@ -95,18 +89,33 @@ fn a_past_tree_is_walked_in_step() {
         .remember(&repository, &Basis::default(), id, 5_000);
     let seen = repository.source_memory("shop", "media").unwrap();
     let memory = Memory::local(&repository, &seen, id, true).unwrap();
-    let past = || memory.past(memory.top.as_deref());
+    let past = || memory.past(&memory.top(), b"");
     let mut all = past();
     let found: Vec<bool> = ["a", "b", "c", "d", "e", "f"]
         .map(|name| all.find(name.as_bytes()).is_some())
         .to_vec();
     assert_eq!(found, [true, false, true, false, true, false]);
     let mut passed = past();
-    assert_eq!(passed.next_below(Some(b"b")).unwrap().name, b"a");
+    assert_eq!(passed.next_below(Some(b"b")).unwrap().entry.name, b"a");
     assert!(passed.next_below(Some(b"b")).is_none());
-    assert_eq!(passed.find(b"c").unwrap().0.name, b"c");
-    assert_eq!(passed.next_below(Some(b"f")).unwrap().name, b"e");
+    assert_eq!(passed.find(b"c").unwrap().entry.name, b"c");
+    assert_eq!(passed.next_below(Some(b"f")).unwrap().entry.name, b"e");
     assert!(passed.find(b"f").is_none());
-    assert_eq!(passed.next_below(None).unwrap().name, b"g");
+    assert_eq!(passed.next_below(None).unwrap().entry.name, b"g");
     assert!(passed.next_below(None).is_none() && passed.find(b"z").is_none());
+}
+
+#[test]
+fn what_was_a_file_is_no_past_tree() {
+    let mut known = Known {
+        entry: Entry {
+            content: Content::Stream(b"somewhere"),
+            ..Entry::new(EntryKind::Folder, b"x")
+        },
+        raw: &[],
+        is_remembered: false,
+    };
+    assert_eq!(known.tree(), PastTree::Stored((*b"somewhere").into()));
+    known.entry.kind = EntryKind::File;
+    assert_eq!(known.tree(), PastTree::None);
 }

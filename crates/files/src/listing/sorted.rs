@@ -12,6 +12,7 @@ use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names in a block.
@@ -27,7 +28,6 @@ pub(super) struct Runs {
     /// Where each run ends.
     ends: Vec<u64>,
     at: u64,
-    names: usize,
 }
 
 /// All names in order.
@@ -46,12 +46,12 @@ struct Block(Vec<Name>);
 type Name = (Box<[u8]>, u8);
 
 impl Runs {
-    pub(super) fn new() -> Result<Self, Error> {
+    /// Runs in a file in `scratch`.
+    pub(super) fn new(scratch: &Path) -> Result<Self, Error> {
         Ok(Self {
-            file: BufWriter::new(tempfile::tempfile().map_err(failed)?),
+            file: BufWriter::new(tempfile::tempfile_in(scratch).map_err(failed)?),
             ends: Vec::new(),
             at: 0,
-            names: 0,
         })
     }
 
@@ -59,14 +59,13 @@ impl Runs {
     pub(super) fn add<'n>(&mut self, names: impl Iterator<Item = Listed<'n>>) -> Result<(), Error> {
         for name in names {
             self.at += put(&mut self.file, &name.name, number_of(name.hint)).map_err(failed)?;
-            self.names += 1;
         }
         self.ends.push(self.at);
         Ok(())
     }
 
-    /// Merges the runs.
-    pub(super) fn merge(self) -> Result<Sorted, Error> {
+    /// Merges the runs into another file in `scratch`.
+    pub(super) fn merge(self, scratch: &Path) -> Result<Sorted, Error> {
         let runs = self
             .file
             .into_inner()
@@ -89,14 +88,18 @@ impl Runs {
                 heads.push(Reverse((name, number, kind)));
             }
         }
-        let mut file = BufWriter::new(tempfile::tempfile().map_err(failed)?);
-        let (mut blocks, mut at, mut written) = (Vec::new(), 0, 0);
+        let mut file = BufWriter::new(tempfile::tempfile_in(scratch).map_err(failed)?);
+        let (mut blocks, mut at, mut names) = (Vec::new(), 0, 0);
+        let mut last: Box<[u8]> = Box::default();
         while let Some(Reverse((name, number, kind))) = heads.pop() {
-            if written % BLOCK_NAMES == 0 {
-                blocks.push(at);
+            if name != last {
+                if names % BLOCK_NAMES == 0 {
+                    blocks.push(at);
+                }
+                at += put(&mut file, &name, kind).map_err(failed)?;
+                names += 1;
+                last = name;
             }
-            at += put(&mut file, &name, kind).map_err(failed)?;
-            written += 1;
             if let Some((name, kind)) = take(&mut readers[number]).map_err(failed)? {
                 heads.push(Reverse((name, number, kind)));
             }
@@ -107,7 +110,7 @@ impl Runs {
                 .into_inner()
                 .map_err(|error| failed(error.into_error()))?,
             blocks,
-            names: self.names,
+            names,
             cache: Mutex::default(),
         })
     }
