@@ -675,10 +675,12 @@ impl<'a> Work<'a> {
                 let mut unread = None;
                 let deleted = self.folder(*id, writing).and_then(|folder| {
                     folder.remove_extras(&mut |name| {
-                        names.has(name).unwrap_or_else(|error| {
-                            unread = Some(error);
-                            true
-                        })
+                        // Behind the first failure nothing is known of any name, and all of them stay.
+                        unread.is_some()
+                            || names.has(name).unwrap_or_else(|error| {
+                                unread = Some(error);
+                                true
+                            })
                     })
                 });
                 (deleted, unread)

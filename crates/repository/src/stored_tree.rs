@@ -26,6 +26,8 @@ pub struct StoredTree<'r> {
     reader: &'r Reader<'r>,
     chunks: std::vec::IntoIter<ChunkItem>,
     cursor: TreeCursor,
+    /// A part of it could not be read: it has no end that may be believed.
+    has_failed: bool,
 }
 
 impl<'r> Reader<'r> {
@@ -43,6 +45,7 @@ impl<'r> Reader<'r> {
             reader: self,
             chunks: chunks.into_iter(),
             cursor: TreeCursor::default(),
+            has_failed: false,
         }
     }
 }
@@ -51,11 +54,15 @@ impl StoredTree<'_> {
     /// Goes to the next entry; false at the end.
     ///
     /// # Errors
-    /// When a chunk cannot be read, or holds no tree. Where the entry after it would begin is not known then: the rest
-    /// is passed over.
+    /// When a chunk cannot be read, or holds no tree. Where the entry after it would begin is not known then, so that
+    /// every later call fails too: a tree that was read in part never looks like one that is at its end.
     pub fn advance(&mut self) -> Result<bool, ReadError> {
+        if self.has_failed {
+            return Err(wrong(FormatError::Invalid("a part of it cannot be read")));
+        }
         let advanced = self.try_advance();
         if advanced.is_err() {
+            self.has_failed = true;
             (self.chunks, self.cursor) = (Vec::new().into_iter(), TreeCursor::default());
         }
         advanced

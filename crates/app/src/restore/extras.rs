@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use lifeboat_codec::{EntryKind, StreamRef, status};
+use lifeboat_codec::{EntryKind, FormatError, StreamRef, status};
 use lifeboat_files::{ErrorKind, Folder, Kind, Listed, Listing};
 use lifeboat_repository::{ReadError, Reader, StoredTree};
 
@@ -17,7 +17,7 @@ use super::guard::REPOSITORY;
 use super::select::{Relation, Selected, is_left_out};
 use super::{RestoreError, RestoreOutcome, RestoreRequest};
 use crate::browse::{Step, walk_entries};
-use crate::entry::content_of;
+use crate::entry::{content_of, wrong};
 use crate::text::shown_path;
 
 /// Paths that are named; more are counted.
@@ -46,6 +46,8 @@ impl Extras {
 pub(super) struct Names<'r> {
     tree: StoredTree<'r>,
     is_there: bool,
+    /// An entry could not be read: of no later name is known whether the tree has it.
+    has_failed: bool,
 }
 
 impl<'r> Names<'r> {
@@ -53,6 +55,7 @@ impl<'r> Names<'r> {
         let mut names = Self {
             tree: reader.tree(tree)?,
             is_there: false,
+            has_failed: false,
         };
         names.advance()?;
         Ok(names)
@@ -65,12 +68,24 @@ impl<'r> Names<'r> {
     }
 
     fn advance(&mut self) -> Result<(), ReadError> {
-        self.is_there = self.tree.next_entry()?.is_some();
+        match self.tree.next_entry() {
+            Ok(entry) => self.is_there = entry.is_some(),
+            Err(error) => {
+                self.has_failed = true;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
     /// Whether the tree has this name, which stands behind those that were asked for before.
+    ///
+    /// # Errors
+    /// When the tree cannot be read up to there, and ever after.
     pub(super) fn has(&mut self, name: &[u8]) -> Result<bool, ReadError> {
+        if self.has_failed {
+            return Err(in_part());
+        }
         while self.is_there && self.tree.name() < name {
             self.advance()?;
         }
@@ -79,11 +94,18 @@ impl<'r> Names<'r> {
 
     /// Reads the rest.
     fn end(mut self) -> Result<(), ReadError> {
+        if self.has_failed {
+            return Err(in_part());
+        }
         while self.is_there {
             self.advance()?;
         }
         Ok(())
     }
+}
+
+fn in_part() -> ReadError {
+    wrong(FormatError::Invalid("a part of it cannot be read"))
 }
 
 /// What an exact restore would delete.
@@ -245,4 +267,54 @@ fn repository_in(top: &Folder, path: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_codec::{Entry, put_entry};
+    use lifeboat_store::Store;
+
+    use super::super::tests::{World, noise};
+    use super::*;
+
+    #[test]
+    fn names_behind_what_cannot_be_read_are_never_said_not_to_be_there() {
+        let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+        let names: Vec<String> = (0..3000).map(|number| format!("{number:04}")).collect();
+        for (number, name) in names.iter().enumerate() {
+            let target = noise(number as u64 + 7, 3000);
+            let link = Entry {
+                target: &target,
+                ..Entry::new(EntryKind::Symlink, name.as_bytes())
+            };
+            put_entry(&mut tree, &link, &mut scratch);
+        }
+        let world = World::forged(&tree);
+        let snapshot = world.repository.snapshots().unwrap().snapshots.remove(0);
+        let reader = world.repository.reader(snapshot.head.domain).unwrap();
+        let mut top = reader.tree(&snapshot.head.root).unwrap();
+        let media = content_of(&top.next_entry().unwrap().unwrap()).unwrap();
+        let mut asked = Names::whole(&reader, &media).unwrap();
+        assert!(asked.has(b"0000").unwrap());
+        assert!(!asked.has(b"0000 and more").unwrap());
+        // What the reader keeps in memory must not help.
+        let reader = world.repository.reader(snapshot.head.domain).unwrap();
+        let mut asked = Names::begin(&reader, &media).unwrap();
+        let mut packs = Vec::new();
+        world
+            .store
+            .list("packs/m/", &mut |listed| packs.push(listed.name))
+            .unwrap();
+        for pack in packs {
+            world.store.delete(&pack).unwrap();
+        }
+        let said: Vec<_> = names
+            .iter()
+            .map(|name| asked.has(name.as_bytes()))
+            .collect();
+        assert!(matches!(said.first(), Some(Ok(true))));
+        assert!(said.last().is_some_and(Result::is_err));
+        assert!(!said.iter().any(|said| matches!(said, Ok(false))));
+        assert!(asked.end().is_err(), "nor does the tree end there");
+    }
 }

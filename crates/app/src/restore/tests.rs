@@ -35,10 +35,10 @@ fn bounds(items: usize) -> Bounds {
     }
 }
 
-struct World {
+pub(super) struct World {
     scratch: tempfile::TempDir,
-    store: Arc<MemoryStore>,
-    repository: Repository,
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) repository: Repository,
 }
 
 impl World {
@@ -93,7 +93,7 @@ impl World {
     }
 
     /// A repository with a snapshot whose source `media` is this tree, whatever it is.
-    fn forged(tree: &[u8]) -> Self {
+    pub(super) fn forged(tree: &[u8]) -> Self {
         let mut world = Self::new();
         let draft = Draft {
             app: "shop".to_owned(),
@@ -210,7 +210,7 @@ struct Told {
 }
 
 /// Bytes that no compression makes smaller, the same for each seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed * 2 + 1;
     let next = || {
         state ^= state << 13;
@@ -221,7 +221,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// Gives every folder below `path` a time of its own, long ago, the deepest first.
+/// Gives every folder below `path` a time of its own, long ago, the top first.
 fn age(path: &Path) {
     let mut number = 0;
     let mut waiting = vec![path.to_owned()];
