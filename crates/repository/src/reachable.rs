@@ -4,11 +4,9 @@
 
 use std::collections::HashSet;
 
-use lifeboat_codec::{
-    ChunkItem, Content, EntryKind, FormatError, Head, Kind, StreamRef, list_chunks,
-};
+use lifeboat_codec::{ChunkItem, Content, EntryKind, FormatError, Head, Kind, StreamRef};
 
-use crate::reader::Reader;
+use crate::reader::{Part, Reader, chunks_of_stream};
 use crate::repository::{ReadError, Repository};
 use crate::stored_tree::{TreeKey, tree_key};
 
@@ -92,15 +90,12 @@ fn stream(
     kind: Kind,
     found: &mut dyn FnMut(Kind, ChunkItem) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
-    if stream.depth > 0 {
-        for item in list_chunks(&stream.items)
-            .map_err(|source| ReadError::format("a chunk list", source))?
-        {
-            found(Kind::MetaPack, item)?;
-        }
-    }
-    for item in reader.chunks(stream)? {
-        found(kind, item)?;
-    }
+    chunks_of_stream(reader, stream, &mut |part, item| {
+        let kind = match part {
+            Part::List => Kind::MetaPack,
+            Part::Own => kind,
+        };
+        found(kind, item)
+    })?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! Invariant: no byte leaves this file that was not authenticated and whose chunk did not have the id that the
 //! snapshot names. A chunk with several holders is taken from the next one when the first is damaged.
 
+mod lists;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -11,13 +13,15 @@ use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{
     BLOCK_BYTES, ChunkId, ChunkItem, DomainKeys, FormatError, SegmentOpener, SegmentPlan,
-    StreamRef, list_chunks, recipient_of,
+    StreamRef, recipient_of,
 };
 use lifeboat_store::ErrorKind;
 use rayon::prelude::*;
 
 use crate::lookup::{Lookup, supported};
 use crate::repository::{ReadError, Repository, object_name};
+
+pub(crate) use self::lists::{Failed, Part, bytes_of, chunks_of_stream, read_all};
 
 /// Bytes of opened metadata segments that are kept.
 const CACHE_BYTES: usize = 48 << 20;
@@ -53,8 +57,10 @@ struct SegmentCache {
 impl SegmentCache {
     fn put(&mut self, segment: u32, decoded: Arc<Decoded>) {
         self.bytes += decoded.content.len();
-        if self.segments.insert(segment, decoded).is_none() {
-            self.order.push_back(segment);
+        match self.segments.insert(segment, decoded) {
+            None => self.order.push_back(segment),
+            // Another thread decoded the same one.
+            Some(same) => self.bytes -= same.content.len(),
         }
         while self.bytes > CACHE_BYTES && self.order.len() > 1 {
             if let Some(old) = self
@@ -135,22 +141,7 @@ impl Reader<'_> {
     /// # Errors
     /// When a list cannot be read.
     pub fn chunks(&self, stream: &StreamRef) -> Result<Vec<ChunkItem>, ReadError> {
-        let wrong = |source| ReadError::format("a chunk list", source);
-        let mut items = list_chunks(&stream.items).map_err(wrong)?;
-        for _ in 0..stream.depth {
-            let mut list = Vec::new();
-            for item in &items {
-                list.extend_from_slice(&self.chunk(item)?);
-            }
-            items = list_chunks(&list).map_err(wrong)?;
-        }
-        let total: u64 = items.iter().map(|item| u64::from(item.length)).sum();
-        if total != stream.length {
-            return Err(wrong(FormatError::Invalid(
-                "a stream's length is not the sum of its chunks",
-            )));
-        }
-        Ok(items)
+        Ok(chunks_of_stream(self, stream, &mut |_, _| Ok(()))?)
     }
 
     /// Whose chunks.

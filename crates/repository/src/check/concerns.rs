@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_codec::{ChunkId, ChunkItem, Content, Entry, EntryKind, StreamRef};
 
-use super::reach::{chunks_of_stream, read_all};
 use crate::finding::Finding;
 use crate::lookup::Lookup;
-use crate::reader::Reader;
+use crate::reader::{Reader, chunks_of_stream, read_all};
 use crate::repository::Repository;
 use crate::snapshots::Snapshot;
 use crate::stored_tree::{StoredTree, TreeKey, tree_key};
@@ -204,8 +203,9 @@ fn file(
     met: &mut BTreeSet<usize>,
 ) -> Option<Vec<ChunkItem>> {
     let mut meets = BTreeSet::new();
-    let items = chunks_of_stream(reader, stream, &mut |item| {
+    let items = chunks_of_stream(reader, stream, &mut |_, item| {
         meets.extend(lost.get(&item.id).into_iter().flatten());
+        Ok(())
     });
     note(meets.iter(), path, findings, met);
     items.ok()

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_codec::{
-    ChunkId, ChunkItem, Content, Entry, EntryKind, FormatError, Manifest, StreamRef, list_chunks,
+    ChunkId, ChunkItem, Content, Entry, EntryKind, FormatError, Manifest, StreamRef,
 };
 
 use crate::lookup::{IdMap, Lookup};
-use crate::reader::Reader;
+use crate::reader::{Failed, Reader, bytes_of, chunks_of_stream, read_all};
 use crate::repository::{ReadError, Repository};
 use crate::snapshots::{Snapshot, sentence};
 use crate::stored_tree::{StoredTree, TreeKey, tree_key};
@@ -125,7 +125,7 @@ impl<'c> Reach<'c> {
                         .push((number, format!("has a tree that makes no sense: {source}")));
                     levels.pop();
                 }
-                // Its chunks were read a moment ago, all of them.
+                // It was read when the walk came to it; since then the storage failed, or lost it.
                 Err(error) => {
                     let what = format!("has a tree that cannot be read: {}", sentence(&error));
                     self.malformed.push((number, what));
@@ -206,7 +206,10 @@ impl<'c> Reach<'c> {
         domain: u32,
         stream: &StreamRef,
     ) -> Option<Vec<ChunkItem>> {
-        let read = chunks_of_stream(reader, stream, &mut |item| self.need(number, domain, item));
+        let read = chunks_of_stream(reader, stream, &mut |_, item| {
+            self.need(number, domain, item);
+            Ok(())
+        });
         self.judge(domain, number, read)
     }
 
@@ -245,65 +248,5 @@ impl<'c> Reach<'c> {
             )),
         }
         None
-    }
-}
-
-/// Why a stream's chunks are not known.
-pub(super) enum Failed {
-    /// These could not be read.
-    Chunks(Vec<(ChunkItem, ReadError)>),
-    /// They were read, and make no sense.
-    List(FormatError),
-}
-
-/// Names every chunk of a stream to `found`, first those of its lists, and returns its own.
-pub(super) fn chunks_of_stream(
-    reader: &Reader<'_>,
-    stream: &StreamRef,
-    found: &mut dyn FnMut(ChunkItem),
-) -> Result<Vec<ChunkItem>, Failed> {
-    let mut items = list_chunks(&stream.items).map_err(Failed::List)?;
-    for _ in 0..stream.depth {
-        items.iter().for_each(|item| found(*item));
-        items = list_chunks(&bytes_of(reader, &items)?).map_err(Failed::List)?;
-    }
-    items.iter().for_each(|item| found(*item));
-    let total: u64 = items.iter().map(|item| u64::from(item.length)).sum();
-    if total == stream.length {
-        Ok(items)
-    } else {
-        Err(Failed::List(FormatError::Invalid(
-            "a stream's length is not the sum of its chunks",
-        )))
-    }
-}
-
-/// The bytes of chunks of metadata, or all of them that could not be read.
-fn bytes_of(reader: &Reader<'_>, items: &[ChunkItem]) -> Result<Vec<u8>, Failed> {
-    let mut bytes = Vec::new();
-    each_of(reader, items, &mut |chunk| bytes.extend_from_slice(chunk))?;
-    Ok(bytes)
-}
-
-/// Reads chunks of metadata and keeps none; fails with all of them that could not be read.
-pub(super) fn read_all(reader: &Reader<'_>, items: &[ChunkItem]) -> Result<(), Failed> {
-    each_of(reader, items, &mut |_| {})
-}
-
-fn each_of(
-    reader: &Reader<'_>,
-    items: &[ChunkItem],
-    each: &mut dyn FnMut(&[u8]),
-) -> Result<(), Failed> {
-    let mut failed = Vec::new();
-    for item in items {
-        if let Err(error) = reader.with_chunk(item, &mut *each) {
-            failed.push((*item, error));
-        }
-    }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(Failed::Chunks(failed))
     }
 }

@@ -1,18 +1,24 @@
 //! Copying: between replicas as it is, between families anew, and on from where an earlier copy ended.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
-use lifeboat_codec::{Entries, KeyFile, Note, Role, StreamRef};
+use lifeboat_codec::{
+    Content, Entries, Entry, EntryKind, KeyFile, Manifest, Note, Profile, Role, StreamRef,
+    put_entry,
+};
 use lifeboat_store::{ErrorKind, Fault, FaultyStore, MemoryStore, Operation, Store, When};
 
 use super::*;
 use crate::check::{CheckOptions, ReadData, check};
+use crate::commit::{Contents, Draft};
 use crate::keys::NewSecret;
 use crate::progress::Silent;
 use crate::repository::Unlock;
 use crate::surroundings::Surroundings;
 use crate::testing::{Files, World, backup, noise, restore, tiny_files};
+use crate::write_error::WriteError;
+use crate::writer::{Lane, Writer, work};
 
 /// The repository that is copied to, and the store below it.
 struct Target {
@@ -365,12 +371,10 @@ fn attributes(repository: &Repository, snapshot: &Snapshot) -> Vec<String> {
     while let Some(tree) = trees.pop() {
         for entry in Entries::new(&reader.whole(&tree).unwrap()) {
             let mut entry = entry.unwrap();
-            if let (lifeboat_codec::EntryKind::Folder, lifeboat_codec::Content::Stream(reference)) =
-                (entry.kind, entry.content)
-            {
+            if let (EntryKind::Folder, Content::Stream(reference)) = (entry.kind, entry.content) {
                 trees.push(StreamRef::decode(reference).unwrap());
             }
-            entry.content = lifeboat_codec::Content::None;
+            entry.content = Content::None;
             found.push(format!("{entry:?}"));
         }
     }
@@ -451,4 +455,86 @@ fn a_copy_needs_the_keys_that_it_uses_and_stops_when_told() {
         assert!(matches!(stopped, Err(CopyError::Stopped)));
         assert!(list_confirmed(&target.repository).is_empty());
     }
+}
+
+#[test]
+fn a_replica_gets_the_lists_between_the_first_and_the_last_too() {
+    /// A run with one file of this reference, made after `put` put what it names.
+    fn snapshot_of(
+        repository: &mut Repository,
+        put: impl Fn(&mut Lane<'_, '_>) -> Result<StreamRef, WriteError> + Sync,
+    ) {
+        let draft = Draft {
+            app: "shop".into(),
+            ..Draft::default()
+        };
+        let write = |writer: &Writer<'_>| -> Result<Contents, WriteError> {
+            let refs = Mutex::new(None);
+            work(
+                writer,
+                1,
+                vec![()],
+                |lane, (), _| -> Result<(), WriteError> {
+                    let (mut root, mut scratch) = (Vec::new(), Vec::new());
+                    let content = put(lane)?;
+                    let file = Entry {
+                        size: content.length,
+                        content: Content::Stream(&content.encode()),
+                        ..Entry::new(EntryKind::File, b"file")
+                    };
+                    put_entry(&mut root, &file, &mut scratch);
+                    let manifest = lane.put_meta(&Manifest::default().encode())?;
+                    *refs.lock().unwrap() = Some((lane.put_meta(&root)?, manifest));
+                    Ok(())
+                },
+            )?;
+            let (root, manifest) = refs.into_inner().unwrap().unwrap();
+            Ok(Contents {
+                root,
+                manifest,
+                files: 1,
+                bytes: 5000,
+                unreadable: 0,
+            })
+        };
+        let stop = AtomicBool::new(false);
+        repository.backup(&draft, &Silent, &stop, write).unwrap();
+    }
+    let content = noise(5, 5000);
+    let (_world, mut from) = World::new();
+    let elsewhere = Mutex::new(Vec::new());
+    snapshot_of(&mut from, |lane| {
+        let own = lane.put_stream(Profile::Files, &mut &*content)?;
+        elsewhere.lock().unwrap().clone_from(&own.items);
+        Ok(own)
+    });
+    let list = elsewhere.into_inner().unwrap();
+    // The list between lies in a pack that the last snapshot has no other reason to need.
+    snapshot_of(&mut from, |lane| lane.put_meta(&list));
+    snapshot_of(&mut from, |lane| {
+        let between = lane.put_meta(&list)?;
+        let top = lane.put_meta(&between.items)?;
+        Ok(StreamRef::new(5000, Profile::Files, 2, top.items))
+    });
+    let mut target = Target::replica_of(&from);
+    let snapshots = list_newest(&from);
+    run(&from, &mut target.repository, &snapshots).unwrap();
+    target.reopen();
+    let snapshot = &list_newest(&target.repository)[0];
+    let reader = target.repository.reader(snapshot.head.domain).unwrap();
+    let mut root = reader.tree(&snapshot.head.root).unwrap();
+    let entry = root.next_entry().unwrap().unwrap();
+    let Content::Stream(reference) = entry.content else {
+        panic!("it was written as a stream")
+    };
+    let stream = StreamRef::decode(reference).unwrap();
+    assert_eq!(stream.depth, 2);
+    assert_eq!(reader.whole(&stream).unwrap(), content);
+}
+
+/// The newest snapshot alone.
+fn list_newest(repository: &Repository) -> Vec<Snapshot> {
+    let mut all = list(repository);
+    all.sort_by_key(|snapshot| snapshot.name.seq);
+    all.split_off(all.len() - 1)
 }
