@@ -209,10 +209,11 @@ pub(crate) fn walk_entries<'r>(
             Step::Into | Step::Past => continue,
             Step::End => return Ok(()),
         };
-        if levels.len() >= DEPTH_MAX {
-            return Err(too_deep());
-        }
-        match below.and_then(|below| reader.tree(&below)) {
+        let below = match levels.len() {
+            0..DEPTH_MAX => below.and_then(|below| reader.tree(&below)),
+            _ => Err(too_deep()),
+        };
+        match below {
             Ok(tree) => levels.push(Level {
                 tree,
                 path: full.len(),

@@ -173,7 +173,13 @@ fn restore_in(
     if let Some(repository) = repository_around(&request.target) {
         return Err(RestoreError::Repository(repository));
     }
-    if has_nothing_but_secrets(&reader, &selected, request)? {
+    let only_secrets = has_nothing_but_secrets(&reader, &selected, request, stop)?;
+    let go_on = || match stop.load(Ordering::Relaxed) {
+        true => Err(RestoreError::Stopped),
+        false => Ok(()),
+    };
+    go_on()?;
+    if only_secrets {
         return Err(RestoreError::OnlySecrets);
     }
     let options = RestoreOptions {
@@ -187,12 +193,15 @@ fn restore_in(
     Target::check(&request.target, &options)?;
     let extras = if request.exact {
         progress.phase("Looking for what the snapshot does not have");
-        extras(&reader, &selected, request)?
+        extras(&reader, &selected, request, stop)?
     } else {
         Extras::default()
     };
+    // What was found until it was stopped is not all that lies there.
+    go_on()?;
     if request.dry_run {
-        let mut outcome = dry_run(&reader, &selected, request)?;
+        let mut outcome = dry_run(&reader, &selected, request, stop)?;
+        go_on()?;
         outcome.deleted = extras.count;
         extras.tell(&mut outcome);
         return Ok(outcome);

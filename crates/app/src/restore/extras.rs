@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_codec::{EntryKind, FormatError, StreamRef, status};
 use lifeboat_files::{ErrorKind, Folder, Kind, Listed, Listing};
@@ -16,7 +17,7 @@ use lifeboat_repository::{ReadError, Reader, StoredTree};
 use super::guard::REPOSITORY;
 use super::select::{Relation, Selected, is_left_out};
 use super::{RestoreError, RestoreOutcome, RestoreRequest};
-use crate::browse::{Step, walk_entries};
+use crate::browse::Step;
 use crate::entry::{content_of, wrong};
 use crate::text::shown_path;
 
@@ -108,14 +109,16 @@ fn in_part() -> ReadError {
     wrong(FormatError::Invalid("a part of it cannot be read"))
 }
 
-/// What an exact restore would delete.
+/// What an exact restore would delete, or a part of it when `stop` was set.
 ///
 /// # Errors
-/// [`RestoreError::Repository`] when a repository lies in it; when the snapshot's top cannot be read.
+/// [`RestoreError::Repository`] when a repository lies in it; when nobody can know whether one does; when the
+/// snapshot's top cannot be read.
 pub(super) fn extras(
     reader: &Reader<'_>,
     selected: &[Selected],
     request: &RestoreRequest,
+    stop: &AtomicBool,
 ) -> Result<Extras, RestoreError> {
     let Ok(top) = Folder::open(&request.target) else {
         // There is nothing yet, or `Target::prepare` says what is wrong with it.
@@ -127,15 +130,14 @@ pub(super) fn extras(
         top,
         listing: Listing::new(),
         found: Extras::default(),
-        repository: None,
+        refusal: None,
+        stop,
     };
     for part in selected {
         search.part(part)?;
     }
-    match search.repository {
-        Some(path) => Err(RestoreError::Repository(
-            request.target.join(OsStr::from_bytes(&path)),
-        )),
+    match search.refusal {
+        Some(refusal) => Err(refusal),
         None => Ok(search.found),
     }
 }
@@ -146,8 +148,9 @@ struct Search<'r> {
     top: Folder,
     listing: Listing,
     found: Extras,
-    /// One that lies in what is to go.
-    repository: Option<Vec<u8>>,
+    /// A repository lies in what is to go, or may.
+    refusal: Option<RestoreError>,
+    stop: &'r AtomicBool,
 }
 
 impl Search<'_> {
@@ -155,14 +158,14 @@ impl Search<'_> {
         if part.is_whole() {
             self.folder(b"", &part.tree);
         }
-        walk_entries(self.reader, &part.tree, b"", &mut |path, entry| {
+        part.walk(self.reader, self.stop, &mut |path, entry| {
             // Of a folder that cannot be read to its end nothing is deleted.
             let Ok(entry) = entry else {
                 return Ok(Step::Past);
             };
             let relation = part.relation(path);
             let is_folder = entry.kind == EntryKind::Folder;
-            if relation == Relation::Outside || !is_folder || is_left_out(entry, self.request) {
+            if !is_folder || is_left_out(entry, self.request) {
                 return Ok(Step::Past);
             }
             let known = entry.status & status::UNREADABLE == 0;
@@ -173,7 +176,7 @@ impl Search<'_> {
             {
                 return Ok(Step::Past);
             }
-            Ok(if self.repository.is_some() {
+            Ok(if self.refusal.is_some() {
                 Step::End
             } else {
                 Step::Into
@@ -216,6 +219,9 @@ impl Search<'_> {
         let mut names = Names::begin(self.reader, tree)?;
         let mut to_the_end = true;
         for entry in self.listing.iter() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
             let Ok(Listed { name, .. }) = entry else {
                 to_the_end = false;
                 break;
@@ -228,8 +234,14 @@ impl Search<'_> {
                 full.push(b'/');
             }
             full.extend_from_slice(&name);
-            if self.repository.is_none() {
-                self.repository = repository_in(&self.top, &full);
+            if self.refusal.is_none() {
+                self.refusal = match repository_in(&self.top, &full, self.stop) {
+                    Ok(found) => found.map(|path| {
+                        let path = self.request.target.join(OsStr::from_bytes(&path));
+                        RestoreError::Repository(path)
+                    }),
+                    Err(error) => Some(RestoreError::Target(error)),
+                };
             }
             self.found.count += 1;
             if self.found.shown.len() < SHOWN_MAX {
@@ -242,13 +254,25 @@ impl Search<'_> {
 }
 
 /// The path below `top` of a repository that `path` is or holds. Other file systems are not entered: nothing is
-/// deleted there.
-fn repository_in(top: &Folder, path: &[u8]) -> Option<Vec<u8>> {
+/// deleted there. It is not looked for behind `stop`.
+///
+/// # Errors
+/// When a list of names was lost while it was read: one of them may be a repository.
+fn repository_in(
+    top: &Folder,
+    path: &[u8],
+    stop: &AtomicBool,
+) -> Result<Option<Vec<u8>>, lifeboat_files::Error> {
     let device = |folder: &Folder| folder.own_metadata().ok().map(|own| own.dev);
-    let dev = device(top)?;
+    let Some(dev) = device(top) else {
+        return Ok(None);
+    };
     let mut listing = Listing::new();
     let mut waiting = vec![path.to_vec()];
     while let Some(path) = waiting.pop() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let Ok(mut folder) = top.open_beneath(&path) else {
             continue;
         };
@@ -256,17 +280,18 @@ fn repository_in(top: &Folder, path: &[u8]) -> Option<Vec<u8>> {
             continue;
         }
         if folder.bears(&REPOSITORY) {
-            return Some(path);
+            return Ok(Some(path));
         }
         // What cannot be listed cannot be deleted either.
         let _ = folder.list(&mut listing);
-        for entry in listing.iter().map_while(Result::ok) {
+        for entry in listing.iter() {
+            let entry = entry?;
             if entry.hint.is_none_or(|kind| kind == Kind::Folder) {
                 waiting.push([&path, &b"/"[..], &entry.name].concat());
             }
         }
     }
-    None
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -9,15 +9,14 @@ use std::collections::HashSet;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use lifeboat_codec::{ChunkId, Content, Entry, EntryKind, StreamRef, status};
+use lifeboat_codec::{ChunkItem, Content, Entry, EntryKind, FormatError, StreamRef, status};
 use lifeboat_files::{Attributes, FolderId, Metadata, TargetFolder};
 use lifeboat_repository::{Counter, ReadError, Wanted};
 
-use super::select::{Relation, Selected, dry_run};
+use super::select::{Selected, dry_run};
 use super::{Bounds, RestoreError, Work, Writing};
-use crate::browse::{Step, walk_entries};
-use crate::entry::content_of;
-use crate::entry::{attributes_of, metadata_of};
+use crate::browse::Step;
+use crate::entry::{attributes_of, content_of, metadata_of, wrong};
 use crate::text::{sentence, shown_path};
 
 /// Of the folders that lie in each other while they are made, the innermost that are kept open.
@@ -81,6 +80,14 @@ pub(super) struct Plan {
     pub(super) is_expected: bool,
     /// For an exact restore, the folders of which everything is asked for and which may hold more, with their trees.
     pub(super) exact: Vec<(FolderId, StreamRef)>,
+}
+
+impl Plan {
+    /// Nothing was made or is to be.
+    fn is_untouched(&self) -> bool {
+        let round = &self.round;
+        self.folders + self.made == 0 && round.files.is_empty() && round.links.is_empty()
+    }
 }
 
 /// What a folder takes while it is not complete: a row in the target's table, with a name and the metadata to come.
@@ -150,7 +157,7 @@ impl<'a> Work<'a> {
         }
         // The folders that are being filled, each in the one before.
         let mut levels: Vec<Level<'a>> = vec![top];
-        walk_entries(self.reader, &part.tree, b"", &mut |path, entry| {
+        let walked = part.walk(self.reader, self.stop, &mut |path, entry| {
             if plan.round.is_full(self.bounds) {
                 self.expect_all(all, plan);
                 self.end_round(plan, writing);
@@ -175,10 +182,6 @@ impl<'a> Work<'a> {
                     return Ok(Step::Past);
                 }
             };
-            let relation = part.relation(path);
-            if relation == Relation::Outside {
-                return Ok(Step::Past);
-            }
             let parent = path.len() - entry.name.len();
             while levels.len() > 1 && levels.last().is_some_and(|level| level.path + 1 != parent) {
                 leave(&mut levels, plan);
@@ -198,8 +201,9 @@ impl<'a> Work<'a> {
                 Ok(below) if below.is_some() || opened => {
                     let id = below.as_ref().map_or(FolderId::TOP, TargetFolder::id);
                     let is_held = self.held.contains(part.place(path));
-                    if is_held {
-                        plan.exact.push((id, content_of(entry)?));
+                    // The walk itself tells of a tree that it cannot go into.
+                    if is_held && let Ok(tree) = content_of(entry) {
+                        plan.exact.push((id, tree));
                     }
                     levels.push(Level {
                         path: path.len(),
@@ -227,7 +231,13 @@ impl<'a> Work<'a> {
             } else {
                 Step::Past
             })
-        })?;
+        });
+        if let Err(error) = walked {
+            if plan.is_untouched() {
+                return Err(error.into());
+            }
+            writing.problem(self.progress, sentence(&error));
+        }
         while levels.len() > 1 {
             leave(&mut levels, plan);
         }
@@ -256,7 +266,7 @@ impl<'a> Work<'a> {
         if !plan.is_expected {
             plan.is_expected = true;
             // What of it cannot be read is told when the walk comes to it.
-            if let Ok(counted) = dry_run(self.reader, all, self.request) {
+            if let Ok(counted) = dry_run(self.reader, all, self.request, self.stop) {
                 self.progress.expect(Counter::Files, counted.files);
                 self.progress.expect(Counter::Bytes, counted.bytes);
             }
@@ -313,7 +323,11 @@ impl<'a> Work<'a> {
             } else {
                 None
             };
-            plan.round.bytes += size_of::<Link>() + 2 * path.len() + entry.target.len();
+            plan.round.bytes += size_of::<Link>()
+                + 2 * path.len()
+                + entry.target.len()
+                + attributes_bytes(&attributes)
+                + content.as_ref().map_or(0, |stream| stream.items.len());
             plan.round.links.push(Link {
                 folder: folder.id(),
                 name: entry.name.to_vec(),
@@ -345,8 +359,16 @@ impl<'a> Work<'a> {
                     writing.restored(restored, entry.size, entry.link_group);
                 }
             }
-            EntryKind::File if entry.content != Content::None => {
-                self.wait_for(entry, folder, metadata, attributes, path, plan)?;
+            EntryKind::File if entry.content != Content::None || entry.size > 0 => {
+                let items = self.items(entry)?;
+                if items.is_empty() {
+                    let restored = folder.write_file(entry.name, &metadata, &attributes, &[])?;
+                    plan.made += 1;
+                    self.progress.count(Counter::Files, 1);
+                    writing.restored(restored, 0, entry.link_group);
+                } else {
+                    wait_for(entry, &items, folder, metadata, attributes, path, plan);
+                }
             }
             kind => {
                 let restored = match kind {
@@ -373,55 +395,63 @@ impl<'a> Work<'a> {
         Ok(None)
     }
 
-    fn wait_for(
-        &self,
-        entry: &Entry<'_>,
-        folder: &TargetFolder<'a>,
-        metadata: Metadata,
-        attributes: Attributes,
-        path: &[u8],
-        plan: &mut Plan,
-    ) -> Result<(), PlanError> {
-        let round = &mut plan.round;
-        let file = u32::try_from(round.files.len()).expect("a round is bounded");
-        let mut put = |id: ChunkId, length: u32, offset: u64| {
-            round.wanted.push(Wanted {
-                id,
-                tag: round.pieces.len() as u64,
-            });
-            round.pieces.push(Piece {
-                file,
-                length,
-                offset,
-            });
-        };
-        let mut count = 0;
+    /// The chunks of a file that is written piece by piece; none only where it is empty.
+    fn items(&self, entry: &Entry<'_>) -> Result<Vec<ChunkItem>, ReadError> {
         if let Content::Chunk(id) = entry.content {
-            put(id, content_of(entry)?.length as u32, 0);
-            count = 1;
-        } else {
-            let mut offset = 0;
-            for item in self.reader.chunks(&content_of(entry)?)? {
-                put(item.id, item.length, offset);
-                offset += u64::from(item.length);
-                count += 1;
-            }
+            let length = content_of(entry)?.length as u32;
+            return Ok(vec![ChunkItem { id, length }]);
         }
-        round.bytes += size_of::<Waiting>()
-            + path.len()
-            + attributes_bytes(&attributes)
-            + count as usize * PIECE_BYTES;
-        round.files.push(Waiting {
-            folder: folder.id(),
-            name_at: path.len() - entry.name.len(),
-            path: path.into(),
-            metadata,
-            attributes,
-            group: entry.link_group,
-            left: AtomicU32::new(count),
-        });
-        Ok(())
+        let items = if entry.content == Content::None {
+            Vec::new()
+        } else {
+            self.reader.chunks(&content_of(entry)?)?
+        };
+        if items.is_empty() && entry.size > 0 {
+            let what = FormatError::Invalid("a file that is not empty has no content");
+            return Err(wrong(what));
+        }
+        Ok(items)
     }
+}
+
+/// Lists a file whose content is to be written.
+fn wait_for(
+    entry: &Entry<'_>,
+    items: &[ChunkItem],
+    folder: &TargetFolder<'_>,
+    metadata: Metadata,
+    attributes: Attributes,
+    path: &[u8],
+    plan: &mut Plan,
+) {
+    let round = &mut plan.round;
+    let file = u32::try_from(round.files.len()).expect("a round is bounded");
+    let mut offset = 0;
+    for item in items {
+        round.wanted.push(Wanted {
+            id: item.id,
+            tag: round.pieces.len() as u64,
+        });
+        round.pieces.push(Piece {
+            file,
+            length: item.length,
+            offset,
+        });
+        offset += u64::from(item.length);
+    }
+    round.bytes += size_of::<Waiting>()
+        + path.len()
+        + attributes_bytes(&attributes)
+        + items.len() * PIECE_BYTES;
+    round.files.push(Waiting {
+        folder: folder.id(),
+        name_at: path.len() - entry.name.len(),
+        path: path.into(),
+        metadata,
+        attributes,
+        group: entry.link_group,
+        left: AtomicU32::new(u32::try_from(items.len()).expect("a round is bounded")),
+    });
 }
 
 /// The walk goes back from the innermost folder to the one above.

@@ -1,6 +1,7 @@
 //! What of a snapshot is restored, and to whom it will belong.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_codec::{Entry, EntryKind, Manifest, StreamRef, status};
 use lifeboat_files::{IdMap, Owner};
@@ -8,7 +9,7 @@ use lifeboat_repository::{ReadError, Reader, Snapshot};
 
 use super::{RestoreError, RestoreOutcome, RestoreRequest};
 use crate::backup::names_in;
-use crate::browse::{Found, Step, find_item, walk_entries};
+use crate::browse::{Found, Step, Visit, find_item, walk_entries};
 use crate::text::shown_path;
 
 /// One selected part of the snapshot.
@@ -42,6 +43,44 @@ impl Selected {
         } else {
             Relation::Outside
         }
+    }
+
+    /// Visits what is wanted and the folders above it, until `stop`. It ends behind the last that is wanted; where the
+    /// rest of a folder cannot be read in which nothing more is wanted, nothing lacks and nothing is said.
+    ///
+    /// # Errors
+    /// As [`walk_entries`].
+    pub(super) fn walk(
+        &self,
+        reader: &Reader<'_>,
+        stop: &AtomicBool,
+        each: &mut Visit<'_>,
+    ) -> Result<(), ReadError> {
+        let mut missing: Vec<&[u8]> = self.only.iter().map(Vec::as_slice).collect();
+        walk_entries(reader, &self.tree, b"", &mut |path, entry| {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Step::End);
+            }
+            let relation = self.relation(path);
+            let is_needed = match (&entry, relation) {
+                (_, Relation::Wanted) => {
+                    missing.retain(|only| *only != path);
+                    true
+                }
+                (Ok(_), Relation::Above) => true,
+                (Ok(_), Relation::Outside) => false,
+                (Err(_), _) => missing
+                    .iter()
+                    .any(|only| path.is_empty() || lies_in(only, path)),
+            };
+            if is_needed {
+                each(path, entry)
+            } else if missing.is_empty() {
+                Ok(Step::End)
+            } else {
+                Ok(Step::Past)
+            }
+        })
     }
 
     /// Where the path comes to lie in the target: the one folder whose entries go right into it has no name there.
@@ -137,19 +176,17 @@ pub(super) fn owner(request: &RestoreRequest, manifest: &Manifest) -> Owner {
     }
 }
 
-/// Counts what would be restored.
+/// Counts what would be restored, until `stop`.
 pub(super) fn dry_run(
     reader: &Reader<'_>,
     selected: &[Selected],
     request: &RestoreRequest,
+    stop: &AtomicBool,
 ) -> Result<RestoreOutcome, RestoreError> {
     let mut outcome = RestoreOutcome::default();
     for part in selected {
-        walk_entries(reader, &part.tree, b"", &mut |path, entry| {
+        part.walk(reader, stop, &mut |path, entry| {
             let entry = entry?;
-            if part.relation(path) == Relation::Outside {
-                return Ok(Step::Past);
-            }
             match entry.kind {
                 _ if is_left_out(entry, request) => outcome.leave_out(path),
                 EntryKind::Folder => outcome.folders += 1,
@@ -170,22 +207,22 @@ pub(super) fn has_nothing_but_secrets(
     reader: &Reader<'_>,
     selected: &[Selected],
     request: &RestoreRequest,
+    stop: &AtomicBool,
 ) -> Result<bool, ReadError> {
     if request.with_secrets || request.paths.is_empty() {
         return Ok(false);
     }
     let (mut secrets, mut others) = (0_u64, 0_u64);
     for part in selected {
-        walk_entries(reader, &part.tree, b"", &mut |path, entry| {
+        part.walk(reader, stop, &mut |_, entry| {
             // What cannot be read is told by the restore itself.
             let Ok(entry) = entry else {
                 others += 1;
                 return Ok(Step::End);
             };
-            match part.relation(path) {
-                Relation::Outside => return Ok(Step::Past),
+            match entry.kind {
                 _ if is_left_out(entry, request) => secrets += 1,
-                _ if entry.kind == EntryKind::Folder => {}
+                EntryKind::Folder => {}
                 _ => others += 1,
             }
             Ok(if others > 0 { Step::End } else { Step::Into })

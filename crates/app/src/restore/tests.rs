@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lifeboat_codec::{Content, Entry, EntryKind, Manifest, put_entry};
+use lifeboat_codec::{Content, Entry, EntryKind, Manifest, Profile, StreamRef, put_entry};
 use lifeboat_files::{CompareOptions, compare};
 use lifeboat_repository::{Contents, Draft, NewSecret, Silent, Surroundings, WriteError, Writer};
 use lifeboat_store::{MemoryStore, Store};
@@ -94,6 +94,11 @@ impl World {
 
     /// A repository with a snapshot whose source `media` is this tree, whatever it is.
     pub(super) fn forged(tree: &[u8]) -> Self {
+        Self::forged_beside(tree, &[])
+    }
+
+    /// The same, with these bytes behind `media` in the root tree.
+    fn forged_beside(tree: &[u8], behind: &[u8]) -> Self {
         let mut world = Self::new();
         let draft = Draft {
             app: "shop".to_owned(),
@@ -115,6 +120,7 @@ impl World {
                 };
                 let (mut root, mut scratch) = (Vec::new(), Vec::new());
                 put_entry(&mut root, &media, &mut scratch);
+                root.extend_from_slice(behind);
                 Ok(Contents {
                     root: lane.put_meta(&root)?,
                     manifest: lane.put_meta(&Manifest::default().encode())?,
@@ -529,5 +535,70 @@ fn in_a_folder_whose_tree_ends_in_the_middle_nothing_is_deleted() {
             assert_eq!(told.problems.len(), problems, "{told:?}");
             assert_eq!(request.target.join("c").exists(), deleted == 0);
         }
+    }
+}
+
+#[test]
+fn damage_behind_all_that_is_wanted_is_no_problem() {
+    let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+    put_entry(
+        &mut tree,
+        &Entry::new(EntryKind::File, b"file"),
+        &mut scratch,
+    );
+    let world = World::forged_beside(&tree, &[9, 1]);
+    for (whole, put_tree, problems) in [(false, false, 0), (false, true, 0), (true, false, 1)] {
+        let mut request = world.request(&format!("{whole} {put_tree}"));
+        request.tree = put_tree;
+        if whole {
+            request.paths.clear();
+        }
+        let told = world.restore(usize::MAX, &request, &Silent);
+        assert_eq!(
+            (told.files, told.problems.len()),
+            (1, problems),
+            "{whole} {put_tree}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_without_chunks_is_made_if_it_is_empty_and_told_if_it_is_not() {
+    let nothing = StreamRef::empty(Profile::Files).encode();
+    let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+    for (name, size, content) in [
+        (b"a", 0, Content::Stream(&nothing)),
+        (b"b", 5, Content::Stream(&nothing)),
+        (b"c", 5, Content::None),
+        (b"d", 0, Content::None),
+    ] {
+        let file = Entry {
+            size,
+            content,
+            ..Entry::new(EntryKind::File, name)
+        };
+        put_entry(&mut tree, &file, &mut scratch);
+    }
+    let world = World::forged(&tree);
+    for items in SIZES {
+        let request = world.request(&format!("{items}"));
+        let told = world.restore(items, &request, &Silent);
+        assert_eq!((told.files, told.problems.len()), (2, 2), "{told:?}");
+        let made = ["a", "b", "c", "d"].map(|name| request.target.join(name).exists());
+        assert_eq!(made, [true, false, false, true]);
+    }
+}
+
+#[test]
+fn what_is_stopped_while_it_looks_says_so_and_changes_nothing() {
+    let world = World::of(oddities, &[]);
+    let stop = AtomicBool::new(true);
+    for (exact, dry_run) in [(true, false), (true, true), (false, true), (false, false)] {
+        let mut request = world.request("target");
+        (request.exact, request.dry_run) = (exact, dry_run);
+        request.overwrite = Overwrite::Always;
+        let stopped = world.restore_until(usize::MAX, &request, &Silent, &stop);
+        assert!(matches!(stopped, Err(RestoreError::Stopped)), "{stopped:?}");
+        assert!(!request.target.exists());
     }
 }
