@@ -7,13 +7,10 @@
 use std::cmp::Ordering;
 
 use lifeboat_codec::{Entry, EntryKind, EntryTime, FormatError, StreamRef};
-use lifeboat_repository::{ReadError, Reader, Snapshot, StoredTree};
+use lifeboat_repository::{FOLDER_DEPTH_MAX, ReadError, Reader, Snapshot, StoredTree};
 use thiserror::Error;
 
 use crate::entry::{content_of, wrong};
-
-/// A tree is at most this deep; no file system makes a deeper one.
-const DEPTH_MAX: usize = 100_000;
 
 /// An entry without its ties to the tree that it was read from.
 #[derive(Clone, Debug)]
@@ -210,7 +207,7 @@ pub(crate) fn walk_entries<'r>(
             Step::End => return Ok(()),
         };
         let below = match levels.len() {
-            0..DEPTH_MAX => below.and_then(|below| reader.tree(&below)),
+            0..FOLDER_DEPTH_MAX => below.and_then(|below| reader.tree(&below)),
             _ => Err(too_deep()),
         };
         match below {
@@ -371,7 +368,7 @@ pub fn diff<'r>(
         if below.iter().any(Option::is_some)
             && let Some(pair) = open(full.len(), below)?
         {
-            if levels.len() >= DEPTH_MAX {
+            if levels.len() >= FOLDER_DEPTH_MAX {
                 return Err(too_deep());
             }
             levels.push(pair);

@@ -5,7 +5,7 @@
 
 use crate::error::FormatError;
 use crate::record::{Fields, Input};
-use crate::tree::Entry;
+use crate::tree::{ENTRY_MAX, Entry, TOO_LONG};
 
 /// The field that holds the name (`docs/format.md` §7).
 const NAME: u64 = 2;
@@ -77,6 +77,12 @@ impl TreeCursor {
         Entry::decode(&self.bytes[self.record..self.end])
     }
 
+    /// How much memory the pieces take that are not passed yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.name.capacity()
+    }
+
     /// The bytes of the current entry as they stand in the tree.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
@@ -94,7 +100,10 @@ fn length_before(rest: &[u8]) -> Result<Option<(usize, usize)>, FormatError> {
         };
     };
     let length = Input::new(&rest[..=last], "a tree's entry").varint()?;
-    let length = usize::try_from(length).map_err(|_| FormatError::Truncated("a tree's entry"))?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > ENTRY_MAX {
+        return Err(TOO_LONG);
+    }
     Ok(Some((last + 1, length)))
 }
 
@@ -114,6 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::put_varint;
     use crate::tree::{Entries, EntryKind, put_entry};
 
     fn tree(names: &[&[u8]]) -> Vec<u8> {
@@ -160,6 +170,17 @@ mod tests {
             for piece in 1..=tree.len() {
                 assert!(names(&tree, piece).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_is_refused_before_it_is_there() {
+        for (length, is_refused) in [(ENTRY_MAX, false), (ENTRY_MAX + 1, true)] {
+            let mut tree = Vec::new();
+            put_varint(&mut tree, length as u64);
+            let mut cursor = TreeCursor::default();
+            cursor.feed(&tree);
+            assert_eq!(cursor.advance().is_err(), is_refused);
         }
     }
 

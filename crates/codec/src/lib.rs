@@ -73,5 +73,6 @@ pub use stream::{
 };
 pub use superblock::{Allowed, DRAFT, FORMAT, Revocation, Superblock, WriterRecord};
 pub use tree::{
-    Content, Entries, Entry, EntryKind, EntryTime, NAME_MAX, name_allowed, put_entry, status,
+    Content, ENTRY_MAX, Entries, Entry, EntryKind, EntryTime, NAME_MAX, name_allowed, put_entry,
+    status,
 };

@@ -7,6 +7,12 @@ use crate::error::FormatError;
 use crate::id::ChunkId;
 use crate::record::{Fields, Input, RecordWriter, Unknown, put_varint};
 
+/// No entry's record is longer, in bytes: twice what a backup keeps of one file's extended attributes, which are the
+/// only part of it that grows. A reader holds one entry whole, for each folder on its way down.
+pub const ENTRY_MAX: usize = 64 << 20;
+pub(crate) const TOO_LONG: FormatError =
+    FormatError::Invalid("a tree's entry is longer than any can be");
+
 const WHAT: &str = "a tree's entry";
 /// A name is at most this long.
 pub const NAME_MAX: usize = 4096;
@@ -275,6 +281,10 @@ pub fn put_entry(tree: &mut Vec<u8>, entry: &Entry<'_>, scratch: &mut Vec<u8>) {
     );
     scratch.clear();
     entry.put(scratch);
+    debug_assert!(
+        scratch.len() <= ENTRY_MAX,
+        "attributes are bounded when they are read from the file system"
+    );
     put_varint(tree, scratch.len() as u64);
     tree.extend_from_slice(scratch);
 }
@@ -306,7 +316,11 @@ impl<'a> Entries<'a> {
 
     fn entry(&mut self) -> Result<Entry<'a>, FormatError> {
         let before = self.input.rest();
-        let entry = Entry::decode(self.input.block()?)?;
+        let record = self.input.block()?;
+        if record.len() > ENTRY_MAX {
+            return Err(TOO_LONG);
+        }
+        let entry = Entry::decode(record)?;
         self.raw = before
             .get(..before.len() - self.input.rest().len())
             .unwrap_or_default();

@@ -42,6 +42,10 @@ pub(crate) const FLAGS_SEALING: u32 = IFlags::APPEND.union(IFlags::IMMUTABLE).bi
 /// Flags that have an effect only if they are set while the file or folder is still empty.
 pub(crate) const FLAGS_EARLY: u32 = IFlags::NOCOW.union(IFlags::COMPRESSED).bits() | CASEFOLD;
 
+/// What is kept of the extended attributes of one entry, in bytes; what goes beyond is told as unread. Five hundred of the
+/// largest that Linux allows fit; only XFS holds more.
+const EXTENDED_MAX_BYTES: usize = 32 << 20;
+
 /// The extended attributes and inode flags of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -173,8 +177,17 @@ impl Carrier<'_> {
                 return read;
             }
         };
+        let mut bytes = 0;
         for name in names {
-            match self.value(&name) {
+            let value = self.value(&name).and_then(|value| {
+                bytes += name.len() + value.as_ref().map_or(0, |value| value.len());
+                if bytes > EXTENDED_MAX_BYTES {
+                    Err(Errno::TOOBIG)
+                } else {
+                    Ok(value)
+                }
+            });
+            match value {
                 Ok(Some(value)) => {
                     read.attributes
                         .extended

@@ -45,7 +45,7 @@ pub use repository::{OpenError, ReadError, Repository, Unlock};
 pub use snapshots::{Missing, NoteList, Snapshot, SnapshotList, Stored};
 pub use source_memory::{NewMemory, SourceMemory};
 pub use state::{Anchor, Chain, State, StateError};
-pub use stored_tree::StoredTree;
+pub use stored_tree::{FOLDER_DEPTH_MAX, StoredTree};
 pub use surroundings::{Surroundings, SystemEntropy};
 pub use verify::{Verification, verify_store};
 pub use write_error::WriteError;

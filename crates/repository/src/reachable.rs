@@ -8,10 +8,7 @@ use lifeboat_codec::{ChunkItem, Content, EntryKind, FormatError, Head, Kind, Str
 
 use crate::reader::{Part, Reader, chunks_of_stream};
 use crate::repository::{ReadError, Repository};
-use crate::stored_tree::{TreeKey, tree_key};
-
-/// Trees are at most this deep; a deeper one is an attack, because no file system makes it.
-const DEPTH_MAX: usize = 100_000;
+use crate::stored_tree::{FOLDER_DEPTH_MAX, TreeKey, tree_key};
 
 /// Names every chunk of a snapshot once for each place where it stands, and checks that each has a holder.
 ///
@@ -48,7 +45,7 @@ pub(crate) fn chunks_of_unseen(
         if let Some(tree) = below.take() {
             // Equal folders are one tree: visited once, or a small repository could name 2^64 paths.
             if seen.insert(tree_key(head.domain, &tree)) {
-                if levels.len() >= DEPTH_MAX {
+                if levels.len() >= FOLDER_DEPTH_MAX {
                     return Err(wrong(FormatError::Invalid(
                         "the tree is deeper than any folder",
                     )));

@@ -32,7 +32,7 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes that a sequential reader decodes ahead.
 const WINDOW_BYTES: u64 = 16 << 20;
 /// No stream that is read into memory as a whole is larger: a tree of some ten million files.
-const WHOLE_MAX: u64 = 4 << 30;
+pub(crate) const WHOLE_MAX: u64 = 4 << 30;
 
 /// The opened content of one segment.
 struct Decoded {
@@ -80,6 +80,8 @@ pub struct Reader<'r> {
     lookup: Arc<Lookup>,
     keys: DomainKeys,
     cache: Mutex<SegmentCache>,
+    /// What its open trees hold in memory, in bytes.
+    pub(crate) held: AtomicUsize,
 }
 
 /// Takes what was wanted: its tag, and the chunk or why there is none.
@@ -118,6 +120,7 @@ impl Repository {
             lookup,
             keys,
             cache: Mutex::default(),
+            held: AtomicUsize::new(0),
         })
     }
 }

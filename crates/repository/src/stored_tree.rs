@@ -1,8 +1,11 @@
 //! A stored tree, read entry by entry: a folder of ten million files needs no more memory than one of ten.
 
+use std::mem::size_of_val;
+use std::sync::atomic::Ordering;
+
 use lifeboat_codec::{ChunkItem, Entry, FormatError, StreamRef, TreeCursor};
 
-use crate::reader::Reader;
+use crate::reader::{Reader, WHOLE_MAX};
 use crate::repository::ReadError;
 
 /// Which tree of which domain, by the hash of its reference: equal folders are one tree.
@@ -21,6 +24,12 @@ pub(crate) fn tree_key(domain: u32, tree: &StreamRef) -> TreeKey {
     *key
 }
 
+/// Folders lie at most this deep in each other; a deeper tree is an attack, because no file system makes it.
+pub const FOLDER_DEPTH_MAX: usize = 100_000;
+/// What the trees that are open at once may hold in memory, in bytes: a piece of each folder on the way down. Folders of
+/// thousands of entries in each of thousands of levels would need more, and only a forged repository has them.
+const HELD_MAX: usize = 256 << 20;
+
 /// A tree whose chunks are fetched when the walk comes to them.
 pub struct StoredTree<'r> {
     reader: &'r Reader<'r>,
@@ -28,14 +37,19 @@ pub struct StoredTree<'r> {
     cursor: TreeCursor,
     /// A part of it could not be read: it has no end that may be believed.
     has_failed: bool,
+    /// What of the reader's sum is this tree's.
+    held: usize,
 }
 
 impl<'r> Reader<'r> {
     /// Begins to read a tree.
     ///
     /// # Errors
-    /// When its chunk list cannot be read.
+    /// When its chunk list cannot be read, or it is larger than any tree.
     pub fn tree(&'r self, stream: &StreamRef) -> Result<StoredTree<'r>, ReadError> {
+        if stream.length > WHOLE_MAX {
+            return Err(wrong(FormatError::Invalid("it is larger than any can be")));
+        }
         Ok(self.tree_of(self.chunks(stream)?))
     }
 
@@ -46,6 +60,7 @@ impl<'r> Reader<'r> {
             chunks: chunks.into_iter(),
             cursor: TreeCursor::default(),
             has_failed: false,
+            held: 0,
         }
     }
 }
@@ -64,6 +79,7 @@ impl StoredTree<'_> {
         if advanced.is_err() {
             self.has_failed = true;
             (self.chunks, self.cursor) = (Vec::new().into_iter(), TreeCursor::default());
+            self.hold(0);
         }
         advanced
     }
@@ -78,8 +94,21 @@ impl StoredTree<'_> {
             };
             self.reader
                 .with_chunk(&item, |chunk| self.cursor.feed(chunk))?;
+            let all = self.hold(self.cursor.held_bytes() + size_of_val(self.chunks.as_slice()));
+            if all > HELD_MAX {
+                let what = "the folders above each other are larger than any";
+                return Err(wrong(FormatError::Invalid(what)));
+            }
         }
         Ok(true)
+    }
+
+    /// Notes how much this tree holds, and returns how much all trees of the reader do.
+    fn hold(&mut self, bytes: usize) -> usize {
+        let sum = &self.reader.held;
+        let before = std::mem::replace(&mut self.held, bytes);
+        sum.fetch_add(bytes, Ordering::Relaxed);
+        sum.fetch_sub(before, Ordering::Relaxed) - before
     }
 
     /// The next entry; `None` at the end.
@@ -114,6 +143,78 @@ impl StoredTree<'_> {
     }
 }
 
+impl Drop for StoredTree<'_> {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
 fn wrong(source: FormatError) -> ReadError {
     ReadError::format("a tree", source)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use lifeboat_codec::{EntryKind, Manifest, put_entry};
+
+    use super::*;
+    use crate::commit::{Contents, Draft};
+    use crate::progress::Silent;
+    use crate::testing::World;
+    use crate::write_error::WriteError;
+    use crate::writer::{Writer, work};
+
+    #[test]
+    fn open_trees_hold_a_bounded_sum_and_give_it_back() {
+        let (_world, mut repository) = World::new();
+        let write = |writer: &Writer<'_>| -> Result<Contents, WriteError> {
+            let refs = Mutex::new(None);
+            let task = vec![()];
+            work(writer, 1, task, |lane, (), _| -> Result<(), WriteError> {
+                let (mut root, mut scratch) = (Vec::new(), Vec::new());
+                let link = Entry {
+                    target: &vec![b'x'; 40 << 20],
+                    ..Entry::new(EntryKind::Symlink, b"link")
+                };
+                put_entry(&mut root, &link, &mut scratch);
+                let manifest = lane.put_meta(&Manifest::default().encode())?;
+                *refs.lock().unwrap() = Some((lane.put_meta(&root)?, manifest));
+                Ok(())
+            })?;
+            let (root, manifest) = refs.into_inner().unwrap().unwrap();
+            Ok(Contents {
+                root,
+                manifest,
+                files: 0,
+                bytes: 0,
+                unreadable: 0,
+            })
+        };
+        let draft = Draft {
+            app: "shop".into(),
+            ..Draft::default()
+        };
+        let stop = AtomicBool::new(false);
+        repository.backup(&draft, &Silent, &stop, write).unwrap();
+        let snapshot = repository.snapshots().unwrap().snapshots.remove(0);
+        let reader = repository.reader(snapshot.head.domain).unwrap();
+        let mut open = Vec::new();
+        let refused = loop {
+            let mut tree = reader.tree(&snapshot.head.root).unwrap();
+            match tree.advance() {
+                Ok(there) => assert!(there),
+                Err(error) => break error,
+            }
+            open.push(tree);
+            assert!(open.len() < 8);
+        };
+        assert!(matches!(refused, ReadError::Format { .. }), "{refused:?}");
+        assert!(open.len() > 2);
+        drop(open);
+        assert_eq!(reader.held.load(Ordering::Relaxed), 0);
+        assert!(reader.tree(&snapshot.head.root).unwrap().advance().unwrap());
+    }
 }

@@ -15,10 +15,7 @@ use crate::lookup::{IdMap, Lookup};
 use crate::reader::{Failed, Reader, bytes_of, chunks_of_stream, read_all};
 use crate::repository::{ReadError, Repository};
 use crate::snapshots::{Snapshot, sentence};
-use crate::stored_tree::{StoredTree, TreeKey, tree_key};
-
-/// Trees are at most this deep; a deeper one is an attack, because no file system makes it.
-const DEPTH_MAX: usize = 100_000;
+use crate::stored_tree::{FOLDER_DEPTH_MAX, StoredTree, TreeKey, tree_key};
 
 /// What was seen on the way through the snapshots.
 pub(super) struct Reach<'c> {
@@ -110,7 +107,7 @@ impl<'c> Reach<'c> {
                 Err(error) => Err(error),
             };
             let below = match below {
-                Ok(Some(_)) if levels.len() >= DEPTH_MAX => Err(ReadError::format(
+                Ok(Some(_)) if levels.len() >= FOLDER_DEPTH_MAX => Err(ReadError::format(
                     "a tree",
                     FormatError::Invalid("the tree is deeper than any folder"),
                 )),
