@@ -4,7 +4,7 @@
 //! Every byte was authenticated before it is written. Nothing is created outside the target, and what could not be
 //! restored as it was is a problem that is reported, never silence. Memory holds one round, the folders on the way
 //! down, a few words for each file of several names with the folders of their first names, and, of an exact restore,
-//! the folders that hold something that is to go.
+//! the folders that hold something that is to go, or that could not be opened or listed when it was looked for.
 
 mod guard;
 mod select;
@@ -125,7 +125,7 @@ pub enum RestoreError {
     /// A path is not in the snapshot.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The repository failed before anything was written.
+    /// The repository failed before anything was written; what fails later is a problem in the outcome.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The target cannot be used.

@@ -188,7 +188,8 @@ impl Ui {
             }
             walked = walk(&mut items);
             items.written?;
-            if items.is_json && walked.is_ok() {
+            // What fails in the middle is told by the exit code; what was found until then can be read.
+            if items.is_json {
                 items.out.write_all(b"]\n")?;
             }
             Ok(())

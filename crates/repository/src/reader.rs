@@ -31,7 +31,7 @@ const BATCH_SEGMENTS: usize = 8;
 const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes that a sequential reader decodes ahead.
 const WINDOW_BYTES: u64 = 16 << 20;
-/// No stream that is read into memory as a whole is larger: a tree of some ten million files.
+/// No tree is larger, in bytes, which is one of some ten million files, and nothing that is read as a whole.
 pub(crate) const WHOLE_MAX: u64 = 4 << 30;
 
 /// The opened content of one segment.
@@ -275,7 +275,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A whole stream in memory; for trees and manifests.
+    /// A whole stream in memory; for manifests. Trees are read entry by entry.
     ///
     /// # Errors
     /// When a chunk cannot be read, or the stream is larger than any tree.

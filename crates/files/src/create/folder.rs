@@ -171,7 +171,7 @@ impl<'t> TargetFolder<'t> {
     }
 
     /// Creates the folder `name`, or takes the one that stands there if the policy permits, and registers what it is
-    /// to look like when the restore is finished.
+    /// to look like when it is complete.
     pub fn create_folder(
         &self,
         name: &[u8],

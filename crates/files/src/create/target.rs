@@ -69,7 +69,8 @@ struct Row {
     below: u64,
     /// An object in it may get further names.
     holds_original: bool,
-    /// Objects that this restore made in it, where another name in it may lead to them.
+    /// Objects that this restore made in it, where another name in it may lead to them: up to 40 bytes for each, only in
+    /// a folder that stood there before, until it is complete.
     made: HashSet<Identity>,
 }
 
@@ -100,7 +101,7 @@ pub(crate) struct Sealed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) identity: Identity,
-    /// This restore created it, and until the end nobody else can enter it.
+    /// This restore created it, and until it is complete nobody else can enter it.
     pub(crate) fresh: bool,
     /// New entries get an access list from it.
     pub(crate) inherits: bool,
