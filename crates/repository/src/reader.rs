@@ -32,7 +32,7 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes that a sequential reader decodes ahead.
 const WINDOW_BYTES: u64 = 16 << 20;
 /// No tree is larger, in bytes, which is one of some ten million files, and nothing that is read as a whole.
-pub(crate) const WHOLE_MAX: u64 = 4 << 30;
+const WHOLE_MAX: u64 = 4 << 30;
 
 /// The opened content of one segment.
 struct Decoded {

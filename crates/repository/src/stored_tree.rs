@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use lifeboat_codec::{ChunkItem, Entry, FormatError, StreamRef, TreeCursor};
 
-use crate::reader::{Reader, WHOLE_MAX};
+use crate::reader::Reader;
 use crate::repository::ReadError;
 
 /// Which tree of which domain, by the hash of its reference: equal folders are one tree.
@@ -45,11 +45,8 @@ impl<'r> Reader<'r> {
     /// Begins to read a tree.
     ///
     /// # Errors
-    /// When its chunk list cannot be read, or it is larger than any tree.
+    /// When its chunk list cannot be read.
     pub fn tree(&'r self, stream: &StreamRef) -> Result<StoredTree<'r>, ReadError> {
-        if stream.length > WHOLE_MAX {
-            return Err(wrong(FormatError::Invalid("it is larger than any can be")));
-        }
         Ok(self.tree_of(self.chunks(stream)?))
     }
 
