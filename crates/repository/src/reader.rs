@@ -31,7 +31,7 @@ const BATCH_SEGMENTS: usize = 8;
 const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes that a sequential reader decodes ahead.
 const WINDOW_BYTES: u64 = 16 << 20;
-/// No tree is larger, in bytes, which is one of some ten million files, and nothing that is read as a whole.
+/// Nothing that is read into memory as a whole is larger, in bytes.
 const WHOLE_MAX: u64 = 4 << 30;
 
 /// The opened content of one segment.

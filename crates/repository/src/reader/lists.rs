@@ -8,8 +8,9 @@ use lifeboat_codec::{ChunkItem, FormatError, ListItem, ListItems, StreamRef, lis
 use super::Reader;
 use crate::repository::ReadError;
 
-/// No chunk list is longer, in bytes: one of some fifty million chunks, more than 10 TiB of one file.
-const LIST_MAX: u64 = 1 << 30;
+/// No chunk list is longer, in bytes: one of some four hundred million chunks, about 100 TiB of one file, which is more
+/// than ext4 keeps in one.
+const LIST_MAX: u64 = 8 << 30;
 
 /// Whose chunk it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
