@@ -17,6 +17,7 @@ mod reading;
 mod references;
 mod restore;
 mod roundtrip;
+mod scale;
 mod sources;
 mod support;
 mod tidy;
