@@ -27,6 +27,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind there is.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::File,
+        Self::Folder,
+        Self::Symlink,
+        Self::Fifo,
+        Self::Socket,
+        Self::BlockDevice,
+        Self::CharDevice,
+    ];
+
     /// The kind in the kernel's words; `None` for what Linux does not know.
     pub(crate) fn from_file_type(file_type: FileType) -> Option<Self> {
         Some(match file_type {
@@ -99,15 +110,7 @@ mod tests {
 
     #[test]
     fn every_kind_survives_the_way_to_the_kernel_and_back() {
-        for kind in [
-            Kind::File,
-            Kind::Folder,
-            Kind::Symlink,
-            Kind::Fifo,
-            Kind::Socket,
-            Kind::BlockDevice,
-            Kind::CharDevice,
-        ] {
+        for kind in Kind::ALL {
             assert_eq!(Kind::from_file_type(kind.file_type()), Some(kind));
         }
     }

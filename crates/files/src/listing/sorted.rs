@@ -204,24 +204,14 @@ impl Read for Span<'_> {
     }
 }
 
-/// Kinds as the file has them, 0 for unknown.
-const KINDS: [Kind; 7] = [
-    Kind::File,
-    Kind::Folder,
-    Kind::Symlink,
-    Kind::Fifo,
-    Kind::Socket,
-    Kind::BlockDevice,
-    Kind::CharDevice,
-];
-
+/// A kind as the file has it, 0 for unknown.
 fn number_of(hint: Option<Kind>) -> u8 {
-    hint.and_then(|hint| KINDS.iter().position(|kind| *kind == hint))
+    hint.and_then(|hint| Kind::ALL.iter().position(|kind| *kind == hint))
         .map_or(0, |place| place as u8 + 1)
 }
 
 fn kind_of(number: u8) -> Option<Kind> {
-    KINDS.get(usize::from(number).checked_sub(1)?).copied()
+    Kind::ALL.get(usize::from(number).checked_sub(1)?).copied()
 }
 
 /// Writes a name and returns how many bytes that took.
