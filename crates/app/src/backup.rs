@@ -516,7 +516,6 @@ mod tests {
     use lifeboat_store::MemoryStore;
 
     use super::*;
-    use crate::config::FolderSource;
     use crate::testing::Watcher;
 
     #[test]
@@ -539,23 +538,7 @@ mod tests {
         let store = Arc::new(MemoryStore::new());
         let created = Repository::create(store, &[NewSecret::KeyFile], surroundings).unwrap();
         let mut repository = created.repository;
-        let request = BackupRequest {
-            app: "shop".to_owned(),
-            sources: vec![Source::Folder(FolderSource {
-                name: "media".to_owned(),
-                path,
-                exclude: Vec::new(),
-                one_file_system: false,
-                exclude_caches: false,
-                references: Vec::new(),
-            })],
-            tags: Vec::new(),
-            exclude: Vec::new(),
-            time_zone: "UTC".to_owned(),
-            threads: 2,
-            skip: Vec::new(),
-            secrets: Vec::new(),
-        };
+        let request = crate::testing::request(&path, 2);
         let (stop, runtime) = (AtomicBool::new(false), tokio::runtime::Runtime::new());
         for is_first in [true, false] {
             let watcher = Watcher::default();

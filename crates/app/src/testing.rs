@@ -1,9 +1,35 @@
-//! What the tests of this crate share: someone who watches, and adds up what is told.
+//! What the tests of this crate share: a backup to ask for, and someone who watches and adds up what is told.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use lifeboat_repository::{Counter, Progress};
+
+use crate::backup::BackupRequest;
+use crate::config::FolderSource;
+use crate::source::Source;
+
+/// A backup of the folder at `path` as the source `media` of the app `shop`, by so many workers.
+pub(crate) fn request(path: &Path, threads: usize) -> BackupRequest {
+    BackupRequest {
+        app: "shop".to_owned(),
+        sources: vec![Source::Folder(FolderSource {
+            name: "media".to_owned(),
+            path: path.to_owned(),
+            exclude: Vec::new(),
+            one_file_system: false,
+            exclude_caches: false,
+            references: Vec::new(),
+        })],
+        tags: Vec::new(),
+        exclude: Vec::new(),
+        time_zone: "UTC".to_owned(),
+        threads,
+        skip: Vec::new(),
+        secrets: Vec::new(),
+    }
+}
 
 /// Adds up what it is told, and remembers how often.
 #[derive(Default)]

@@ -10,12 +10,11 @@ use lifeboat_repository::{Contents, Draft, NewSecret, Repository, Silent, Surrou
 use lifeboat_store::MemoryStore;
 
 use super::*;
-use crate::backup::{BackupRequest, backup};
+use crate::backup::backup;
 use crate::browse::{Step, walk_tree};
-use crate::config::FolderSource;
 use crate::memory::{StoredTrees, stored_tree};
-use crate::source::Source;
 use crate::source::on_lane;
+use crate::testing::request;
 
 /// Runs `each` with a walk over the folder at `path`, its top node, and a lane into a repository in memory.
 fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '_>) + Send) {
@@ -122,27 +121,6 @@ fn another_name_of_a_file_that_changed_since_it_was_read_is_read_again() {
         fs::write(&b, "after!").unwrap();
         assert_ne!(content(b"b"), first);
     });
-}
-
-/// A backup of the folder at `path` by so many workers.
-fn request(path: &Path, threads: usize) -> BackupRequest {
-    BackupRequest {
-        app: "shop".to_owned(),
-        sources: vec![Source::Folder(FolderSource {
-            name: "media".to_owned(),
-            path: path.to_owned(),
-            exclude: Vec::new(),
-            one_file_system: false,
-            exclude_caches: false,
-            references: Vec::new(),
-        })],
-        tags: Vec::new(),
-        exclude: Vec::new(),
-        time_zone: "UTC".to_owned(),
-        threads,
-        skip: Vec::new(),
-        secrets: Vec::new(),
-    }
 }
 
 /// The folder at `path` backed up by so many workers, twice; its paths as the second snapshot has them, the snapshot's

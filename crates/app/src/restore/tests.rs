@@ -16,8 +16,7 @@ use lifeboat_store::{MemoryStore, Store};
 
 use super::*;
 use crate::backup::{BackupRequest, backup};
-use crate::config::FolderSource;
-use crate::source::{Source, on_lane};
+use crate::source::on_lane;
 
 /// From one item to all.
 const SIZES: [usize; 4] = [1, 2, 3, usize::MAX];
@@ -63,21 +62,8 @@ impl World {
         let path = world.media();
         make(&path);
         let request = BackupRequest {
-            app: "shop".to_owned(),
             secrets: secrets.iter().map(|secret| path.join(secret)).collect(),
-            sources: vec![Source::Folder(FolderSource {
-                name: "media".to_owned(),
-                path,
-                exclude: Vec::new(),
-                one_file_system: false,
-                exclude_caches: false,
-                references: Vec::new(),
-            })],
-            tags: Vec::new(),
-            exclude: Vec::new(),
-            time_zone: "UTC".to_owned(),
-            threads: 1,
-            skip: Vec::new(),
+            ..crate::testing::request(&path, 1)
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let stop = AtomicBool::new(false);
