@@ -1,8 +1,8 @@
 //! Moments against writers that change rows and shapes meanwhile.
 
-use std::{thread, time::Instant};
+use std::{sync::atomic::Ordering, thread, time::Instant};
 
-use super::*;
+use super::{locks::all_locked, *};
 use crate::{cluster::ClusterOptions, testing};
 
 fn hold(settings: &Settings) -> Moment {
