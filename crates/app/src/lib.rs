@@ -15,6 +15,7 @@ mod memory;
 mod references;
 mod file;
 mod folder;
+mod parts;
 mod facts;
 mod patient;
 mod source;
@@ -24,6 +25,7 @@ mod preflight;
 mod backup;
 mod browse;
 mod restore;
+mod stored;
 mod database;
 
 pub use backup::{
@@ -39,7 +41,9 @@ pub use config::{
     SourceConfig, SqliteSource, UnknownApp, add_app, check_app_name, config_template, explain_key,
     remove_app,
 };
-pub use database::{DatabaseError, DatabaseRequest, restore_database};
+pub use database::{
+    DatabaseError, DatabaseReport, DatabaseRequest, DumpFormat, dump_database, restore_database,
+};
 pub use display::{Bytes, Elapsed, clock_time};
 pub use folder::FolderError;
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
@@ -48,6 +52,7 @@ pub use redact::{redact, redact_arguments};
 pub use references::ReferenceCounts;
 pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use selector::{Selector, SelectorError, SnapshotSummary};
-pub use source::{PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};
+pub use source::{ENGINE_BECAUSE, PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};
 pub use spelling::nearest;
+pub use stored::StoredError;
 pub use text::{sentence, shown_path};

@@ -102,7 +102,13 @@ pub(crate) fn read_sqlite(
             status: 0,
         };
         Ok(SourceRead {
-            entry: put_folder(lane, &source.name, entry_time(now_ms), vec![made])?,
+            entry: put_folder(
+                lane,
+                &source.name,
+                entry_time(now_ms),
+                vec![made],
+                Vec::new(),
+            )?,
             record,
             problems,
         })

@@ -158,6 +158,8 @@ static KEYS: &[Key] = &[
         "The password: \"file:PATH\" (its first line), \"env:VARIABLE\", or the password itself. Without it: what libpq would find."),
     optional("app.NAME.postgres.skip-data", Form::Texts, r#"["public.sessions"]"#,
         "Tables that are kept without their rows, each as schema.table."),
+    optional("app.NAME.postgres.engine", Form::Text, r#""pg_dump""#,
+        "What reads the rows: \"native\", a stream for each table; or \"pg_dump\", one archive of everything. Without it native, where it can."),
     optional("app.NAME.postgres.name", Form::Text, r#""db""#,
         "The source's name inside snapshots. Without it: db."),
 

@@ -167,6 +167,8 @@ pub struct PostgresSource {
     pub password: Option<Secret>,
     /// Tables kept without their rows, as `schema.table`.
     pub skip_data: Vec<String>,
+    /// Whether `pg_dump` reads the rows too, also where native reading could.
+    pub pg_dump: bool,
 }
 
 /// A program's output.
@@ -233,12 +235,14 @@ impl fmt::Debug for PostgresSource {
             url,
             password,
             skip_data,
+            pg_dump,
         } = self;
         out.debug_struct("PostgresSource")
             .field("name", name)
             .field("url", &redact(url))
             .field("password", password)
             .field("skip_data", skip_data)
+            .field("pg_dump", pg_dump)
             .finish()
     }
 }

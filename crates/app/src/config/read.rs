@@ -281,6 +281,14 @@ impl Reader<'_> {
                 "`skip-data` names tables with their schema: \"public.sessions\"",
             );
         }
+        let pg_dump = match section.text("engine") {
+            Some(Placed { value, offset }) if !matches!(value, "native" | "pg_dump") => {
+                let message = "`engine` is \"native\" or \"pg_dump\"";
+                self.problems.add(offset, message);
+                false
+            }
+            engine => engine.is_some_and(|engine| engine.value == "pg_dump"),
+        };
         let Placed { value: url, offset } = section.text("url")?;
         let is_url = ["postgres://", "postgresql://"]
             .iter()
@@ -296,6 +304,7 @@ impl Reader<'_> {
             url: url.to_owned(),
             password,
             skip_data: values(skip_data),
+            pg_dump,
         }))
     }
 

@@ -77,6 +77,7 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
             url: "postgres://backup@db.internal/shop?sslmode=verify-full".to_owned(),
             password: Some(Secret::File("/etc/lifeboat/shop.password".into())),
             skip_data: vec!["public.sessions".to_owned()],
+            pg_dump: true,
         }),
         SourceConfig::Folder(FolderSource {
             exclude: vec!["**/thumbs/**".to_owned(), "*.tmp".to_owned()],
@@ -207,6 +208,10 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
         (
             &format!("{media}[app.shop.hooks]"),
             "3:11: `hooks` is not supported by this version",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nengine = \"fast\"",
+            "3:10: `engine` is \"native\" or \"pg_dump\"",
         ),
         (
             &format!("{media}referenced-by = [\"asset\"]"),
@@ -407,6 +412,7 @@ fn relative_paths_are_taken_from_the_folder_of_the_file() {
             url: "dbname=a".to_owned(),
             password: Some(Secret::File("/etc/lifeboat/pw".into())),
             skip_data: Vec::new(),
+            pg_dump: false,
         }),
     ];
     assert_eq!(config.apps[0].sources, expected);

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use jiff::tz::TimeZone;
 use lifeboat_app::{
-    AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, PG_DUMP_SAID, ReferenceCounts, Source,
-    SourceConfig,
+    AppConfig, BackupRequest, Bytes, CommandSource, ENGINE_BECAUSE, Elapsed, PG_DUMP_SAID,
+    ReferenceCounts, Source, SourceConfig,
 };
 use lifeboat_codec::Note;
 use lifeboat_files::Excludes;
@@ -239,6 +239,11 @@ fn one(
         for (_, line) in said {
             let warning = format!("pg_dump said about {}: {line}", source.name);
             context.ui().warning(&warning);
+        }
+        let because = source.facts.iter().find(|(fact, _)| fact == ENGINE_BECAUSE);
+        if let Some((_, reason)) = because {
+            let note = format!("pg_dump read the rows of {}: {reason}", source.name);
+            context.ui().note(&note);
         }
     }
     let totals = outcome.committed.head.totals;

@@ -6,7 +6,9 @@ use lifeboat_app::{DatabaseRequest, Elapsed};
 use serde::Serialize;
 
 use super::address::refuse_secret;
-use crate::{context::Context, error::CommandError, exit_code::ExitCode, selection::Selection};
+use crate::{
+    context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
+};
 
 /// Restore a PostgreSQL database of a snapshot into a new database.
 #[derive(Debug, clap::Args)]
@@ -14,19 +16,24 @@ use crate::{context::Context, error::CommandError, exit_code::ExitCode, selectio
 Examples:
   lifeboat restore-db shop --to postgres://postgres@db/shop_new
   lifeboat restore-db shop@2026-11-19 --to postgres:///scratch --no-owner --no-acl
-  lifeboat restore-db shop --to postgres:///scratch --table public.orders")]
+  lifeboat restore-db shop --to postgres:///scratch --table public.orders
+  lifeboat restore-db shop --to postgres:///shop --table public.orders --schema of_yesterday")]
 pub(crate) struct Args {
     /// The snapshot, and the name of the database in it behind a colon where there are several.
     #[arg(value_name = "SNAP[:DB]")]
     snapshot: OsString,
 
-    /// Create this database, which must not exist, and restore into it.
+    /// Create this database, which must not exist, and restore into it; with --schema a database that exists.
     #[arg(long, value_name = "URL")]
     to: String,
 
     /// Restore only this table, as schema.table; may be given several times.
     #[arg(long, value_name = "TABLE")]
     table: Vec<String>,
+
+    /// Put the tables into this new schema, beside those that the database has.
+    #[arg(long, value_name = "NAME", requires = "table")]
+    schema: Option<String>,
 
     /// Restore with so many connections at once.
     #[arg(long, value_name = "N")]
@@ -39,6 +46,10 @@ pub(crate) struct Args {
     /// Do not restore who may do what.
     #[arg(long)]
     no_acl: bool,
+
+    /// Do not read the rows again to hold them against the snapshot; the server's counts are believed.
+    #[arg(long)]
+    no_verify: bool,
 }
 
 /// What the restore says at its end.
@@ -46,7 +57,10 @@ pub(crate) struct Args {
 struct Summary {
     snapshot: String,
     database: String,
-    entries: u64,
+    schema: Option<String>,
+    tables: Option<u64>,
+    rows: Option<u64>,
+    verified: bool,
     warnings: Vec<String>,
     seconds: f64,
 }
@@ -63,11 +77,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         source: (!source.is_empty()).then_some(source),
         to: args.to.clone(),
         tables: args.table.clone(),
+        schema: args.schema.clone(),
         jobs: args
             .jobs
-            .map_or(1, |jobs| u32::try_from(jobs.get()).unwrap_or(u32::MAX)),
+            .map(|jobs| u32::try_from(jobs.get()).unwrap_or(u32::MAX)),
         no_owner: args.no_owner,
         no_acl: args.no_acl,
+        no_verify: args.no_verify,
     };
     let runtime = context.runtime()?;
     let stop = context.interrupt().flag();
@@ -85,16 +101,35 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         context.ui().warning(warning);
     }
     let elapsed = started.elapsed();
+    let what = match (&args.schema, report.tables) {
+        (Some(schema), Some(tables)) => format!(
+            "{} into the schema {schema} of {}",
+            counted(tables, "table"),
+            report.database
+        ),
+        _ => format!("database {}", report.database),
+    };
+    let verified = match report.rows {
+        Some(rows) if report.verified => {
+            format!(
+                "; {} read again, and equal to the snapshot's",
+                counted(rows, "row")
+            )
+        }
+        _ => String::new(),
+    };
     context.ui().note(&format!(
-        "Restored database {} of snapshot {} in {}.",
-        report.database,
+        "Restored {what} of snapshot {} in {}{verified}.",
         selected.snapshot.name.id.short(),
         Elapsed(elapsed)
     ));
     context.ui().summary(&Summary {
         snapshot: selected.snapshot.name.id.to_string(),
         database: report.database,
-        entries: report.archive.entries,
+        schema: args.schema.clone(),
+        tables: report.tables,
+        rows: report.rows,
+        verified: report.verified,
         warnings: report.warnings,
         seconds: elapsed.as_secs_f64(),
     })?;

@@ -36,6 +36,7 @@ fn sources() -> Vec<SourceConfig> {
             url: "postgres://u@h/\"x\"".to_owned(),
             password: Some(Secret::File("/etc/pw".into())),
             skip_data: vec!["public.a".to_owned()],
+            pg_dump: true,
         }),
         SourceConfig::Folder(FolderSource {
             name: "site.example.com".to_owned(),
@@ -74,6 +75,7 @@ fn database() -> PostgresSource {
         url: "dbname=a".to_owned(),
         password: None,
         skip_data: Vec::new(),
+        pg_dump: false,
     }
 }
 
@@ -94,6 +96,7 @@ fn an_added_app_is_written_as_people_write_it() {
 url = 'postgres://u@h/"x"'
 password = "file:/etc/pw"
 skip-data = ["public.a"]
+engine = "pg_dump"
 name = "main"
 
 [app.shop.media."site.example.com"]

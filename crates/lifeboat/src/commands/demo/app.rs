@@ -102,6 +102,7 @@ impl App {
                 url: server.address(DATABASE),
                 password: None,
                 skip_data: Vec::new(),
+                pg_dump: false,
             })
         }));
         sources
