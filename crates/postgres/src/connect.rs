@@ -290,7 +290,10 @@ impl Connection {
     }
 
     /// All rows of a query. `what` completes "cannot …".
-    pub(crate) fn rows(&self, what: &str, sql: &str) -> Result<Vec<Row>, QueryError> {
+    ///
+    /// # Errors
+    /// When the server refuses it or does not answer.
+    pub fn rows(&self, what: &str, sql: &str) -> Result<Vec<Row>, QueryError> {
         let messages = self
             .handle
             .block_on(self.client.simple_query(sql))

@@ -194,6 +194,29 @@ pub fn resolve(text: &str, environment: Environment<'_>) -> Result<Settings, Res
     })
 }
 
+/// The way that `text` says, but to another database, as a keyword string that [`resolve`] reads.
+///
+/// `settings` are what `text` was resolved to: their password comes along, since a password file may have it for the
+/// first database only.
+///
+/// # Errors
+/// When the text cannot be read.
+pub fn to_database(
+    text: &str,
+    settings: &Settings,
+    database: &str,
+) -> Result<Zeroizing<String>, ResolveError> {
+    let mut parameters = conninfo::parse(text).map_err(ResolveError::Text)?;
+    let database = Zeroizing::new(database.to_owned());
+    let password = settings.password.clone();
+    for (name, value) in [("dbname", Some(database)), ("password", password)] {
+        if let Some(value) = value {
+            parameters.set(name, value).map_err(ResolveError::Text)?;
+        }
+    }
+    Ok(parameters.keywords())
+}
+
 fn non_empty(value: Option<OsString>) -> Option<OsString> {
     value.filter(|value| !value.is_empty())
 }

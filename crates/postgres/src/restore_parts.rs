@@ -176,7 +176,7 @@ fn shut(admin: &Connection, database: &str) -> Result<(), QueryError> {
 }
 
 /// Ends all sessions in a database that we may end; a superuser's are not ours to end unless we are one.
-fn send_away(admin: &Connection, database: &str) -> Result<(), QueryError> {
+pub(crate) fn send_away(admin: &Connection, database: &str) -> Result<(), QueryError> {
     let sessions = admin.rows(
         "list the sessions in the new database",
         &format!(
