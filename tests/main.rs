@@ -17,6 +17,7 @@ mod reader;
 mod reading;
 mod references;
 mod restore;
+mod restore_app;
 mod roundtrip;
 mod sources;
 mod support;

@@ -27,6 +27,7 @@ mod browse;
 mod restore;
 mod stored;
 mod database;
+mod swap;
 
 pub use backup::{
     BackupError, BackupOutcome, BackupRequest, backup, host_name, number_of, user_name,
@@ -55,4 +56,9 @@ pub use selector::{Selector, SelectorError, SnapshotSummary};
 pub use source::{ENGINE_BECAUSE, PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};
 pub use spelling::nearest;
 pub use stored::StoredError;
+pub use swap::{
+    JournalError, KeptSwap, LockError, Migrated, Migrations, Phase as SwapPhase, PlaceError,
+    PlannedTarget, Side as SwapSide, SwapError, SwapOptions, SwapPlan, SwapRequest, Swapped, Swaps,
+    TargetKind, plan_swap,
+};
 pub use text::{sentence, shown_path};

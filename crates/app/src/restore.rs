@@ -9,19 +9,20 @@ mod extras;
 mod plan;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_files::{
-    ErrorKind, FileSlot, FolderId, Kind, NewFile, Original, Outcome, Overwrite, Owner,
+    ErrorKind, FileSlot, Folder, FolderId, Kind, NewFile, Original, Outcome, Overwrite, Owner,
     RestoreOptions, Restored, Target, TargetFolder,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Reader, Repository, Snapshot, Wanted};
 use thiserror::Error;
 
-use self::extras::extras;
+use self::extras::{extras, repository_in};
 use self::guard::{REPOSITORY, repository_around};
 use self::plan::{Link, Piece, Plan, Waiting};
 use self::select::{Selected, dry_run, has_nothing_but_secrets, owner, select};
@@ -130,6 +131,13 @@ pub enum RestoreError {
     /// It was asked to end.
     #[error("the restore was stopped")]
     Stopped,
+}
+
+/// A repository that the folder at `path` is, or has in it. Nobody but this program's verbs for it may delete one.
+pub(crate) fn repository_within(path: &Path) -> Option<PathBuf> {
+    let top = Folder::open(path).ok()?;
+    let found = repository_in(&top, b"")?;
+    Some(path.join(OsStr::from_bytes(&found)))
 }
 
 /// Restores files of a snapshot.

@@ -101,7 +101,7 @@ fn expect(reader: &Reader<'_>, part: &Selected, expected: &mut Expected) -> Resu
 
 /// The path below `top` of a repository that `path` is or holds. Other file systems are not entered: nothing is
 /// deleted there.
-fn repository_in(top: &Folder, path: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn repository_in(top: &Folder, path: &[u8]) -> Option<Vec<u8>> {
     let device = |folder: &Folder| folder.own_metadata().ok().map(|own| own.dev);
     let dev = device(top)?;
     let mut listing = Listing::new();

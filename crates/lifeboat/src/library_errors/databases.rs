@@ -65,7 +65,7 @@ fn of_findings(findings: &[Finding]) -> String {
     }
 }
 
-fn of_connect(error: &ConnectError) -> &'static str {
+pub(super) fn of_connect(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Tls { .. } => {
             "Check sslmode, sslrootcert, sslcert and sslkey of the address."
