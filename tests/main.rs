@@ -22,3 +22,4 @@ mod roundtrip;
 mod sources;
 mod support;
 mod tidy;
+mod writers;

@@ -40,7 +40,7 @@ pub(crate) use locks::{Met, Patience};
 use locks::{in_the_way, lock_and_export, open_workers, pid};
 
 /// How long anything waits for a lock that could not be asked for before the snapshot.
-pub(crate) const LATE_LOCK_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const LATE_LOCK_WAIT: Duration = Duration::from_millis(100);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How a moment is taken.

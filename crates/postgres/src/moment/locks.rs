@@ -17,10 +17,10 @@ use crate::{
     quote,
 };
 
-/// How often all begins again.
-const TRIES_MAX: u32 = 10;
-/// How long is paused before the second try, the third after twice that.
+/// How long is paused before the second try, the third after twice that, and so on.
 const PAUSE: Duration = Duration::from_millis(20);
+/// No pause is longer.
+const PAUSE_MAX: Duration = Duration::from_millis(300);
 /// How many tables one statement locks.
 const TABLES_PER_LOCK: usize = 200;
 
@@ -57,7 +57,7 @@ impl<'a> Patience<'a> {
     pub(crate) fn again(&mut self, met: Met) -> Result<(), MomentError> {
         self.check()?;
         self.tries += 1;
-        if self.tries == TRIES_MAX || self.left().is_zero() {
+        if self.left().is_zero() {
             return Err(match met {
                 Met::Change => MomentError::Restless { tries: self.tries },
                 Met::Lock(holder) => MomentError::LockTimeout {
@@ -66,7 +66,7 @@ impl<'a> Patience<'a> {
                 },
             });
         }
-        std::thread::sleep((PAUSE * self.tries).min(self.left()));
+        std::thread::sleep((PAUSE * self.tries).min(PAUSE_MAX).min(self.left()));
         Ok(())
     }
 }
