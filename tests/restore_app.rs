@@ -48,12 +48,13 @@ impl App {
             media,
         };
         app.sql(
-            "CREATE TABLE state (number int); INSERT INTO state VALUES (0);
+            "CREATE TABLE state (number int, file text); INSERT INTO state VALUES (0);
              CREATE TABLE asset (path text PRIMARY KEY);
              INSERT INTO asset SELECT 'file-' || n FROM generate_series(1, 3000) n",
         );
         let text = format!(
-            "[app.shop.postgres]\nurl = \"{}\"\n[app.shop.media.media]\npath = \"{}\"\n",
+            "[app.shop.postgres]\nurl = \"{}\"\n[app.shop.media.media]\npath = \"{}\"\n\
+             referenced-by = [\"public.state.file\"]\n",
             address(&app.cluster, "postgres", &app.database),
             app.media.root().display()
         );
@@ -69,7 +70,9 @@ impl App {
     }
 
     fn goes_to(&self, number: u64) {
-        self.sql(&format!("UPDATE state SET number = {number}"));
+        self.sql(&format!(
+            "UPDATE state SET number = {number}, file = 'only-{number}'"
+        ));
         self.media
             .file("state", number.to_string())
             .file(&format!("only-{number}"), noise(number, 40_000))
@@ -189,7 +192,7 @@ fn an_app_is_replaced_comes_back_and_is_forgotten() {
         .status();
     assert!(copied.unwrap().success());
 
-    let ran = app.restore_app(&["-n", "--json"]).done();
+    let ran = app.restore_app(&["-n", "--json", "--at", "today"]).done();
     let summary = ran.summary();
     assert_eq!(summary["dry_run"], true);
     assert_eq!(summary["targets"].as_array().unwrap().len(), 2, "{ran:?}");
@@ -503,6 +506,28 @@ fn a_snapshot_with_more_migrations_than_the_database_is_refused_unless_asked_for
         .run(confirmed.into_iter().chain(["--allow-newer"]))
         .done();
     assert_eq!(sqlite_state(&path), (1, "one".to_owned()));
+}
+
+#[test]
+fn restored_rows_that_name_files_that_are_not_restored_replace_nothing() {
+    let app = App::new();
+    let path = app.machine.path("lifeboat.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    // Of these columns the snapshot does not say that their files lack.
+    fs::write(
+        &path,
+        text.replace("public.state.file", "public.asset.path"),
+    )
+    .unwrap();
+    let ran = app.restore_app(&["--yes-replace", "shop", "--no-restore-point"]);
+    assert!(ran.explains(3).contains("--into"), "{ran:?}");
+    assert!(ran.stderr.contains("rows name"), "{ran:?}");
+    app.is_in(2);
+    assert!(app.beside().is_empty() && !app.journal().exists());
+    fs::write(&path, text.replace("public.state.file", "public.gone.path")).unwrap();
+    let ran = app.restore_app(&["--yes-replace", "shop", "--no-restore-point"]);
+    assert!(ran.done().stderr.contains("were not looked for"));
+    app.is_in(1);
 }
 
 #[test]

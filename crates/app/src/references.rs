@@ -506,6 +506,19 @@ fn hash(hashers: &[RandomState; 2], path: &[u8]) -> u128 {
     high << 64 | low
 }
 
+/// The path in the folder that a value of one of its columns means; `None` when it names none of its files.
+pub(crate) fn path_named(
+    source: &FolderSource,
+    column: &ReferenceColumn,
+    value: &[u8],
+) -> Option<Vec<u8>> {
+    let root = source.path.as_os_str().as_bytes();
+    match path_of(value, column.below.as_deref(), root) {
+        Place::Path(path) => Some(path),
+        Place::Nothing | Place::Outside => None,
+    }
+}
+
 /// What a value is for a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {

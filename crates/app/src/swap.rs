@@ -7,6 +7,7 @@ mod journal;
 mod place;
 mod lock;
 mod migrations;
+mod references;
 mod settle;
 mod plan;
 mod beside;
@@ -84,6 +85,18 @@ pub enum SwapError {
         /// How many.
         problems: u64,
     },
+    /// Rows name files that were not restored, and of which the snapshot does not say that they lack.
+    #[error(
+        "rows name at least {missing} files that {folder} does not have once it is restored; the snapshot lacks {known}"
+    )]
+    References {
+        /// The folder.
+        folder: String,
+        /// How many were found.
+        missing: u64,
+        /// How many the snapshot says.
+        known: u64,
+    },
     /// There is no room.
     #[error("there is no room at {}", .0.display())]
     Full(PathBuf),
@@ -138,7 +151,7 @@ pub enum SwapError {
         left: Box<Self>,
     },
     /// It failed, and what was there before is live again.
-    #[error("the swap failed; everything is as it was before")]
+    #[error("the swap failed and was turned back")]
     TurnedBack(#[source] Box<Self>),
     /// It failed, and so did the way back.
     #[error("the swap failed, and could not be turned back either: {back}")]
@@ -456,9 +469,14 @@ impl Swaps {
                 migrations,
                 warnings,
             }),
-            Err(SwapError::TurnedBack(failure)) => {
-                self.forget_other(&mut journal, ways)?;
-                Err(SwapError::TurnedBack(failure))
+            Err(failure @ SwapError::TurnedBack(_)) => {
+                match self.forget_other(&mut journal, ways) {
+                    Ok(()) => Err(failure),
+                    Err(left) => Err(SwapError::LeftBeside {
+                        source: Box::new(failure),
+                        left: Box::new(left),
+                    }),
+                }
             }
             Err(failure) => Err(failure),
         }
@@ -472,7 +490,8 @@ fn prepare(
     journal: &mut Journal,
     allow_newer: bool,
 ) -> Result<(Vec<String>, Vec<Migrations>), SwapError> {
-    let warnings = beside.all(plan, journal)?;
+    let mut warnings = beside.all(plan, journal)?;
+    warnings.extend(beside.references(plan, journal)?);
     let migrations = beside.migrations(plan, journal)?;
     let newer = migrations
         .iter()

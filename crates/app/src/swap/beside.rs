@@ -17,7 +17,7 @@ use super::SwapError;
 use super::journal::{Journal, PlaceKind};
 use super::migrations::{self, Applied, Migrations, Row};
 use super::place::{PlaceError, SIDECARS, inode_at, with_ending};
-use super::plan::{PlannedTarget, Seat, SwapPlan};
+use super::plan::{PlannedTarget, Seat, SwapPlan, TargetKind};
 use super::settle::{UNPACKED, Ways};
 use crate::database::{DatabaseRequest, restore_database};
 use crate::restore::{RestoreRequest, restore};
@@ -72,12 +72,10 @@ impl Beside<'_> {
             match &target.seat {
                 Seat::Database(_) => {}
                 Seat::Place(item) => self.place(target, &item.new, item.kind)?,
-                Seat::Inside {
-                    outer, below, kind, ..
-                } => {
-                    let outer = journal.places.iter().find(|place| place.live == *outer);
-                    let outer = outer.expect("the plan has a seat for what it lies in");
-                    self.place(target, &outer.new.join(below), *kind)?;
+                Seat::Inside { kind, .. } => {
+                    let path = new_path(target, journal);
+                    let path = path.expect("the plan has a seat for what it lies in");
+                    self.place(target, &path, *kind)?;
                 }
             }
         }
@@ -211,23 +209,24 @@ impl Beside<'_> {
 
 /// Where the restored SQLite database of a target is, and the one that is there.
 fn sqlite_paths(target: &PlannedTarget, journal: &Journal) -> Option<(PathBuf, PathBuf)> {
-    if !target.exists {
-        return None;
-    }
+    let is_replaced = target.exists && target.kind == TargetKind::Sqlite;
+    let new = new_path(target, journal).filter(|_| is_replaced)?;
     match &target.seat {
-        Seat::Place(item) if item.kind == PlaceKind::Sqlite => {
-            Some((item.new.clone(), item.live.clone()))
-        }
-        Seat::Inside {
-            outer,
-            below,
-            live,
-            kind: PlaceKind::Sqlite,
-        } => {
+        Seat::Place(item) => Some((new, item.live.clone())),
+        Seat::Inside { live, .. } => Some((new, live.clone())),
+        Seat::Database(_) => None,
+    }
+}
+
+/// Where a target that is a folder or a file is restored to.
+pub(super) fn new_path(target: &PlannedTarget, journal: &Journal) -> Option<PathBuf> {
+    match &target.seat {
+        Seat::Place(item) => Some(item.new.clone()),
+        Seat::Inside { outer, below, .. } => {
             let outer = journal.places.iter().find(|place| place.live == *outer)?;
-            Some((outer.new.join(below), live.clone()))
+            Some(outer.new.join(below))
         }
-        _ => None,
+        Seat::Database(_) => None,
     }
 }
 
@@ -287,7 +286,7 @@ fn pairs(rows: Vec<Row>) -> Vec<(String, String)> {
 }
 
 /// A database that nobody writes to. Nothing is made beside it.
-fn read_only(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     let mut uri = String::from("file:");
     for byte in std::os::unix::ffi::OsStrExt::as_bytes(OsStr::new(path)) {
         match byte {

@@ -77,7 +77,10 @@ fn of(error: &SwapError) -> (ExitCode, &'static str) {
             ExitCode::Refused,
             "Bring the app's code up first, or give --allow-newer; nothing was touched.",
         ),
-        SwapError::Problems { .. } | SwapError::NotOneFile(_) | SwapError::Damaged { .. } => (
+        SwapError::Problems { .. }
+        | SwapError::References { .. }
+        | SwapError::NotOneFile(_)
+        | SwapError::Damaged { .. } => (
             ExitCode::Incomplete,
             "Nothing was swapped. `lifeboat restore-app APP --into DIR --to URL` gives what there is, beside the running app.",
         ),
