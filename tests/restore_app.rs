@@ -158,6 +158,17 @@ impl App {
         command.spawn().unwrap()
     }
 
+    /// Waits until the folder has its new name: the last thing that happens before the database is opened.
+    fn wait_for_names(&self, child: &mut Child) {
+        self.wait_for(child, "swapping");
+        let text = fs::read_to_string(self.journal()).unwrap();
+        let journal: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let kept = PathBuf::from(journal["places"][0]["old"].as_str().unwrap());
+        while !kept.exists() && child.try_wait().unwrap().is_none() {
+            thread::yield_now();
+        }
+    }
+
     /// Waits until the journal says that.
     fn wait_for(&self, child: &mut Child, phase: &str) {
         let wanted = format!("\"phase\": \"{phase}\"");
@@ -372,28 +383,41 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
     let usual = begun.elapsed();
     app.restore_app(&["--undo"]).done();
     app.restore_app(&["--forget-old"]).done();
-    let (mut killed, mut between, mut forward, mut backward) = (0, 0, 0, 0);
+    let (mut killed, mut between, mut forward, mut backward, mut undone) = (0, 0, 0, 0, 0);
     for kill in 0..kills {
         app.is_in(2);
         let mut child = app.begin();
-        // Moments in an order without a pattern: half of them over the whole run, half while names change.
+        // Moments in an order without a pattern: half of them over the whole run, a quarter while names change, a quarter
+        // between the last name and the opening.
         let share = f64::from(u32::try_from(kill * 37 % kills).unwrap()) / kills as f64;
-        if kill % 2 == 0 {
-            thread::sleep(usual.mul_f64(share * 1.1));
-        } else {
-            app.wait_for(&mut child, "swapping");
-            thread::sleep(Duration::from_millis(50).mul_f64(share));
+        match kill % 4 {
+            0 | 2 => thread::sleep(usual.mul_f64(share * 1.1)),
+            1 => {
+                app.wait_for(&mut child, "swapping");
+                thread::sleep(Duration::from_millis(50).mul_f64(share));
+            }
+            _ => app.wait_for_names(&mut child),
         }
         child.kill().unwrap();
         killed += u64::from(child.wait().unwrap().code().is_none());
         between += u64::from(is_no_mixture(&app).is_none());
-        if kill % 4 < 2 {
+        if kill % 8 < 4 {
             // The verb once more: it ends what was begun, or begins again.
             let ran = app.restore_app(&["--yes-replace", "shop", "--no-restore-point"]);
             let had_ended = ran.code == 14 && ran.stderr.contains("still kept");
             assert!(ran.code == 0 || had_ended, "{ran:?}");
             app.is_in(1);
-            app.restore_app(&["--undo"]).done();
+            // The way back is killed too. Whoever comes next ends it, or finds it not begun, or done.
+            let mut child = app.command(&["restore-app", "shop", "--undo"]);
+            let mut child = child.stderr(Stdio::null()).spawn().unwrap();
+            thread::sleep(Duration::from_millis(150).mul_f64(share));
+            child.kill().unwrap();
+            undone += u64::from(child.wait().unwrap().code().is_none());
+            is_no_mixture(&app);
+            app.restore_app(&["--yes-replace", "shop"]);
+            if is_no_mixture(&app).expect("nothing is left between") == 1 {
+                app.restore_app(&["--undo"]).done();
+            }
             forward += 1;
         } else {
             let ran = app.restore_app(&["--undo"]);
@@ -408,7 +432,7 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
     }
     println!(
         "{killed} of {kills} were killed at work, {between} while the database was closed; {forward} were ended, \
-         {backward} undone; one takes {usual:?}"
+         {backward} undone; {undone} of the ways back were killed at work; one takes {usual:?}"
     );
     assert!(killed > kills / 2, "{killed} of {kills}");
     assert!(between > 0, "some are killed in the middle of the swap");
@@ -528,6 +552,56 @@ fn restored_rows_that_name_files_that_are_not_restored_replace_nothing() {
     let ran = app.restore_app(&["--yes-replace", "shop", "--no-restore-point"]);
     assert!(ran.done().stderr.contains("were not looked for"));
     app.is_in(1);
+}
+
+#[test]
+fn a_role_that_may_not_rename_databases_is_told_before_and_helped_by_one_that_may() {
+    let app = App::new();
+    let (reader, owner) = (new_name("reader"), new_name("owner"));
+    let database = &app.database;
+    psql(
+        &app.cluster,
+        "postgres",
+        &format!(
+            "CREATE ROLE {reader} LOGIN IN ROLE pg_read_all_data; CREATE ROLE {owner} LOGIN CREATEDB;
+             ALTER DATABASE {database} OWNER TO {owner}"
+        ),
+    );
+    app.sql(&format!(
+        "ALTER TABLE state OWNER TO {owner}; ALTER TABLE asset OWNER TO {owner}"
+    ));
+    let path = app.machine.path("lifeboat.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let with =
+        |role: &str| fs::write(&path, text.replace("postgres@", &format!("{role}@"))).unwrap();
+    with(&reader);
+    app.goes_to(3);
+    app.run(&["backup", "shop"]).done();
+    app.goes_to(2);
+    let confirmed = ["--yes-replace", "shop", "--no-restore-point"];
+    let ran = app.restore_app(&confirmed);
+    ran.explains(14);
+    assert!(ran.stderr.contains("may not make databases"), "{ran:?}");
+    assert!(ran.stderr.contains("--admin"), "{ran:?}");
+    app.is_in(2);
+
+    let admin = address(&app.cluster, "postgres", "postgres");
+    let with_admin = [&confirmed[..], &["--admin", &admin]].concat();
+    app.restore_app(&with_admin).done();
+    app.is_in(3);
+    // The address is known from the first time.
+    app.restore_app(&["--undo"]).done();
+    app.is_in(2);
+    app.restore_app(&["--forget-old"]).done();
+
+    with(&owner);
+    app.restore_app(&confirmed).done();
+    app.is_in(3);
+    let sql =
+        format!("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = '{database}'");
+    assert_eq!(psql(&app.cluster, "postgres", &sql).trim(), owner);
+    app.restore_app(&["--forget-old"]).done();
+    assert!(app.beside().is_empty(), "{:?}", app.beside());
 }
 
 #[test]

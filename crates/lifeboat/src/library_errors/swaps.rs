@@ -67,7 +67,7 @@ fn of(error: &SwapError) -> (ExitCode, &'static str) {
         SwapError::Lock(LockError::InUse(_)) => (ExitCode::Refused, FREE),
         SwapError::Refused(_) => (
             ExitCode::Refused,
-            "Mend that, or restore into a new place with --into and --to; nothing was touched.",
+            "Mend that (--admin names somebody who may make and rename databases), or restore into a new place with --into and --to; nothing was touched.",
         ),
         SwapError::Changed(_) => (
             ExitCode::Refused,
