@@ -68,6 +68,8 @@ mod restore_parts;
 mod swap;
 mod definition;
 mod beside;
+mod archive_rows;
+mod examine;
 mod cluster;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -75,16 +77,20 @@ pub mod fuzzing;
 mod testing;
 
 pub use archive::{ArchiveError, ArchiveHead, ArchiveSummary};
+pub use archive_rows::ArchiveRows;
 pub use assembly::AssemblyError;
 pub use beside::{BesideError, BesideReport, BesideRestore, restore_beside};
 pub use child::{Ended, ProgramError};
-pub use cluster::{Cluster, ClusterError, ClusterOptions, ClusterTcp};
+pub use cluster::{Cluster, ClusterError, ClusterOptions, ClusterTcp, remove_abandoned};
 pub use connect::{ConnectError, Connection, QueryError};
 pub use conninfo::ConninfoError;
 pub use copy_text::{CopyField, CopyFields, FIELD_BYTES_MAX};
 pub use digest::Digester;
 pub use dump::{Dump, DumpError, DumpOptions, DumpReport, RowsWatcher};
 pub use engine::{Engine, EngineChoice, EngineWishes, choose_engine};
+pub use examine::{
+    CountedTable, ExamineError, Examined, ask, examine, lacking_extensions, make_globals,
+};
 pub use facts::{
     DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, RoleFacts,
     ServerFacts, SourceFacts, Table,
