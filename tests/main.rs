@@ -9,6 +9,7 @@ mod asking;
 mod bad_input;
 mod crash;
 mod damage;
+mod drill;
 mod engines;
 mod history;
 mod keys;

@@ -28,6 +28,7 @@ mod restore;
 mod stored;
 mod database;
 mod swap;
+mod drill;
 
 pub use backup::{
     BackupError, BackupOutcome, BackupRequest, backup, host_name, number_of, user_name,
@@ -37,15 +38,20 @@ pub use browse::{
 };
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
-    EditError, FILE_NAME, FolderSource, InvalidName, OpenedBy, Place, PostgresSource,
-    ReferenceColumn, RepositoryConfig, SECRETS_NAME, Secret, SecretError, SecretsSource,
-    SourceConfig, SqliteSource, UnknownApp, add_app, check_app_name, config_template, explain_key,
-    remove_app,
+    DrillCheck, DrillCommand, DrillConfig, EditError, FILE_NAME, FolderSource, InvalidName,
+    OpenedBy, Place, PostgresSource, ReferenceColumn, RepositoryConfig, SECRETS_NAME, Secret,
+    SecretError, SecretsSource, SourceConfig, SqliteSource, UnknownApp, add_app, check_app_name,
+    config_template, explain_key, remove_app,
 };
 pub use database::{
     DatabaseError, DatabaseReport, DatabaseRequest, DumpFormat, dump_database, restore_database,
 };
 pub use display::{Bytes, Elapsed, clock_time};
+pub use drill::{
+    DrillError, DrillReport, DrillRequest, DrillStep, DrilledCheck, DrilledDatabase, DrilledFiles,
+    DrilledReferences, DrilledTable, KeptDrill, SignedDrill, Verdict, drill, drill_page, drilled,
+    keep_drill, signed_drills,
+};
 pub use folder::FolderError;
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use preflight::{TestProblem, TestResult, app_test};

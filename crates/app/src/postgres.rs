@@ -211,7 +211,7 @@ impl<'r> Taps<'r> {
 }
 
 /// What a table with rows is called: its own name, and those of the tables whose partition it is.
-fn names_of(known: &[Table], schema: &str, name: &str) -> Vec<String> {
+pub(crate) fn names_of(known: &[Table], schema: &str, name: &str) -> Vec<String> {
     let own = |table: &&Table| table.schema == schema && table.name == name;
     let mut next = known.iter().find(own);
     let mut names = Vec::new();

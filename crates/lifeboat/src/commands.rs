@@ -12,6 +12,7 @@ mod copy;
 mod demo;
 mod diff;
 mod doctor;
+mod drill;
 mod dump;
 mod find;
 mod findings;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     RestoreDb(restore_db::Args),
     RestoreApp(restore_app::Args),
     Dump(dump::Args),
+    Drill(drill::Args),
     Check(check::Args),
     VerifyStore(verify_store::Args),
     Copy(copy::Args),
@@ -90,6 +92,7 @@ impl Command {
             Self::RestoreDb(args) => restore_db::run(args, context),
             Self::RestoreApp(args) => restore_app::run(args, context),
             Self::Dump(args) => dump::run(args, context),
+            Self::Drill(args) => drill::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::VerifyStore(args) => verify_store::run(args, context),
             Self::Copy(args) => copy::run(args, context),
@@ -119,6 +122,7 @@ impl Command {
             Self::RestoreDb(_) => Some("restore-db"),
             Self::RestoreApp(args) => args.kept_as(),
             Self::Dump(_) => Some("dump"),
+            Self::Drill(_) => Some(drill::KEPT_AS),
             Self::Check(_) => Some("check"),
             Self::VerifyStore(_) => Some("verify-store"),
             Self::Copy(_) => Some("copy"),

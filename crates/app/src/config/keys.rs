@@ -148,7 +148,6 @@ static KEYS: &[Key] = &[
     later("app.NAME.schedule"),
     later("app.NAME.keep"),
     later("app.NAME.notify"),
-    later("app.NAME.drill"),
     later("app.NAME.hooks"),
 
     table("app.NAME.postgres", "The app's PostgreSQL database."),
@@ -201,6 +200,15 @@ static KEYS: &[Key] = &[
         "The program and its arguments, run without a shell. When its exit status is not 0, there is no snapshot."),
     required("app.NAME.command.NAME.filename", Form::Text, r#""wordpress.sql""#,
         "The name of the file that the output becomes."),
+
+    table("app.NAME.drill", "What a drill asks of the restored app."),
+    later("app.NAME.drill.schedule"),
+    optional("app.NAME.drill.checks", Form::Texts, r#"["db: SELECT count(*) > 0 FROM orders"]"#,
+        "Statements that have to give one true value in the restored database; with several databases the source's name and a colon stand before each."),
+    table("app.NAME.drill.command", "Programs that try the restored app."),
+    chosen("app.NAME.drill.command.NAME", "login", "One program, under a name of your choice."),
+    required("app.NAME.drill.command.NAME.run", Form::Texts, r#"["/usr/local/bin/try-login", "--quick"]"#,
+        "The program and its arguments, run without a shell; it has to end with 0. LIFEBOAT_DRILL_FILES and LIFEBOAT_DRILL_DATABASE tell it where the restored app is."),
 ];
 
 /// The keys of the table at `path`, in order; those of the whole file at an empty path.

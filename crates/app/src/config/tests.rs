@@ -120,6 +120,18 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
             location: Location::Folder("/mnt/offsite/lifeboat".into()),
         }],
         apps: vec![AppConfig {
+            drill: DrillConfig {
+                checks: vec![DrillCheck {
+                    source: "db".to_owned(),
+                    sql: "SELECT count(*) > 0 FROM orders".to_owned(),
+                }],
+                commands: vec![DrillCommand {
+                    name: "login".to_owned(),
+                    run: ["/usr/local/bin/try-login", "--quick"]
+                        .map(str::to_owned)
+                        .to_vec(),
+                }],
+            },
             name: "shop".to_owned(),
             time_zone: zone("Europe/Berlin"),
             sources: shop,
@@ -202,8 +214,20 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
             "3:12: `schedule` is not supported by this version",
         ),
         (
-            &format!("{media}[app.shop.drill]\nchecks = []"),
-            "3:11: `drill` is not supported by this version",
+            &format!("{media}[app.shop.drill]\nschedule = \"0 5 * * SUN\""),
+            "4:1: `schedule` is not supported by this version",
+        ),
+        (
+            &format!("{media}[app.shop.drill]\nchecks = [\"SELECT 1\"]"),
+            "4:11: `checks` are asked of a database, and the app has none",
+        ),
+        (
+            "[app.shop.sqlite]\nx.path = \"/x\"\ny.path = \"/y\"\n[app.shop.drill]\nchecks = [\"x: SELECT 1\", \"SELECT 1\"]",
+            "5:26: any of the databases `x`, `y` may be meant: write \"x: SELECT …\"",
+        ),
+        (
+            &format!("{media}[app.shop.drill.command.login]\nrun = []"),
+            "4:7: `run` is an empty list",
         ),
         (
             &format!("{media}[app.shop.hooks]"),
