@@ -4,7 +4,8 @@
 //! everything that would make a dump fail; [`choose_engine`] says how to read it. [`NativeRead`] fixes the moment T and
 //! gives a stream for the schema and one for each table, which count only when [`NativeRead::finish`] says so. Or
 //! [`Moment::hold`] fixes T, and [`Dump`] reads the database as one archive, until [`Dump::finish`]. [`globals()`] adds
-//! what lives outside the database. A restore is [`restore_archive`], always into a new database. A [`Cluster`] is a
+//! what lives outside the database. A restore is [`restore_archive`], always into a new database;
+//! [`restore_foreign`] takes a dump that others made. A [`Cluster`] is a
 //! server to throw away.
 //!
 //! The interface is synchronous. Sessions run on the runtime whose handle is passed in (multi-threaded, with I/O and
@@ -63,6 +64,9 @@ mod fit;
 mod restore_plan;
 mod load;
 mod verify;
+mod sql_statement;
+mod sql_text;
+mod survey;
 mod restore;
 mod restore_parts;
 mod swap;
@@ -70,6 +74,8 @@ mod definition;
 mod beside;
 mod archive_rows;
 mod examine;
+mod dump_kind;
+mod foreign;
 mod cluster;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -87,6 +93,7 @@ pub use conninfo::ConninfoError;
 pub use copy_text::{CopyField, CopyFields, FIELD_BYTES_MAX};
 pub use digest::Digester;
 pub use dump::{Dump, DumpError, DumpOptions, DumpReport, RowsWatcher};
+pub use dump_kind::{DUMP_HEAD_LEN_BYTES, DumpKind};
 pub use engine::{Engine, EngineChoice, EngineWishes, choose_engine};
 pub use examine::{
     CountedTable, ExamineError, Examined, ask, examine, lacking_extensions, make_globals,
@@ -96,6 +103,9 @@ pub use facts::{
     ServerFacts, SourceFacts, Table,
 };
 pub use file_name::{LARGE_OBJECTS_FOLDER, SCHEMA_FILE, large_object_file, table_file};
+pub use foreign::{
+    ForeignContent, ForeignError, ForeignReport, ForeignRestore, OpenDump, restore_foreign,
+};
 pub use globals::{Globals, GlobalsError, globals};
 pub use identity::IdentityError;
 pub use intake::IntakeError;
@@ -118,6 +128,9 @@ pub use script::{ScriptOptions, write_script};
 pub use servicefile::ServiceError;
 pub use settings::{Host, Settings};
 pub use source::{PartSource, Wanted};
+pub use sql_statement::Refusal;
+pub use sql_text::SqlTextError;
+pub use survey::ScriptError;
 pub use swap::{StandingDatabase, SwapError, Swapper};
 pub use table_plan::{PlannedTable, TablePlanError};
 pub use tls::{ClientIdentity, TlsError, TlsMode, TlsPolicy};

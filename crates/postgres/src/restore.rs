@@ -30,6 +30,7 @@ use crate::{
     programs::{ProgramVersion, Programs},
     quote,
     settings::Settings,
+    survey::ScriptError,
     verify::VerifyError,
 };
 
@@ -98,6 +99,9 @@ pub enum RestoreFailure {
     /// What came in is not what the backup was made of.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// A script is not run to its end.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
     /// The list of what is to be restored could not be written.
     #[error("cannot write a temporary file in {}", folder.display())]
     List {

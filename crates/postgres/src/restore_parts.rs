@@ -164,7 +164,7 @@ fn notes(plan: &RestorePlan) -> Vec<String> {
 }
 
 /// Keeps everybody out but its owner, who we are, and superusers; whoever was quicker is sent away.
-fn shut(admin: &Connection, database: &str) -> Result<(), QueryError> {
+pub(crate) fn shut(admin: &Connection, database: &str) -> Result<(), QueryError> {
     admin.execute(
         "shut the new database",
         &format!(
@@ -196,7 +196,7 @@ pub(crate) fn send_away(admin: &Connection, database: &str) -> Result<(), QueryE
 
 /// Gives a database that is whole its name. Nobody may be in it meanwhile, such as a program that watches over all
 /// databases of a server: it is closed to everybody, who is in it is sent away, and the name opens it again.
-fn give_name(
+pub(crate) fn give_name(
     admin: &Connection,
     place: &str,
     database: &str,
@@ -229,7 +229,7 @@ fn give_name(
 
 /// Gives the database its settings and lets in whom the source let in. What cannot be set is a warning, for the rows
 /// are all there.
-fn open_to_others(
+pub(crate) fn open_to_others(
     connection: &Connection,
     database: &str,
     options: &RestoreOptions,
@@ -363,7 +363,7 @@ impl Work<'_> {
 }
 
 /// Makes the planner's statistics; without them the rows are all there, so a failure is a warning.
-fn analyze(session: &Session<'_>) -> Result<Option<String>, RestoreFailure> {
+pub(crate) fn analyze(session: &Session<'_>) -> Result<Option<String>, RestoreFailure> {
     // Functions in indexes may count on the database's own path.
     let made = session
         .execute("reset the path", "RESET search_path")
