@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod drill;
 mod engines;
+mod foreign;
 mod history;
 mod keys;
 mod postgres;

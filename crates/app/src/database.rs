@@ -324,21 +324,31 @@ impl Work<'_> {
     ///
     /// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
     fn administration(&self) -> Result<(Settings, Programs), DatabaseError> {
-        let mut admin = self.target.with_database("postgres");
-        let connection = match Connection::open(&admin, self.runtime) {
-            Err(ConnectError::Refused { source, .. })
-                if source.sqlstate.as_deref() == Some(NO_SUCH_DATABASE) =>
-            {
-                admin = self.target.with_database("template1");
-                Connection::open(&admin, self.runtime)
-            }
-            opened => opened,
-        }
-        .map_err(PreflightError::from)?;
-        let major = connection.server_major().map_err(PreflightError::from)?;
+        let (admin, major) = administration(self.target, self.runtime)?;
         let environment = |name: &str| std::env::var_os(name);
         Ok((admin, Programs::find(major, &environment)?))
     }
+}
+
+/// The way to a database of the target's server that is there before the new one, and the server's major version.
+///
+/// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
+pub(crate) fn administration(
+    target: &Settings,
+    runtime: &Handle,
+) -> Result<(Settings, u32), PreflightError> {
+    let mut admin = target.with_database("postgres");
+    let connection = match Connection::open(&admin, runtime) {
+        Err(ConnectError::Refused { source, .. })
+            if source.sqlstate.as_deref() == Some(NO_SUCH_DATABASE) =>
+        {
+            admin = target.with_database("template1");
+            Connection::open(&admin, runtime)
+        }
+        opened => opened,
+    }?;
+    let major = connection.server_major()?;
+    Ok((admin, major))
 }
 
 /// Bytes of the rows and large objects that are read for these tables; for all, without any.

@@ -27,6 +27,7 @@ mod browse;
 mod restore;
 mod stored;
 mod database;
+mod foreign;
 mod swap;
 mod drill;
 
@@ -53,6 +54,7 @@ pub use drill::{
     keep_drill, signed_drills,
 };
 pub use folder::FolderError;
+pub use foreign::{ForeignDumpError, ForeignRequest, ForeignSource, dump_in, restore_foreign_dump};
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use preflight::{TestProblem, TestResult, app_test};
 pub use redact::{redact, redact_arguments};

@@ -16,6 +16,7 @@ mod drill;
 mod dump;
 mod find;
 mod findings;
+mod foreign_dump;
 mod help;
 mod init;
 mod key;

@@ -1,9 +1,9 @@
 //! What to do when a database is not reached, not read, or not made.
 
-use lifeboat_app::{DatabaseError, SourceError, StoredError, nearest};
+use lifeboat_app::{DatabaseError, ForeignDumpError, SourceError, StoredError, nearest};
 use lifeboat_postgres::{
-    BesideError, ConnectError, Finding, MomentError, NativeError, PlanError, PreflightError,
-    QueryError, RestoreError as PgRestoreError,
+    BesideError, ConnectError, Finding, ForeignError, LoadError, MomentError, NativeError,
+    PlanError, PreflightError, QueryError, RestoreError as PgRestoreError, RestoreFailure,
 };
 
 use super::of_read;
@@ -13,6 +13,8 @@ const ADDRESS: &str =
     "Write it as postgres://user@host:port/name; passwords come from ~/.pgpass or PGPASSWORD.";
 const TABLES: &str =
     "Name it as schema.table; `lifeboat dump SNAP:DB/database.json` lists the tables.";
+/// What a server says to whoever may not do something.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 const NOTHING_TOUCHED: &str = "Nothing that existed before was touched.";
 const AGAIN: &str = "See why in the server's log, then run the command again.";
 
@@ -87,7 +89,6 @@ pub(super) fn of_connect(error: &ConnectError) -> &'static str {
 
 /// The advice for a database that was not made.
 fn of_creation(answer: &QueryError) -> &'static str {
-    const INSUFFICIENT_PRIVILEGE: &str = "42501";
     match answer.sqlstate.as_deref() {
         Some(INSUFFICIENT_PRIVILEGE) => {
             "Let an administrator run ALTER ROLE … CREATEDB for this user, or name one in --to who may make databases."
@@ -197,6 +198,54 @@ impl From<DatabaseError> for CommandError {
             DatabaseError::Restore(_) | DatabaseError::Pipe(_) | DatabaseError::Write(_) => {
                 (ExitCode::Failed, NOTHING_TOUCHED)
             }
+        };
+        Self::from_error(code, &error).hint(hint)
+    }
+}
+
+/// Whether the role may not do what a script wants.
+fn lacks_rights(failure: &RestoreFailure) -> bool {
+    matches!(failure, RestoreFailure::Load(LoadError::Query(answer))
+        if answer.sqlstate.as_deref() == Some(INSUFFICIENT_PRIVILEGE))
+}
+
+impl From<ForeignDumpError> for CommandError {
+    fn from(error: ForeignDumpError) -> Self {
+        let (code, hint) = match error {
+            // What a restore says of a server, it says of this one too.
+            ForeignDumpError::Resolve(error) => return DatabaseError::Resolve(error).into(),
+            ForeignDumpError::Server(error) => return DatabaseError::Server(error).into(),
+            ForeignDumpError::Foreign(ForeignError::Restore(PgRestoreError::Failed {
+                ref source,
+                ..
+            })) if lacks_rights(source) => (
+                ExitCode::Failed,
+                "Leave owners and grants out with --no-owner and --no-acl, or name a role in --to that may do it.",
+            ),
+            ForeignDumpError::Foreign(ForeignError::Restore(error)) => {
+                return DatabaseError::Restore(error).into();
+            }
+            ForeignDumpError::Foreign(ForeignError::Plan(error)) => {
+                return DatabaseError::Restore(error.into()).into();
+            }
+            ForeignDumpError::Foreign(ForeignError::Programs(error)) => {
+                return DatabaseError::Programs(error).into();
+            }
+            ForeignDumpError::File { .. } => {
+                (ExitCode::Failed, "Name a file that can be read twice.")
+            }
+            ForeignDumpError::Path(_) => {
+                (ExitCode::Failed, "`lifeboat ls SNAP` shows what it has.")
+            }
+            ForeignDumpError::Read(ref error) => of_read(error),
+            ForeignDumpError::Foreign(ForeignError::Powerful { .. }) => (
+                ExitCode::Refused,
+                "Name such a role in --to, or add --as-superuser if you trust whoever made the dump with the whole server.",
+            ),
+            ForeignDumpError::Foreign(ForeignError::Connect(ref error)) => {
+                (ExitCode::Database, of_connect(error))
+            }
+            ForeignDumpError::Foreign(_) => (ExitCode::Failed, NOTHING_TOUCHED),
         };
         Self::from_error(code, &error).hint(hint)
     }
