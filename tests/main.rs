@@ -24,4 +24,5 @@ mod roundtrip;
 mod sources;
 mod support;
 mod tidy;
+mod via;
 mod writers;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lifeboat_codec::{Profile, status};
 use lifeboat_postgres::{
     Connection, Engine, EngineWishes, Environment, Globals, Moment, Parts, SourceFacts, Table,
-    TablePart, choose_engine, preflight, resolve, table_file,
+    TablePart, choose_engine, preflight, resolve, resolve_via, table_file,
 };
 use lifeboat_repository::{WriteError, Writer};
 use tokio::runtime::Handle;
@@ -56,6 +56,9 @@ pub(crate) fn postgres_settings(
     source: &PostgresSource,
     environment: Environment<'_>,
 ) -> Result<lifeboat_postgres::Settings, SourceError> {
+    if !source.via.is_empty() {
+        return Ok(resolve_via(&source.url, &source.via)?);
+    }
     let settings = resolve(&source.url, environment)?;
     match &source.password {
         Some(secret) => Ok(settings.with_password(secret.read(environment)?)),
@@ -73,13 +76,17 @@ pub(crate) fn read_postgres(
     let progress = reading.writer.progress();
     progress.phase(&format!("Looking at {}", settings.display()));
     let found = preflight(&settings, &source.skip_data, &environment, reading.runtime)?;
-    let connection = Connection::open(&settings, reading.runtime)?;
     let wishes = EngineWishes {
         pg_dump: source.pg_dump,
-        via: false,
+        via: !source.via.is_empty(),
     };
-    let choice = choose_engine(&connection, found.programs.version(), wishes)?;
-    drop(connection);
+    let choice = match wishes.choice() {
+        Some(choice) => choice,
+        None => {
+            let connection = Connection::open(&settings, reading.runtime)?;
+            choose_engine(&connection, found.programs.version(), wishes)?
+        }
+    };
     let now = entry_time(reading.writer.repository().now_ms());
     reading.asking.taken_at(&source.name, now);
     let given = match choice.engine {

@@ -208,7 +208,7 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn start(mut command: Command, programs: &Programs) -> Result<Self, DumpError> {
         command.stdout(Stdio::piped());
-        let mut running = Running::start(command)?;
+        let mut running = Running::start_as("pg_dump", command)?;
         let stdout = running
             .child()
             .stdout

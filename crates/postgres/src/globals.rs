@@ -67,7 +67,7 @@ fn dump_all(
         .arg(settings.conninfo())
         .arg("--database")
         .arg(settings.database());
-    let (stdout, _) = child::output(command)?;
+    let (stdout, _) = child::output_as("pg_dumpall", command)?;
     let stdout = Zeroizing::new(stdout);
     let text = Zeroizing::new(String::from_utf8_lossy(&stdout).into_owned());
     let mut sql = Zeroizing::new(String::with_capacity(text.len()));

@@ -23,12 +23,14 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
+    asking::Ask,
     catalog,
     connect::{ConnectError, Connection, QueryError},
     facts::SourceFacts,
     identity::Identity,
     parts::{SequencePart, TablePart},
     preflight::{self, Finding},
+    psql::Psql,
     quote,
     sequences::read_sequences,
     settings::{APPLICATION_NAME, Settings},
@@ -112,13 +114,15 @@ pub(crate) fn by_whom(holder: Option<&str>) -> String {
 
 /// One point in time of a database, held.
 pub struct Moment {
-    connection: Connection,
+    connection: Box<dyn Ask>,
+    settings: Settings,
     /// The number of the server's process for it.
     pid: String,
     snapshot: String,
     identity: Identity,
     facts: SourceFacts,
-    keeper: JoinHandle<()>,
+    /// Who keeps the session from being forgotten; `psql` is its server too near for that.
+    keeper: Option<JoinHandle<()>>,
     lost: Arc<Mutex<Option<String>>>,
 }
 
@@ -134,6 +138,10 @@ impl Moment {
     ) -> Result<Self, MomentError> {
         let stop = AtomicBool::new(false);
         let mut patience = Patience::new(options.lock_wait, &stop);
+        if settings.via.is_some() {
+            let session = Psql::open(settings)?;
+            return Self::hold_by(Box::new(session), &[], &mut patience, settings, None);
+        }
         let (moment, _) = Self::hold_with(settings, 0, &mut patience, handle)?;
         Ok(moment)
     }
@@ -147,37 +155,58 @@ impl Moment {
         handle: &Handle,
     ) -> Result<(Self, Vec<Connection>), MomentError> {
         let connection = Connection::open(settings, handle)?;
-        let server = catalog::server(&connection)?;
-        let missing = preflight::rights(&connection, &server)?;
+        let workers = open_workers(&connection, workers)?;
+        let settled = connection.settings().clone();
+        let client = Arc::clone(connection.client());
+        let keeper = (client, handle);
+        let moment = Self::hold_by(
+            Box::new(connection),
+            &workers,
+            patience,
+            &settled,
+            Some(keeper),
+        )?;
+        Ok((moment, workers))
+    }
+
+    /// Holds the moment by this session and these workers. The client is that of the session, where it has one to be
+    /// kept alive by.
+    fn hold_by(
+        connection: Box<dyn Ask>,
+        workers: &[Connection],
+        patience: &mut Patience<'_>,
+        settings: &Settings,
+        client: Option<(Arc<tokio_postgres::Client>, &Handle)>,
+    ) -> Result<Self, MomentError> {
+        let session = &*connection;
+        let server = catalog::server(session)?;
+        let missing = preflight::rights(session, &server)?;
         if !missing.is_empty() {
             return Err(MomentError::Rights(missing));
         }
-        let identity = Identity::of(&connection)?;
-        let workers = open_workers(&connection, workers)?;
-        let pid = pid(&connection)?;
-        let snapshot = lock_and_export(&connection, &workers, patience)?;
+        let identity = Identity::of(session)?;
+        let pid = pid(session)?;
+        let snapshot = lock_and_export(session, workers, patience)?;
         let facts = SourceFacts {
-            database: catalog::database(&connection, server.major())?,
-            extensions: catalog::extensions(&connection)?,
-            tables: catalog::tables(&connection)?,
-            large_objects: catalog::large_objects(&connection)?,
+            database: catalog::database(session, server.major())?,
+            extensions: catalog::extensions(session)?,
+            tables: catalog::tables(session)?,
+            large_objects: catalog::large_objects(session)?,
             server,
         };
         let lost = Arc::new(Mutex::new(None));
-        let keeper = handle.spawn(keep_alive(
-            Arc::clone(connection.client()),
-            Arc::clone(&lost),
-        ));
-        let moment = Self {
+        let keep =
+            |(client, handle): (_, &Handle)| handle.spawn(keep_alive(client, Arc::clone(&lost)));
+        Ok(Self {
+            keeper: client.map(keep),
+            settings: settings.clone(),
             connection,
             pid,
             snapshot,
             identity,
             facts,
-            keeper,
             lost,
-        };
-        Ok((moment, workers))
+        })
     }
 
     /// The snapshot's name, for `SET TRANSACTION SNAPSHOT` and `pg_dump --snapshot`.
@@ -200,7 +229,7 @@ impl Moment {
         skip_data: &[String],
         earlier: &[TablePart],
     ) -> Result<Vec<PlannedTable>, TablePlanError> {
-        plan_tables(&self.connection, &self.facts, skip_data, earlier)
+        plan_tables(&*self.connection, &self.facts, skip_data, earlier)
     }
 
     /// The numbers of the large objects, in their order.
@@ -208,7 +237,7 @@ impl Moment {
     /// # Errors
     /// When the server does not answer.
     pub fn large_objects(&self) -> Result<Vec<u32>, QueryError> {
-        catalog::large_object_oids(&self.connection)
+        catalog::large_object_oids(&*self.connection)
     }
 
     /// The sequences as they are now, which is later than the moment: a sequence's state is not versioned. Read after
@@ -217,12 +246,12 @@ impl Moment {
     /// # Errors
     /// When the server does not answer.
     pub fn read_sequences(&self) -> Result<Vec<SequencePart>, QueryError> {
-        read_sequences(&self.connection)
+        read_sequences(&*self.connection)
     }
 
     /// The settled settings of the session: whoever connects by them reaches the same server in the same way.
     pub fn settings(&self) -> &Settings {
-        self.connection.settings()
+        &self.settings
     }
 
     /// Whether the moment is still held.
@@ -265,7 +294,7 @@ impl Moment {
     /// Who has an exclusive lock on a table now, or else waits for one, in words.
     pub(crate) fn in_the_way(&self) -> Result<Option<String>, QueryError> {
         self.look_again()?;
-        in_the_way(&self.connection)
+        in_the_way(&*self.connection)
     }
 
     /// Within a transaction the server answers from memory when it is asked again who does what.
@@ -284,7 +313,9 @@ impl Moment {
 impl Drop for Moment {
     fn drop(&mut self) {
         // The task holds the session too; without it the last hold is ours.
-        self.keeper.abort();
+        if let Some(keeper) = &self.keeper {
+            keeper.abort();
+        }
     }
 }
 

@@ -188,6 +188,7 @@ fn written_postgres(source: &PostgresSource) -> Result<Vec<(&'static str, Value)
         password,
         skip_data,
         pg_dump,
+        via,
     } = source;
     let mut values = vec![("url", url.into())];
     match password {
@@ -203,6 +204,9 @@ fn written_postgres(source: &PostgresSource) -> Result<Vec<(&'static str, Value)
     }
     if *pg_dump {
         values.push(("engine", "pg_dump".into()));
+    }
+    if !via.is_empty() {
+        values.push(("via", texts_value(via)));
     }
     if name != DATABASE_NAME {
         values.push(("name", name.into()));

@@ -159,6 +159,8 @@ static KEYS: &[Key] = &[
         "Tables that are kept without their rows, each as schema.table."),
     optional("app.NAME.postgres.engine", Form::Text, r#""pg_dump""#,
         "What reads the rows: \"native\", a stream for each table; or \"pg_dump\", one archive of everything. Without it native, where it can."),
+    optional("app.NAME.postgres.via", Form::Texts, r#"["docker", "compose", "exec", "-T", "db"]"#,
+        "What stands before PostgreSQL's programs where only they reach the server, without a shell; then url says how they reach it from there, and all of it is one archive of pg_dump."),
     optional("app.NAME.postgres.name", Form::Text, r#""db""#,
         "The source's name inside snapshots. Without it: db."),
 

@@ -198,6 +198,9 @@ pub struct PostgresSource {
     pub skip_data: Vec<String>,
     /// Whether `pg_dump` reads the rows too, also where native reading could.
     pub pg_dump: bool,
+    /// The program and its arguments by way of which PostgreSQL's programs run where the server is; empty where they run
+    /// here.
+    pub via: Vec<String>,
 }
 
 /// A program's output.
@@ -265,6 +268,7 @@ impl fmt::Debug for PostgresSource {
             password,
             skip_data,
             pg_dump,
+            via,
         } = self;
         out.debug_struct("PostgresSource")
             .field("name", name)
@@ -272,6 +276,7 @@ impl fmt::Debug for PostgresSource {
             .field("password", password)
             .field("skip_data", skip_data)
             .field("pg_dump", pg_dump)
+            .field("via", &redact_arguments(via))
             .finish()
     }
 }

@@ -335,6 +335,10 @@ impl Reader<'_> {
             }
             engine => engine.is_some_and(|engine| engine.value == "pg_dump"),
         };
+        let via = section.texts("via");
+        if let Some(offset) = section.offset_of("via") {
+            self.check_via(section, offset, via.is_empty());
+        }
         let Placed { value: url, offset } = section.text("url")?;
         let is_url = ["postgres://", "postgresql://"]
             .iter()
@@ -351,7 +355,27 @@ impl Reader<'_> {
             password,
             skip_data: values(skip_data),
             pg_dump,
+            via: values(via),
         }))
+    }
+
+    /// What cannot be had by way of another program.
+    fn check_via(&mut self, section: &Section, offset: usize, is_empty: bool) {
+        if is_empty {
+            self.problems.add(offset, "`via` is an empty list");
+        }
+        if let Some(offset) = section.offset_of("password") {
+            let message = "`password` cannot be handed on by `via`; let the server trust programs that run there, or keep a \
+                           password file there";
+            self.problems.add(offset, message);
+        }
+        if let Some(Placed { offset, .. }) = section
+            .text("engine")
+            .filter(|engine| engine.value == "native")
+        {
+            let message = "`engine` is \"pg_dump\" where `via` is given";
+            self.problems.add(offset, message);
+        }
     }
 
     fn secret(&mut self, text: &Placed<&str>) -> Option<Secret> {

@@ -47,14 +47,14 @@ fn column(source: &str, table: &str, column: &str) -> ReferenceColumn {
     }
 }
 
-/// The template with every key set, but for two of the three ways to open a repository.
+/// The template with every key set, but for two of the three ways to open a repository, and one of two to a database.
 fn whole_template() -> String {
     let is_key = |line: &str| {
         let begins = |letter: char| letter == '[' || letter.is_ascii_lowercase();
         line.strip_prefix('#')
             .is_some_and(|rest| rest.starts_with(begins))
     };
-    let alternatives = ["#password-command", "#key-file"];
+    let alternatives = ["#password-command", "#key-file", "#via"];
     config_template()
         .lines()
         .filter(|line| !alternatives.iter().any(|key| line.starts_with(key)))
@@ -78,6 +78,7 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
             password: Some(Secret::File("/etc/lifeboat/shop.password".into())),
             skip_data: vec!["public.sessions".to_owned()],
             pg_dump: true,
+            via: Vec::new(),
         }),
         SourceConfig::Folder(FolderSource {
             exclude: vec!["**/thumbs/**".to_owned(), "*.tmp".to_owned()],
@@ -236,6 +237,19 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
         (
             "[app.shop.postgres]\nurl = \"dbname=a\"\nengine = \"fast\"",
             "3:10: `engine` is \"native\" or \"pg_dump\"",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nvia = []",
+            "3:7: `via` is an empty list",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nvia = [\"docker\"]\nengine = \"native\"",
+            "4:10: `engine` is \"pg_dump\" where `via` is given",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nvia = [\"docker\"]\npassword = \"env:PW\"",
+            "4:12: `password` cannot be handed on by `via`; let the server trust programs that run there, or keep a password \
+             file there",
         ),
         (
             &format!("{media}referenced-by = [\"asset\"]"),
@@ -437,6 +451,7 @@ fn relative_paths_are_taken_from_the_folder_of_the_file() {
             password: Some(Secret::File("/etc/lifeboat/pw".into())),
             skip_data: Vec::new(),
             pg_dump: false,
+            via: Vec::new(),
         }),
     ];
     assert_eq!(config.apps[0].sources, expected);

@@ -178,6 +178,14 @@ impl<'a> Planner<'a> {
             }
             let configured = app.sources.iter().find(|source| source.name() == name);
             match (record.kind.as_str(), configured) {
+                ("postgres", Some(SourceConfig::Postgres(source))) if !source.via.is_empty() => {
+                    self.refuse(format!(
+                        "{name} is reached by way of {}, where its database cannot be replaced; `lifeboat restore-db {}:{name} \
+                         --to postgres://…` restores it to a server that this machine reaches, and `lifeboat dump` gives \
+                         what psql loads there",
+                        source.via[0], app.name
+                    ));
+                }
                 ("postgres", Some(SourceConfig::Postgres(source))) => self.database(record, source)?,
                 ("folder", Some(SourceConfig::Folder(source))) => {
                     if !source.exclude.is_empty() {

@@ -55,6 +55,7 @@ pub(super) fn typed(source: &str) -> Result<SourceConfig, CommandError> {
             password: None,
             skip_data: Vec::new(),
             pg_dump: false,
+            via: Vec::new(),
         }));
     }
     if let Some(path) = source.strip_prefix("sqlite:") {

@@ -12,6 +12,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{LATE_LOCK_WAIT, MomentError};
 use crate::{
+    asking::Ask,
     catalog::{TABLES, dumped},
     connect::{ConnectError, Connection, QueryError},
     quote,
@@ -108,7 +109,7 @@ pub(super) fn open_workers(
 
 /// How many sessions can lock all tables, beside the holder and the program that reads the schema, without taking more
 /// than half of what the server has room for.
-fn room_for_locks(holder: &Connection) -> Result<usize, QueryError> {
+fn room_for_locks(holder: &dyn Ask) -> Result<usize, QueryError> {
     const WHAT: &str = "look how many locks the server has room for";
     let sql = format!(
         "SELECT pg_catalog.current_setting('max_locks_per_transaction')::int8
@@ -127,12 +128,11 @@ fn room_for_locks(holder: &Connection) -> Result<usize, QueryError> {
 
 /// Begins the transactions, locks and exports; repeats while tables come and go or somebody waits for a lock on one.
 pub(super) fn lock_and_export(
-    holder: &Connection,
+    holder: &dyn Ask,
     workers: &[Connection],
     patience: &mut Patience<'_>,
 ) -> Result<String, MomentError> {
-    let pids = std::iter::once(holder)
-        .chain(workers)
+    let pids = all(holder, workers)
         .map(pid)
         .collect::<Result<Vec<_>, _>>()?;
     loop {
@@ -140,15 +140,21 @@ pub(super) fn lock_and_export(
             Ok(snapshot) => return Ok(snapshot),
             Err(met) => met,
         };
-        for session in std::iter::once(holder).chain(workers) {
+        for session in all(holder, workers) {
             session.execute("roll back", "ROLLBACK")?;
         }
         patience.again(met)?;
     }
 }
 
+/// Every session of the moment, the holder first.
+fn all<'a>(holder: &'a dyn Ask, workers: &'a [Connection]) -> impl Iterator<Item = &'a dyn Ask> {
+    let workers = workers.iter().map(|worker| worker as &dyn Ask);
+    std::iter::once(holder).chain(workers)
+}
+
 /// The number of the server's process for a session.
-pub(super) fn pid(session: &Connection) -> Result<String, QueryError> {
+pub(super) fn pid(session: &dyn Ask) -> Result<String, QueryError> {
     let what = "ask for the session's number";
     let row = session.row(what, "SELECT pg_catalog.pg_backend_pid()")?;
     let pid = row.into_iter().next().flatten();
@@ -157,7 +163,7 @@ pub(super) fn pid(session: &Connection) -> Result<String, QueryError> {
 
 /// One try. When it came to nothing, transactions are left open.
 fn try_to_hold(
-    holder: &Connection,
+    holder: &dyn Ask,
     workers: &[Connection],
     pids: &[String],
     patience: &Patience<'_>,
@@ -210,32 +216,31 @@ fn try_to_hold(
         let sql = format!("SET TRANSACTION SNAPSHOT {}", quote::literal(&snapshot));
         worker.execute("take the snapshot over", &sql)?;
     }
-    let wait = format!(
-        "SET LOCAL lock_timeout = {}",
-        patience.limit.as_millis().max(1)
-    );
-    for session in std::iter::once(holder).chain(workers) {
+    let wait = patience.limit.max(Duration::from_millis(1));
+    for session in all(holder, workers) {
         // What comes now may open an index that somebody rebuilds: that may take a while, but not for ever.
-        session.execute("limit the wait for locks", &wait)?;
+        limit(session, "lock_timeout", wait)?;
     }
     Ok(Ok(snapshot))
 }
 
-fn begin(session: &Connection) -> Result<(), QueryError> {
-    session.execute(
-        "begin the transaction of the snapshot",
-        &format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {}",
-            LATE_LOCK_WAIT.as_millis()
-        ),
-    )
+fn begin(session: &dyn Ask) -> Result<(), QueryError> {
+    let what = "begin the transaction of the snapshot";
+    session.execute(what, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    limit(session, "lock_timeout", LATE_LOCK_WAIT)
 }
 
-fn table_names(connection: &Connection) -> Result<Vec<String>, QueryError> {
+/// Limits what the transaction waits for from here on; zero is no limit.
+fn limit(session: &dyn Ask, what: &str, time: Duration) -> Result<(), QueryError> {
+    let sql = format!("SET LOCAL {what} = {}", time.as_millis());
+    session.execute("limit the wait for locks", &sql)
+}
+
+fn table_names(connection: &dyn Ask) -> Result<Vec<String>, QueryError> {
     names(connection, "list the tables", TABLES)
 }
 
-fn names(connection: &Connection, what: &str, kinds: &str) -> Result<Vec<String>, QueryError> {
+fn names(connection: &dyn Ask, what: &str, kinds: &str) -> Result<Vec<String>, QueryError> {
     connection
         .rows(
             what,
@@ -261,7 +266,7 @@ fn lock_sql(tables: &[String], how: &str) -> String {
     )
 }
 
-fn lock(session: &Connection, tables: &[String], how: &str) -> Result<(), QueryError> {
+fn lock(session: &dyn Ask, tables: &[String], how: &str) -> Result<(), QueryError> {
     for some in tables.chunks(TABLES_PER_LOCK) {
         session.execute("lock the tables", &lock_sql(some, how))?;
     }
@@ -270,34 +275,26 @@ fn lock(session: &Connection, tables: &[String], how: &str) -> Result<(), QueryE
 
 /// Locks as the holder does, who waits until all patience is used up.
 fn lock_waiting(
-    holder: &Connection,
+    holder: &dyn Ask,
     tables: &[String],
     patience: &Patience<'_>,
 ) -> Result<(), QueryError> {
-    let limits = |statement: Duration, lock: Duration| {
-        format!(
-            "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}",
-            statement.as_millis(),
-            lock.as_millis()
-        )
-    };
     // Rounded up, so that nothing is left of the patience when the server gives up.
     let rounding = Duration::from_millis(1);
     for some in tables.chunks(TABLES_PER_LOCK) {
         let left = patience.left() + rounding;
         // The statement's limit: that of locks is for each table anew.
-        holder.execute("limit the wait for locks", &limits(left, Duration::ZERO))?;
+        limit(holder, "statement_timeout", left)?;
+        limit(holder, "lock_timeout", Duration::ZERO)?;
         holder.execute_unless("lock the tables", &lock_sql(some, ""), patience.stop)?;
     }
-    holder.execute(
-        "limit the wait for locks",
-        &limits(Duration::ZERO, LATE_LOCK_WAIT),
-    )
+    limit(holder, "statement_timeout", Duration::ZERO)?;
+    limit(holder, "lock_timeout", LATE_LOCK_WAIT)
 }
 
 /// Sequences cannot be locked by a statement of their own. That they are opened keeps them as they are; it is done now,
 /// so that nobody has to be waited for when they are read at the end.
-fn lock_sequences(holder: &Connection) -> Result<(), QueryError> {
+fn lock_sequences(holder: &dyn Ask) -> Result<(), QueryError> {
     let what = "lock the sequences";
     for some in names(holder, "list the sequences", "'S'")?.chunks(TABLES_PER_LOCK) {
         let sql = format!(
@@ -323,7 +320,7 @@ fn has_changed(error: &QueryError) -> bool {
 
 /// Whether every table of the snapshot is locked by all of us: the lock table itself is asked, by number and not by
 /// name.
-pub(super) fn all_locked(connection: &Connection, pids: &[String]) -> Result<bool, QueryError> {
+pub(super) fn all_locked(connection: &dyn Ask, pids: &[String]) -> Result<bool, QueryError> {
     let rows = connection.rows(
         "look whether all tables are locked",
         &format!(
@@ -341,7 +338,7 @@ pub(super) fn all_locked(connection: &Connection, pids: &[String]) -> Result<boo
 }
 
 /// Who has an exclusive lock on a table now, or else waits for one, in words.
-pub(super) fn in_the_way(connection: &Connection) -> Result<Option<String>, QueryError> {
+pub(super) fn in_the_way(connection: &dyn Ask) -> Result<Option<String>, QueryError> {
     let rows = connection.rows(
         "look who is in the way of a lock",
         &format!(

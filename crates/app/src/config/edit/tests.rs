@@ -37,6 +37,7 @@ fn sources() -> Vec<SourceConfig> {
             password: Some(Secret::File("/etc/pw".into())),
             skip_data: vec!["public.a".to_owned()],
             pg_dump: true,
+            via: Vec::new(),
         }),
         SourceConfig::Folder(FolderSource {
             name: "site.example.com".to_owned(),
@@ -76,6 +77,7 @@ fn database() -> PostgresSource {
         password: None,
         skip_data: Vec::new(),
         pg_dump: false,
+        via: Vec::new(),
     }
 }
 
@@ -134,6 +136,22 @@ fn passwords_are_written_by_where_they_are_found() {
         let after = add("", "a", &[SourceConfig::Postgres(source)]).unwrap();
         assert!(after.ends_with(written), "{after}");
     }
+}
+
+#[test]
+fn the_way_to_a_server_is_written_as_a_list() {
+    let source = PostgresSource {
+        via: ["docker", "exec", "db"].map(str::to_owned).to_vec(),
+        ..database()
+    };
+    let sources = [SourceConfig::Postgres(source)];
+    let after = add("", "a", &sources).unwrap();
+    assert!(
+        after.ends_with("via = [\"docker\", \"exec\", \"db\"]\n"),
+        "{after}"
+    );
+    let config = Config::parse(&after, Path::new(FILE)).unwrap();
+    assert_eq!(config.apps[0].sources, sources);
 }
 
 #[test]

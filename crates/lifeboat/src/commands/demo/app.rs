@@ -103,6 +103,7 @@ impl App {
                 password: None,
                 skip_data: Vec::new(),
                 pg_dump: false,
+                via: Vec::new(),
             })
         }));
         sources
