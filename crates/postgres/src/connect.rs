@@ -37,9 +37,9 @@ use crate::{
 /// `IntervalStyle`, `extra_float_digits`), row-level security is an error rather than a silent filter
 /// (`row_security`), and no limit that an administrator set for the app ends a long read.
 /// What it leaves as it is, and is set here so that equal rows are equal text in every database: `TimeZone`,
-/// `bytea_output`, `quote_all_identifiers`.
+/// `bytea_output`, `quote_all_identifiers`, `lc_monetary`: in another locale the text of an amount is another amount.
 /// The last two exist only in newer versions; the second keeps an owner from having his view's code run by us.
-pub(crate) const SESSION: [&str; 15] = [
+pub(crate) const SESSION: [&str; 16] = [
     "SET search_path = ''",
     "SET standard_conforming_strings = on",
     "SET client_encoding = 'UTF8'",
@@ -49,6 +49,7 @@ pub(crate) const SESSION: [&str; 15] = [
     "SET bytea_output = hex",
     "SET quote_all_identifiers = off",
     "SET extra_float_digits = 3",
+    "SET lc_monetary = 'C'",
     "SET synchronize_seqscans = off",
     "SET statement_timeout = 0",
     "SET lock_timeout = 0",
