@@ -29,9 +29,10 @@ use crate::{
     programs::{Programs, ProgramsError},
     quote,
     resolve::Environment,
-    restore::{RestoreError, RestoreFailure, create, drop_database, exists, restore_archive},
-    restore_parts::{analyze, give_name, open_to_others, shut},
-    restore_plan::place,
+    restore::{
+        RestoreError, RestoreFailure, analyze, create, drop_database, free_place, give_name,
+        open_to_others, restore_archive, shut,
+    },
     session::{CopyIn, Session},
     settings::Settings,
     sql_statement::{Meaning, Statement},
@@ -169,9 +170,7 @@ pub fn restore_foreign(
     if !restore.as_superuser {
         refuse_power(&admin, server.major())?;
     }
-    if exists(&admin, restore.database)? {
-        return Err(RestoreError::Exists(restore.database.to_owned()).into());
-    }
+    let place = free_place(&admin, restore.database)?;
     let options = RestoreOptions {
         no_owner: restore.no_owner,
         no_acl: restore.no_acl,
@@ -208,7 +207,6 @@ pub fn restore_foreign(
         });
     }
     refuse_lacks(&admin, &survey)?;
-    let place = place(restore.database);
     create(&admin, &place, &options, server.major())?;
     // Hours may pass until somebody asks the next question there; a server may end idle sessions.
     drop(admin);

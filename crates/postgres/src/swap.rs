@@ -17,7 +17,7 @@ use crate::{
     connect::{ConnectError, Connection, QueryError, Row},
     quote,
     restore::drop_database,
-    restore_parts::send_away,
+    restore::send_away,
     settings::Settings,
 };
 

@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use super::*;
 use crate::{
     cluster::Cluster,
+    plan::RestoreOptions,
     source::Wanted,
     testing::{self, Backup},
 };
