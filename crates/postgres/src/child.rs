@@ -270,13 +270,23 @@ impl Running {
         }
     }
 
-    /// Waits for the end that is near, and brings it about when it does not come in time.
-    pub(crate) fn wait_for(&mut self, time: Duration) {
+    /// As [`wait`](Self::wait), but ends the child when it does not end by itself in time.
+    pub(crate) fn wait_for(&mut self, time: Duration) -> Result<String, ProgramError> {
         let deadline = Instant::now() + time;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        while Instant::now() < deadline {
+            let status = self
+                .child
+                .try_wait()
+                .map_err(|source| self.contact(source))?;
+            if let Some(status) = status {
+                return self.judge(status);
+            }
             std::thread::sleep(SLICE / 5);
         }
         self.kill();
+        Err(ProgramError::Stopped {
+            program: self.name.clone(),
+        })
     }
 
     /// Ends the child, whatever it is doing.

@@ -167,7 +167,7 @@ impl Process {
         };
         answer.ok_or_else(|| {
             self.input = None;
-            match self.running.wait() {
+            match self.running.wait_for(GRACE) {
                 Ok(_) => "psql ended before it had answered".to_owned(),
                 Err(error) => error.to_string(),
             }
@@ -235,7 +235,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         // What it reads ends, and it by itself: a program on the way that is ended instead may leave it behind.
         self.input = None;
-        self.running.wait_for(GRACE);
+        // How it ended is of no interest: what counted has been answered.
+        let _ = self.running.wait_for(GRACE);
     }
 }
 
