@@ -113,11 +113,39 @@ fn a_dump_is_put_together_without_a_server() {
 }
 
 #[test]
+fn one_archive_becomes_sql_where_a_pg_restore_is() {
+    let cluster = cluster::shared();
+    let (machine, name) = backed_up(&cluster, "engine = \"pg_dump\"");
+    let plain = machine.path("shop.sql");
+    machine
+        .run(["dump", "shop:db", "-o", plain.to_str().unwrap()])
+        .done();
+    let loaded = empty_database(&cluster);
+    let mut load = Command::new(client(&cluster, "psql"));
+    load.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"])
+        .arg(&plain);
+    load.arg(address(&cluster, "postgres", &loaded));
+    runs(load);
+    assert_eq!(looks(&cluster, &loaded), looks(&cluster, &name));
+
+    let without = |arguments: &[&str]| {
+        let mut command = machine.command();
+        command.args(arguments);
+        command
+            .env("PATH", "")
+            .env("LIFEBOAT_PG_BIN", machine.path("nothing"));
+        Ran::of(command)
+    };
+    let ran = without(&["dump", "shop:db"]);
+    assert!(ran.explains(1).contains("--format custom"), "{ran:?}");
+    assert!(ran.output.is_empty());
+    without(&["dump", "shop:db", "--format", "custom"]).done();
+}
+
+#[test]
 fn what_a_dump_cannot_be_is_said() {
     let cluster = cluster::shared();
     let (machine, name) = backed_up(&cluster, "engine = \"pg_dump\"");
-    let ran = machine.run(["dump", "shop:db"]);
-    assert!(ran.explains(1).contains("--format custom"), "{ran:?}");
     let archive = machine
         .run(["dump", "shop:db", "--format", "custom"])
         .done();

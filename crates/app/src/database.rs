@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lifeboat_codec::StreamRef;
 use lifeboat_postgres::{
-    AssemblyError, BesideError, BesideRestore, ConnectError, Connection, PartsRestore,
+    AssemblyError, BesideError, BesideRestore, ConnectError, Connection, PartsRestore, PlainError,
     PreflightError, Programs, ProgramsError, ResolveError, RestoreOptions, ScriptOptions, Settings,
-    Wanted, resolve, restore_archive, restore_beside, restore_parts, write_archive, write_script,
+    Wanted, resolve, restore_archive, restore_beside, restore_parts, write_archive, write_plain,
+    write_script,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
@@ -92,6 +93,9 @@ pub enum DatabaseError {
     /// The dump could not be written.
     #[error("cannot write the dump")]
     Write(#[source] std::io::Error),
+    /// The archive was not made SQL of.
+    #[error(transparent)]
+    Plain(#[from] PlainError),
     /// A pipe could not be made.
     #[error("cannot make a pipe")]
     Pipe(#[source] std::io::Error),
@@ -387,16 +391,17 @@ pub enum DumpFormat {
     Custom,
 }
 
-/// Writes the database `source` of a snapshot as one file, without a server.
+/// Writes the database `source` of a snapshot as one file, without a server. To make SQL of one archive takes `pg_restore`.
 ///
 /// # Errors
-/// When the snapshot has no such database, it cannot be had in this format, or `out` takes no more; then a part may have
-/// been written.
+/// When the snapshot has no such database, no program that would be needed is there, `stop` is set, or `out` takes no
+/// more; then a part may have been written.
 pub fn dump_database(
     repository: &Repository,
     snapshot: &Snapshot,
     source: &str,
     format: DumpFormat,
+    stop: &AtomicBool,
     out: &mut dyn Write,
 ) -> Result<(), DatabaseError> {
     let stored = StoredDatabase::find(repository, snapshot, Some(source))?;
@@ -410,12 +415,7 @@ pub fn dump_database(
                     StreamError::Write(error) => DatabaseError::Write(error),
                 });
         }
-        Form::Archive(_) => {
-            return Err(DatabaseError::Archive {
-                source_name: stored.source.clone(),
-                why: "which only PostgreSQL's pg_restore makes SQL of",
-            });
-        }
+        Form::Archive(archive) => return plain(&stored, archive, stop, out),
         Form::Parts(parts) => parts,
     };
     let content = |wanted: Wanted<'_>, out: &mut dyn Write| stored.write(parts, wanted, out);
@@ -431,6 +431,32 @@ pub fn dump_database(
         AssemblyError::Write(error) => DatabaseError::Write(error),
         error => error.into(),
     }))
+}
+
+/// Has `pg_restore` make SQL of an archive.
+fn plain(
+    stored: &StoredDatabase<'_>,
+    archive: &StreamRef,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<(), DatabaseError> {
+    let environment = |name: &str| std::env::var_os(name);
+    let (mut from, mut to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
+    std::thread::scope(|scope| {
+        // What it holds of the pipe goes with it, which tells the other side that this is all.
+        let sender = scope.spawn(move || stored.reader().copy_to(archive, &mut to));
+        let written = write_plain(&mut from, &environment, stop, out);
+        drop(from);
+        match (
+            sender.join().expect("no thread panics while it reads"),
+            written,
+        ) {
+            // The repository's fault is the cause, whatever was made of half an archive.
+            (Err(StreamError::Read(error)), _) => Err(error.into()),
+            (_, Err(PlainError::Write(error))) => Err(DatabaseError::Write(error)),
+            (_, written) => Ok(written?),
+        }
+    })
 }
 
 /// Tells whoever watches how much went through.

@@ -30,7 +30,8 @@ pub(crate) struct Args {
     #[arg(value_name = "SNAP[:PATH]")]
     snapshot: OsString,
 
-    /// Write a database as SQL for psql (plain), or as an archive for pg_restore (custom); no server is needed.
+    /// Write a database as SQL for psql (plain), or as an archive for pg_restore (custom); no server is needed, but for
+    /// SQL of a snapshot that is one archive a pg_restore.
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
@@ -100,6 +101,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
                 selected.snapshot,
                 source,
                 *format,
+                interrupt.flag(),
                 &mut out,
             )
             .map_err(|error| match error {

@@ -3,7 +3,8 @@
 use lifeboat_app::{DatabaseError, ForeignDumpError, SourceError, StoredError, nearest};
 use lifeboat_postgres::{
     BesideError, ConnectError, Finding, ForeignError, LoadError, MomentError, NativeError,
-    PlanError, PreflightError, QueryError, RestoreError as PgRestoreError, RestoreFailure,
+    PlainError, PlanError, PreflightError, QueryError, RestoreError as PgRestoreError,
+    RestoreFailure,
 };
 
 use super::of_read;
@@ -149,7 +150,16 @@ impl From<DatabaseError> for CommandError {
             ),
             DatabaseError::Archive { .. } => (
                 ExitCode::Failed,
-                "Write it with --format custom, or restore it into a new database with `lifeboat restore-db`.",
+                "Restore it into a new database with `lifeboat restore-db`.",
+            ),
+            DatabaseError::Plain(PlainError::NoProgram { .. }) => (
+                ExitCode::Failed,
+                "Install the PostgreSQL client of that version, or write it with --format custom, which needs none.",
+            ),
+            DatabaseError::Plain(_) => (
+                ExitCode::Failed,
+                "What was written is a part; write it with --format custom, or restore it into a new database with \
+                 `lifeboat restore-db`.",
             ),
             DatabaseError::Beside(error) => {
                 return beside(error).unwrap_or_else(|| {
