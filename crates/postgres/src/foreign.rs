@@ -320,6 +320,25 @@ fn refuse_lacks(admin: &Connection, survey: &Survey) -> Result<(), ForeignError>
     Err(PlanError::Lacks { roles, extensions }.into())
 }
 
+/// What the new database has in place of what no script tells.
+fn locale(admin: &Connection, database: &str) -> Result<String, QueryError> {
+    let what = "ask for the new database's locale";
+    let row = admin.row(
+        what,
+        &format!(
+            "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate FROM pg_catalog.pg_database WHERE datname = {}",
+            quote::literal(database)
+        ),
+    )?;
+    let [Some(encoding), Some(collate)] = &row[..] else {
+        return Err(QueryError::shape(what));
+    };
+    Ok(format!(
+        "The dump does not say which encoding and locale its database had: the new one has this server's own ({encoding}, \
+         {collate}), by which text is sorted and compared."
+    ))
+}
+
 /// What happens around and in the new database.
 struct Work<'a> {
     restore: &'a ForeignRestore<'a>,
@@ -337,9 +356,13 @@ impl Work<'_> {
 
     /// Makes the database whole, and then gives it its name; the number of rows, and warnings.
     fn whole(&self, open: &OpenDump<'_>) -> Result<(u64, Vec<String>), RestoreFailure> {
-        shut(&self.admin()?, self.place)?;
+        let admin = self.admin()?;
+        shut(&admin, self.place)?;
+        let locale = locale(&admin, self.place)?;
+        drop(admin);
         let settings = self.restore.admin.with_database(self.place);
         let (rows, mut warnings) = self.run(&settings, open)?;
+        warnings.insert(0, locale);
         let stops = [self.restore.stop];
         warnings.extend(analyze(&Session::open(&settings, self.handle, &stops)?)?);
         let admin = self.admin()?;

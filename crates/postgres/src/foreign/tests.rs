@@ -105,7 +105,15 @@ fn a_plain_dump_with_every_kind_of_object_comes_back_the_same() {
         };
         let report = restore(&wish, &dump(&cluster, &source, arguments)).unwrap();
         assert_eq!(report.database, name);
-        assert_eq!(report.warnings, Vec::<String>::new(), "{arguments:?}");
+        let [locale] = &report.warnings[..] else {
+            panic!("{arguments:?}: {:?}", report.warnings);
+        };
+        let there = "SELECT concat_ws(', ', pg_encoding_to_char(encoding), datcollate) FROM pg_database WHERE datname = current_database()";
+        let there = testing::ask(&cluster.settings(&name), there);
+        assert!(
+            locale.contains(&format!("this server's own ({there})")),
+            "{locale}"
+        );
         same(&cluster, &name, &source);
         let ForeignContent::Script { rows, .. } = report.content else {
             panic!("it is a script");
@@ -356,9 +364,10 @@ fn what_is_about_the_old_database_or_the_session_is_left_out_and_told() {
                 CREATE SCHEMA public;\nCOMMENT ON EXTENSION plpgsql IS 'x';\nBEGIN;\nCREATE TABLE t (id int);\nCOMMIT;\n\
                 INSERT INTO t VALUES (1);\n";
     let report = restore(&job(&admin, &name), dump.as_bytes()).unwrap();
-    assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+    assert_eq!(report.warnings.len(), 3, "{:?}", report.warnings);
     assert!(report.warnings[0].contains("does not say where it ends"));
-    assert!(report.warnings[1].contains("about the database that was dumped"));
+    assert!(report.warnings[1].contains("which encoding and locale"));
+    assert!(report.warnings[2].contains("about the database that was dumped"));
     assert_eq!(
         testing::ask(&cluster.settings(&name), "SELECT count(*) FROM t"),
         "1"
