@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod drill;
 mod engines;
+mod failing_programs;
 mod foreign;
 mod history;
 mod keys;
