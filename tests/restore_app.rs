@@ -329,6 +329,44 @@ fn what_is_not_confirmed_or_not_this_app_is_left_alone() {
 }
 
 #[test]
+fn an_app_takes_the_state_of_another_one_that_is_named() {
+    let app = App::new();
+    let twin = new_name("twin");
+    psql(&app.cluster, "postgres", &format!("CREATE DATABASE {twin}"));
+    psql(&app.cluster, &twin, "CREATE TABLE state (number int)");
+    let folder = app.machine.path("twin");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("state"), "none").unwrap();
+    let path = app.machine.path("lifeboat.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let more = format!(
+        "{text}[app.twin.postgres]\nurl = \"{}\"\n[app.twin.media.media]\npath = \"{}\"\n",
+        address(&app.cluster, "postgres", &twin),
+        folder.display()
+    );
+    fs::write(&path, more).unwrap();
+
+    let ran = app.run(&["restore-app", "twin", "shop", "--yes-replace", "twin"]);
+    assert!(ran.explains(2).contains("--from"), "{ran:?}");
+    let from = ["restore-app", "twin", "--from", "shop", "--yes-replace"];
+    // What is replaced has to be named, and not what comes.
+    app.run(&[&from[..], &["shop"]].concat()).explains(14);
+    let ran = app.run(&[&from[..], &["twin"]].concat()).done();
+    assert!(ran.stderr.contains("of shop"), "{ran:?}");
+    let number = psql(&app.cluster, &twin, "SELECT number FROM state");
+    assert_eq!(number.trim(), "1");
+    assert_eq!(fs::read_to_string(folder.join("state")).unwrap(), "1");
+    app.is_in(2);
+
+    // The restore point is of what was replaced.
+    let listed = app.run(&["snapshots", "twin", "--json"]).done().answer();
+    assert_eq!(listed[0]["tags"], serde_json::json!(["restore-point"]));
+    app.run(&["restore-app", "twin", "--undo"]).done();
+    assert_eq!(fs::read_to_string(folder.join("state")).unwrap(), "none");
+    app.run(&["restore-app", "twin", "--forget-old"]).done();
+}
+
+#[test]
 fn a_target_that_changes_after_the_plan_is_left_alone() {
     let app = App::new();
     let media = app.media.root().to_owned();
@@ -530,6 +568,39 @@ fn a_snapshot_with_more_migrations_than_the_database_is_refused_unless_asked_for
         .run(confirmed.into_iter().chain(["--allow-newer"]))
         .done();
     assert_eq!(sqlite_state(&path), (1, "one".to_owned()));
+}
+
+#[test]
+fn migrations_that_lack_or_are_too_many_are_in_the_plan() {
+    let app = App::new();
+    app.sql(
+        "CREATE TABLE django_migrations (id serial, app text, name text);
+         INSERT INTO django_migrations (app, name) VALUES ('shop', '0001'), ('shop', '0002')",
+    );
+    app.run(&["backup", "shop"]).done();
+    app.sql("INSERT INTO django_migrations (app, name) VALUES ('shop', '0003_later')");
+    let ran = app.restore_app(&["-n"]).done();
+    for words in ["shop.0003_later", "python manage.py migrate"] {
+        assert!(ran.stderr.contains(words), "{ran:?}");
+    }
+    app.sql("DELETE FROM django_migrations WHERE name > '0001'");
+    for more in [&["-n"][..], &["--yes-replace", "shop"]] {
+        let ran = app.restore_app(more);
+        let said = ran.explains(14);
+        assert!(
+            said.contains("shop.0002") && said.contains("--allow-newer"),
+            "{ran:?}"
+        );
+        // Before anything is backed up or restored.
+        assert!(!ran.stderr.contains("restore point"), "{ran:?}");
+        assert!(app.beside().is_empty() && !app.journal().exists());
+    }
+    app.restore_app(&["--yes-replace", "shop", "--allow-newer"])
+        .done();
+    assert_eq!(
+        app.sql("SELECT count(*) FROM django_migrations").trim(),
+        "2"
+    );
 }
 
 #[test]

@@ -67,6 +67,6 @@ pub use stored::StoredError;
 pub use swap::{
     JournalError, KeptSwap, LockError, Migrated, Migrations, Phase as SwapPhase, PlaceError,
     PlannedTarget, Side as SwapSide, SwapError, SwapOptions, SwapPlan, SwapRequest, Swapped, Swaps,
-    TargetKind, plan_swap,
+    TargetKind, plan_swap, refuse_newer,
 };
 pub use text::{sentence, shown_path};

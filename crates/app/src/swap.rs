@@ -493,18 +493,27 @@ fn prepare(
     let mut warnings = beside.all(plan, journal)?;
     warnings.extend(beside.references(plan, journal)?);
     let migrations = beside.migrations(plan, journal)?;
-    let newer = migrations
-        .iter()
-        .filter(|found| found.migrated == Migrated::Newer);
-    let newer: Vec<String> = newer.map(|found| found.sentence.clone()).collect();
-    if !allow_newer && !newer.is_empty() {
-        return Err(SwapError::Newer(newer));
-    }
+    refuse_newer(&migrations, allow_newer)?;
     look_again(plan, beside.ways)?;
     if beside.stop.load(std::sync::atomic::Ordering::Relaxed) {
         return Err(RestoreError::Stopped.into());
     }
     Ok((warnings, migrations))
+}
+
+/// Refuses databases that have had more migrations than those that they replace, unless that is wished.
+///
+/// # Errors
+/// When one has, and it is not.
+pub fn refuse_newer(migrations: &[Migrations], allow_newer: bool) -> Result<(), SwapError> {
+    let newer = migrations
+        .iter()
+        .filter(|found| found.migrated == Migrated::Newer);
+    let newer: Vec<String> = newer.map(|found| found.sentence.clone()).collect();
+    if allow_newer || newer.is_empty() {
+        return Ok(());
+    }
+    Err(SwapError::Newer(newer))
 }
 
 /// What is to be replaced must be what the plan showed.

@@ -189,7 +189,7 @@ impl Beside<'_> {
                 let settings = settings.with_database(database);
                 let session = Session::open(&settings, self.ways.runtime)
                     .map_err(lifeboat_postgres::SwapError::from)?;
-                of_postgres(&session)
+                migrations::of_postgres(&session)
             };
             let pair = (applied(&item.new)?, applied(&item.live)?);
             found.extend(migrations::compare(&item.source, &pair.0, &pair.1));
@@ -230,20 +230,6 @@ pub(super) fn new_path(target: &PlannedTarget, journal: &Journal) -> Option<Path
     }
 }
 
-fn of_postgres(session: &Session) -> Result<Applied, SwapError> {
-    let sql = format!(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relname
-           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          WHERE c.relkind IN ('r', 'p') AND c.relname IN ({}) ORDER BY 1",
-        migrations::tables()
-    );
-    let rows = session
-        .rows("look for tables of migrations", &sql)
-        .map_err(lifeboat_postgres::SwapError::from)?;
-    let ask = |sql: &str| session.rows("read the migrations", sql).ok();
-    Ok(migrations::applied(&pairs(rows), ask))
-}
-
 fn of_sqlite(path: &Path, at_rest: bool) -> rusqlite::Result<Applied> {
     let database = if at_rest {
         read_only(path)?
@@ -256,7 +242,7 @@ fn of_sqlite(path: &Path, at_rest: bool) -> rusqlite::Result<Applied> {
     );
     let found = ask_sqlite(&database, &sql)?;
     let ask = |sql: &str| ask_sqlite(&database, sql).ok();
-    Ok(migrations::applied(&pairs(found), ask))
+    Ok(migrations::applied(&migrations::pairs(found), ask))
 }
 
 fn ask_sqlite(database: &Connection, sql: &str) -> rusqlite::Result<Vec<Row>> {
@@ -275,14 +261,6 @@ fn ask_sqlite(database: &Connection, sql: &str) -> rusqlite::Result<Vec<Row>> {
             .collect()
     })?;
     rows.collect()
-}
-
-fn pairs(rows: Vec<Row>) -> Vec<(String, String)> {
-    let pair = |row: Row| {
-        let mut values = row.into_iter().flatten();
-        Some((values.next()?, values.next()?))
-    };
-    rows.into_iter().filter_map(pair).collect()
 }
 
 /// A database that nobody writes to. Nothing is made beside it.

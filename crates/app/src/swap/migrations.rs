@@ -4,6 +4,14 @@
 //! replaces is brought up by the app's own command; one that has had more may be too new for the app's code.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use lifeboat_postgres::{Connection, CopyField, CopyFields, TablePart, Wanted};
+use lifeboat_repository::{Repository, Snapshot};
+
+use super::SwapError;
+use crate::database::DatabaseError;
+use crate::stored::{Form, StoredDatabase, StoredError, StoredParts};
 
 /// One row, every value as text.
 pub(super) type Row = Vec<Option<String>>;
@@ -15,6 +23,9 @@ struct Tool {
     /// What identifies a migration, and which rows count. Both are SQL of PostgreSQL and SQLite alike.
     select: &'static str,
     rows: &'static str,
+    /// The columns that `of_row` is given, which says the same of a row as it is stored.
+    columns: &'static [&'static str],
+    of_row: fn(&[Option<&str>]) -> Option<String>,
     /// It keeps only what was applied last, which has no order.
     keeps_heads: bool,
     command: &'static str,
@@ -26,6 +37,8 @@ const TOOLS: [Tool; 5] = [
         table: "django_migrations",
         select: "app || '.' || name",
         rows: "true",
+        columns: &["app", "name"],
+        of_row: |row| Some(format!("{}.{}", row[0]?, row[1]?)),
         keeps_heads: false,
         command: "python manage.py migrate",
     },
@@ -34,6 +47,8 @@ const TOOLS: [Tool; 5] = [
         table: "schema_migrations",
         select: "version",
         rows: "true",
+        columns: &["version"],
+        of_row: |row| row[0].map(str::to_owned),
         keeps_heads: false,
         command: "bin/rails db:migrate",
     },
@@ -42,6 +57,8 @@ const TOOLS: [Tool; 5] = [
         table: "alembic_version",
         select: "version_num",
         rows: "true",
+        columns: &["version_num"],
+        of_row: |row| row[0].map(str::to_owned),
         keeps_heads: true,
         command: "alembic upgrade head",
     },
@@ -50,6 +67,11 @@ const TOOLS: [Tool; 5] = [
         table: "flyway_schema_history",
         select: "coalesce(version, description)",
         rows: "success",
+        columns: &["version", "description", "success"],
+        of_row: |row| {
+            let named = row[0].or(row[1]).map(str::to_owned);
+            named.filter(|_| row[2] == Some("t"))
+        },
         keeps_heads: false,
         command: "flyway migrate",
     },
@@ -58,6 +80,11 @@ const TOOLS: [Tool; 5] = [
         table: "_prisma_migrations",
         select: "migration_name",
         rows: "finished_at IS NOT NULL AND rolled_back_at IS NULL",
+        columns: &["migration_name", "finished_at", "rolled_back_at"],
+        of_row: |row| {
+            let is_applied = row[1].is_some() && row[2].is_none();
+            row[0].filter(|_| is_applied).map(str::to_owned)
+        },
         keeps_heads: false,
         command: "npx prisma migrate deploy",
     },
@@ -118,6 +145,122 @@ pub(super) fn applied(
         }
     }
     applied
+}
+
+/// What a PostgreSQL database has had.
+pub(super) fn of_postgres(session: &Connection) -> Result<Applied, SwapError> {
+    let sql = format!(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relname
+           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          WHERE c.relkind IN ('r', 'p') AND c.relname IN ({}) ORDER BY 1",
+        tables()
+    );
+    let rows = session
+        .rows("look for tables of migrations", &sql)
+        .map_err(lifeboat_postgres::SwapError::from)?;
+    let ask = |sql: &str| session.rows("read the migrations", sql).ok();
+    Ok(applied(&pairs(rows), ask))
+}
+
+pub(super) fn pairs(rows: Vec<Row>) -> Vec<(String, String)> {
+    let pair = |row: Row| {
+        let mut values = row.into_iter().flatten();
+        Some((values.next()?, values.next()?))
+    };
+    rows.into_iter().filter_map(pair).collect()
+}
+
+/// What a PostgreSQL database of a snapshot had had. Only of rows that are streams of their own, of which a few are read
+/// here; an archive would have to be read as a whole.
+pub(super) fn of_snapshot(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    source: &str,
+) -> Result<Applied, SwapError> {
+    let mut applied = Applied::new();
+    let stored = StoredDatabase::find(repository, snapshot, Some(source))
+        .map_err(|error| SwapError::Database(error.into()))?;
+    let Form::Parts(parts) = &stored.form else {
+        return Ok(applied);
+    };
+    for part in parts
+        .parts
+        .tables
+        .iter()
+        .filter(|part| part.digest.is_some())
+    {
+        let Some(tool) = TOOLS.iter().position(|tool| tool.table == part.name) else {
+            continue;
+        };
+        let at = |column: &&str| part.columns.iter().position(|known| known == column);
+        let columns: Option<Vec<usize>> = TOOLS[tool].columns.iter().map(at).collect();
+        // Another tool's table.
+        let Some(columns) = columns else { continue };
+        let mut rows = Rows {
+            fields: CopyFields::new(&columns),
+            of_row: TOOLS[tool].of_row,
+            found: BTreeSet::new(),
+        };
+        read(&stored, parts, part, &mut rows)?;
+        let place = format!("{}.{}", identifier(&part.schema), part.name);
+        applied.push((tool, place, rows.found));
+    }
+    Ok(applied)
+}
+
+fn read(
+    stored: &StoredDatabase<'_>,
+    parts: &StoredParts,
+    part: &TablePart,
+    rows: &mut Rows,
+) -> Result<(), SwapError> {
+    let read = stored.write(parts, Wanted::Rows(part), rows);
+    let read = read.map_err(|error| DatabaseError::from(StoredError::Temporary(error)));
+    Ok(parts.judge(read)?)
+}
+
+/// As the server's `%I` writes an ordinary name; another one is compared when it has been restored.
+fn identifier(name: &str) -> String {
+    let is_plain =
+        |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'_';
+    if name.bytes().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+/// Rows of a snapshot on their way past.
+struct Rows {
+    fields: CopyFields,
+    of_row: fn(&[Option<&str>]) -> Option<String>,
+    found: BTreeSet<String>,
+}
+
+impl Write for Rows {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Self {
+            fields,
+            of_row,
+            found,
+        } = self;
+        fields.feed(bytes, &mut |row: &[CopyField]| {
+            let values: Vec<Option<&str>> = row
+                .iter()
+                .map(|field| {
+                    std::str::from_utf8(&field.text)
+                        .ok()
+                        .filter(|_| !field.null)
+                })
+                .collect();
+            found.extend(of_row(&values));
+        });
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Compares what was restored with what is there.
@@ -226,6 +369,29 @@ mod tests {
         assert!(alembic.sentence.contains("alembic upgrade"), "{alembic:?}");
         let one_row = compared("schema_migrations", &["7"], &["8"]);
         assert_eq!(one_row.migrated, Migrated::Other);
+    }
+
+    #[test]
+    fn rows_that_pass_say_what_the_query_would() {
+        let passed = |table: &str, text: &str| -> Vec<String> {
+            let tool = TOOLS.iter().find(|tool| tool.table == table).unwrap();
+            let columns: Vec<usize> = (0..tool.columns.len()).collect();
+            let mut rows = Rows {
+                fields: CopyFields::new(&columns),
+                of_row: tool.of_row,
+                found: BTreeSet::new(),
+            };
+            rows.write_all(text.as_bytes()).unwrap();
+            rows.found.into_iter().collect()
+        };
+        let django = passed("django_migrations", "shop\t0001\nauth\t0002\n");
+        assert_eq!(django, ["auth.0002", "shop.0001"]);
+        let flyway = "1\tone\tt\n2\ttwo\tf\n\\N\trepeated\tt\n";
+        assert_eq!(passed("flyway_schema_history", flyway), ["1", "repeated"]);
+        let prisma = "a\t2026\t\\N\nb\t\\N\t\\N\nc\t2026\t2026\n";
+        assert_eq!(passed("_prisma_migrations", prisma), ["a"]);
+        assert_eq!(passed("alembic_version", "3f9a\n"), ["3f9a"]);
+        assert_eq!(passed("schema_migrations", "7\n8\n"), ["7", "8"]);
     }
 
     #[test]

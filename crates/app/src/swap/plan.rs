@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_codec::{Manifest, SourceRecord};
 use lifeboat_files::{Kind, mounts_within, standing};
-use lifeboat_postgres::{Settings, Swapper};
+use lifeboat_postgres::{Connection, Settings, Swapper};
 use lifeboat_repository::{Repository, Snapshot};
 use rustix::fs::statvfs;
 use tokio::runtime::Handle;
 
 use super::SwapError;
 use super::journal::{DatabaseItem, PlaceItem, PlaceKind};
+use super::migrations::{Migrations, compare, of_postgres, of_snapshot};
 use super::place::{PlaceError, with_ending};
 use super::settle::Ways;
 use crate::config::{AppConfig, PostgresSource, SourceConfig};
@@ -95,6 +96,8 @@ pub(super) enum Seat {
 pub struct SwapPlan {
     /// What is replaced: databases, then folders and files, outer ones first.
     pub targets: Vec<PlannedTarget>,
+    /// How the snapshot's databases stand to those that they replace, as far as that is known before they are restored.
+    pub migrations: Vec<Migrations>,
     /// Sentences about what stays as it is, and what to know.
     pub notes: Vec<String>,
     /// Sentences about what is in the way; with one of them nothing is done.
@@ -129,9 +132,12 @@ pub fn plan_swap(
             admin: request.admin,
             runtime,
         },
+        repository,
+        snapshot,
         suffix: format!("{:06x}", RandomState::new().hash_one(()) & 0xff_ffff),
         plan: SwapPlan {
             targets: Vec::new(),
+            migrations: Vec::new(),
             notes: Vec::new(),
             refusals: Vec::new(),
         },
@@ -149,6 +155,8 @@ pub fn plan_swap(
 struct Planner<'a> {
     request: &'a SwapRequest<'a>,
     ways: Ways<'a>,
+    repository: &'a Repository,
+    snapshot: &'a Snapshot,
     suffix: String,
     plan: SwapPlan,
 }
@@ -261,6 +269,9 @@ impl<'a> Planner<'a> {
                 ));
             }
         }
+        if standing.as_ref().is_some_and(|standing| standing.is_open) {
+            self.migrations(&record.name, &settings.with_database(&live))?;
+        }
         let item = DatabaseItem {
             source: record.name.clone(),
             new: database_beside(&live, "new", &self.suffix),
@@ -286,6 +297,20 @@ impl<'a> Planner<'a> {
             kept_as: standing.map(|_| item.old.clone()),
             seat: Seat::Database(item),
         });
+        Ok(())
+    }
+
+    /// Compares the snapshot's migrations with those that are there. What cannot be read there is looked at again when
+    /// the database has been restored.
+    fn migrations(&mut self, source: &str, live: &Settings) -> Result<(), SwapError> {
+        let there = Connection::open(live, self.ways.runtime)
+            .ok()
+            .and_then(|session| of_postgres(&session).ok())
+            .unwrap_or_default();
+        if !there.is_empty() {
+            let comes = of_snapshot(self.repository, self.snapshot, source)?;
+            self.plan.migrations.extend(compare(source, &comes, &there));
+        }
         Ok(())
     }
 

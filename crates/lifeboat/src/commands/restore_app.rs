@@ -8,7 +8,7 @@ use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use lifeboat_app::{
     AppConfig, Elapsed, KeptSwap, Source, SwapOptions, SwapPhase, SwapPlan, SwapRequest, SwapSide,
-    Swaps, plan_swap,
+    Swaps, plan_swap, refuse_newer,
 };
 use lifeboat_repository::{Repository, Snapshot};
 
@@ -38,6 +38,7 @@ Examples:
   lifeboat restore-app shop -n
   lifeboat restore-app shop --at 2026-11-19
   lifeboat restore-app shop shop~1 --yes-replace shop --admin postgres://postgres@db/postgres
+  lifeboat restore-app staging --from shop
   lifeboat restore-app shop --undo
   lifeboat restore-app shop --forget-old
   lifeboat restore-app shop --into /srv/copy --to postgres://postgres@db/shop_copy")]
@@ -49,6 +50,10 @@ pub(crate) struct Args {
     /// Take this snapshot of it; without one, the newest that is no restore point.
     #[arg(value_name = "SNAP", conflicts_with = "at")]
     snapshot: Option<OsString>,
+
+    /// Take a snapshot of this other app, whose sources have the same names, such as the one that runs in production.
+    #[arg(long, value_name = "OTHER")]
+    from: Option<String>,
 
     /// Take the newest snapshot begun at this time or before, such as yesterday or "2026-11-19 03:00".
     #[arg(long, value_name = "TIME")]
@@ -73,14 +78,14 @@ pub(crate) struct Args {
     /// Bring back what the last restore has replaced.
     #[arg(
         long,
-        conflicts_with_all = ["snapshot", "at", "into", "to", "yes_replace", "forget_old", "dry_run"]
+        conflicts_with_all = ["snapshot", "at", "from", "into", "to", "yes_replace", "forget_old", "dry_run"]
     )]
     undo: bool,
 
     /// Remove for good what the last restore has replaced; after --undo, what it has restored.
     #[arg(
         long,
-        conflicts_with_all = ["snapshot", "at", "into", "to", "yes_replace", "dry_run"]
+        conflicts_with_all = ["snapshot", "at", "from", "into", "to", "yes_replace", "dry_run"]
     )]
     forget_old: bool,
 
@@ -136,8 +141,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     for address in args.to.iter().chain(&args.admin) {
         refuse_secret(address)?;
     }
-    lifeboat_app::check_app_name(&args.app)
-        .map_err(|error| CommandError::from_error(ExitCode::Usage, &error))?;
+    for name in std::iter::once(&args.app).chain(&args.from) {
+        lifeboat_app::check_app_name(name)
+            .map_err(|error| CommandError::from_error(ExitCode::Usage, &error))?;
+    }
     context.ui().record().about(&args.app);
     if args.into.is_some() || args.to.is_some() {
         return into::run(args, context);
@@ -272,21 +279,22 @@ fn say_ended(
     })
 }
 
-/// The snapshot that is meant; it is of this app.
+/// The snapshot that is meant; it is of this app, or of the one that was named for it.
 fn chosen<'s>(args: &Args, selection: &'s Selection<'_>) -> Result<&'s Snapshot, CommandError> {
+    let app = args.from.as_ref().unwrap_or(&args.app);
     let selector = match (&args.snapshot, &args.at) {
         (Some(selector), _) => selector.clone(),
-        (None, Some(at)) => OsString::from(format!("{}@\"{at}\"", args.app)),
+        (None, Some(at)) => OsString::from(format!("{app}@\"{at}\"")),
         (None, None) => {
             let no_restore_point = |snapshot: &&Snapshot| {
-                snapshot.head.app == args.app
+                snapshot.head.app == *app
                     && !tags(snapshot, selection.notes()).contains(RESTORE_POINT)
             };
             let newest = selection.all().iter().rev().find(no_restore_point);
             return newest.ok_or_else(|| {
                 CommandError::new(
                     ExitCode::Failed,
-                    format!("there is no snapshot of {} but restore points", args.app),
+                    format!("there is no snapshot of {app} but restore points"),
                 )
                 .hint("`lifeboat snapshots` lists what there is; name one behind the app.")
             });
@@ -295,16 +303,14 @@ fn chosen<'s>(args: &Args, selection: &'s Selection<'_>) -> Result<&'s Snapshot,
     let [snapshot] = selection.select_whole(&[selector])?[..] else {
         return Err(CommandError::usage("no snapshot is named"));
     };
-    if snapshot.head.app != args.app {
+    if snapshot.head.app != *app {
         return Err(CommandError::usage(format!(
-            "snapshot {} is of the app {}, not of {}",
+            "snapshot {} is of the app {}, not of {app}",
             snapshot.name.id.short(),
-            snapshot.head.app,
-            args.app
+            snapshot.head.app
         ))
         .hint(format!(
-            "`lifeboat snapshots {}` lists the snapshots of this app.",
-            args.app
+            "`lifeboat snapshots {app}` lists the snapshots of this app; --from names another one."
         )));
     }
     Ok(snapshot)
@@ -336,6 +342,8 @@ fn replace(
     if !plan.refusals.is_empty() {
         return Err(lifeboat_app::SwapError::Refused(plan.refusals).into());
     }
+    refuse_newer(&plan.migrations, args.allow_newer)?;
+    say_migrations(&plan.migrations, context);
     if args.dry_run {
         summary.seconds = started.elapsed().as_secs_f64();
         context.ui().summary(&summary)?;
