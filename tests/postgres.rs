@@ -136,14 +136,11 @@ fn a_database_of_every_kind_of_object_comes_back() {
     );
     assert_eq!(psql(&cluster, &back, &owner).trim(), "event");
 
-    let dumped = machine.run(["dump", "shop:db"]).done();
-    assert!(
-        dumped.output.starts_with(b"PGDMP"),
-        "an archive that pg_restore reads"
-    );
     let listed = machine.run(["ls", "shop:db"]).done();
     for file in [
-        "database.dump",
+        "schema.dump",
+        "crm.customer",
+        "large-objects",
         "database.json",
         "database.sql",
         "globals.sql",
@@ -348,20 +345,26 @@ fn a_dump_that_ends_too_early_is_no_backup() {
     let cluster = cluster::shared();
     let (name, _) = database(&cluster, 1);
     let source = address(&cluster, "postgres", &name);
-    for (script, code) in [
+    for script in [
         // Killed half way, with a part of the archive already printed.
-        ("$REAL \"$@\" | head -c 50000; kill -9 $$", 1),
+        "$REAL \"$@\" | head -c 5000; kill -9 $$",
         // Cut off, and yet it claims to have succeeded.
-        ("$REAL \"$@\" | head -c 50000; exit 0", 1),
-        ("$REAL \"$@\"; echo 'a table was locked' >&2; exit 1", 1),
-        ("exit 0", 1),
+        "$REAL \"$@\" | head -c 5000; exit 0",
+        "$REAL \"$@\"; echo 'a table was locked' >&2; exit 1",
+        "exit 0",
     ] {
-        let machine = Lifeboat::with_repository();
-        let mut backup = stand_in(&machine, &cluster, &format!("{VERSION}\n{script}"));
-        backup.args(["backup", "--app", "shop", "--source", &source]);
-        let ran = Ran::of(backup);
-        ran.explains(code);
-        no_snapshot(&machine);
+        for engine in ["native", "pg_dump"] {
+            let machine = Lifeboat::with_repository();
+            let config = machine.path("lifeboat.toml");
+            let text = format!("[app.shop.postgres]\nurl = \"{source}\"\nengine = \"{engine}\"\n");
+            fs::write(&config, text).unwrap();
+            let mut backup = stand_in(&machine, &cluster, &format!("{VERSION}\n{script}"));
+            backup.arg("backup").arg("--config").arg(config);
+            let ran = Ran::of(backup);
+            assert_eq!(ran.code, 1, "{engine}, {script}: {ran:?}");
+            ran.explains(1);
+            no_snapshot(&machine);
+        }
     }
 }
 
@@ -473,7 +476,7 @@ fn a_restore_that_is_stopped_takes_its_database_away_again() {
     restore.args(["restore-db", "shop", "--to", &to]);
     let mut child = restore.spawn().unwrap();
     let asleep = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{back}' AND wait_event = 'PgSleep'"
+        "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '{back}%' AND wait_event = 'PgSleep'"
     );
     let begun = Instant::now();
     while psql(&cluster, "postgres", &asleep).trim() == "0" {
@@ -482,7 +485,7 @@ fn a_restore_that_is_stopped_takes_its_database_away_again() {
     }
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(ends_soon(&mut child), Some(143));
-    let there = format!("SELECT count(*) FROM pg_database WHERE datname = '{back}'");
+    let there = format!("SELECT count(*) FROM pg_database WHERE datname LIKE '{back}%'");
     assert_eq!(psql(&cluster, "postgres", &there).trim(), "0");
 }
 
@@ -506,11 +509,8 @@ fn a_restore_that_cannot_begin_says_whose_fault_it_is() {
     let ran = machine.run(["restore-db", "shop", "--to", &to]);
     let told = ran.explains(13);
     assert!(told.contains("CREATEDB"), "{told}");
-    assert_eq!(
-        told.matches("cannot make the database").count(),
-        1,
-        "{told}"
-    );
+    let said = "may not make databases";
+    assert_eq!(told.matches(said).count(), 1, "{told}");
     let to = address(&cluster, "postgres", &new);
     let ran = machine.run(["restore-db", "shop", "--to", &to, "--table", "public.none"]);
     assert!(ran.explains(2).contains("public.none"), "{ran:?}");

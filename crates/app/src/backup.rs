@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_codec::{Entries, Manifest, Problem, Role, SnapshotId, SourceRecord};
+use lifeboat_codec::{Entries, Manifest, Problem, Role, SnapshotId, SourceRecord, StreamRef};
 use lifeboat_files::{Excludes, Folder, Identity};
+use lifeboat_postgres::TablePart;
 use lifeboat_repository::{
     Committed, Contents, Draft, Progress, ReadError, Repository, Snapshot, SourceMemory,
     WriteError, Writer,
@@ -14,9 +15,11 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::config::FolderSource;
+use crate::entry::content_of;
+use crate::facts::database_parts;
 use crate::folder::{FolderError, FolderOptions, Rows, read_folder};
 use crate::memory::{Gathered, Memory, Seen, StoredTrees, remembered, stored_tree};
-use crate::postgres::read_postgres;
+use crate::postgres::{Reading, read_postgres};
 use crate::references::{Asking, References};
 use crate::source::{
     Source, SourceError, SourceRead, on_lane, read_command, read_secrets, read_stdin,
@@ -132,6 +135,8 @@ pub fn backup(
         |writer| -> Result<Contents, BackupError> {
             let run = Run {
                 writer,
+                stop,
+                domain,
                 request,
                 now_ms: started_ms,
                 runtime,
@@ -208,6 +213,9 @@ impl Past {
 
 struct Run<'a, 'r> {
     writer: &'a Writer<'r>,
+    stop: &'a AtomicBool,
+    /// Where chunks are written.
+    domain: u32,
     request: &'a BackupRequest,
     now_ms: u64,
     runtime: &'a Handle,
@@ -303,14 +311,19 @@ impl Run<'_, '_> {
     ) -> Result<SourceRead, SourceError> {
         let threads = self.request.threads;
         match source {
-            Source::Postgres(source) => read_postgres(
-                self.writer,
-                threads,
-                source,
-                self.now_ms,
-                self.runtime,
-                asking,
-            ),
+            Source::Postgres(source) => {
+                let reading = Reading {
+                    writer: self.writer,
+                    threads,
+                    now_ms: self.now_ms,
+                    runtime: self.runtime,
+                    stop: self.stop,
+                    domain: self.domain,
+                    asking,
+                    earlier: self.earlier(&source.name),
+                };
+                read_postgres(&reading, source)
+            }
             Source::Sqlite(source) => {
                 read_sqlite(self.writer, threads, source, self.now_ms, asking)
             }
@@ -319,6 +332,22 @@ impl Run<'_, '_> {
             Source::Secrets(source) => read_secrets(self.writer, source),
             Source::Folder(source) => self.folder(source, asking, seen),
         }
+    }
+
+    /// What the previous snapshot says of a database's tables; without it each order is decided anew.
+    fn earlier(&self, name: &str) -> Vec<TablePart> {
+        let repository = self.writer.repository();
+        let parts = || {
+            let reader = repository.reader(self.past.domain).ok()?;
+            let tree = past_of_source(self.past.root.as_deref()?, name)?;
+            let tree = StreamRef::decode(&tree).ok()?;
+            let tree = reader.whole(&tree).ok()?;
+            let mut entries = Entries::new(&tree).filter_map(Result::ok);
+            let entry = entries.find(|entry| entry.name == b"database.json")?;
+            let text = reader.whole(&content_of(&entry).ok()?).ok()?;
+            database_parts(&String::from_utf8_lossy(&text))
+        };
+        parts().map_or_else(Vec::new, |parts| parts.tables)
     }
 
     fn folder(

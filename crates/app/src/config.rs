@@ -17,9 +17,9 @@ mod edit;
 pub use edit::{EditError, add_app, remove_app};
 pub use keys::{config_template, explain_key};
 pub use model::{
-    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, FolderSource, OpenedBy,
-    PostgresSource, ReferenceColumn, RepositoryConfig, SECRETS_NAME, SecretsSource, SourceConfig,
-    SqliteSource, UnknownApp,
+    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, DrillCheck, DrillCommand,
+    DrillConfig, FolderSource, OpenedBy, PostgresSource, ReferenceColumn, RepositoryConfig,
+    SECRETS_NAME, SecretsSource, SourceConfig, SqliteSource, UnknownApp,
 };
 pub use names::{InvalidName, check_app_name};
 pub use problem::{ConfigError, ConfigProblem, Place};

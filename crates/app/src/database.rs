@@ -1,22 +1,26 @@
-//! Puts a PostgreSQL database of a snapshot back, into a new database.
+//! Puts a PostgreSQL database of a snapshot back: into a new database, single tables into a schema beside, or as a dump.
 
 use std::io::Write;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use lifeboat_codec::EntryKind;
+use lifeboat_codec::StreamRef;
 use lifeboat_postgres::{
-    ConnectError, Connection, PreflightError, Programs, ProgramsError, ResolveError,
-    RestoreOptions, RestoreReport, Settings, resolve, restore_archive,
+    AssemblyError, BesideError, BesideRestore, ConnectError, Connection, PartsRestore, PlainError,
+    PreflightError, Programs, ProgramsError, ResolveError, RestoreOptions, ScriptOptions, Settings,
+    Wanted, resolve, restore_archive, restore_beside, restore_parts, write_archive, write_plain,
+    write_script,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use crate::browse::{Found, PathError, find_item};
-use crate::facts::database_facts;
+use crate::stored::{Form, StoredDatabase, StoredError, StoredParts};
 
 /// What a server says to whoever wants to connect to a database that is not there.
 const NO_SUCH_DATABASE: &str = "3D000";
+
+/// More connections at once are opened only when somebody asks for them.
+const JOBS_MAX: u32 = 8;
 
 /// How a database is restored.
 #[derive(Clone, Debug, Default)]
@@ -27,26 +31,47 @@ pub struct DatabaseRequest {
     pub to: String,
     /// Only these tables; empty = all.
     pub tables: Vec<String>,
-    /// Connections at once.
-    pub jobs: u32,
+    /// Put the tables into this new schema of the database at `to`, which exists.
+    pub schema: Option<String>,
+    /// Connections at once; `None` for as many as suit.
+    pub jobs: Option<u32>,
     /// Leave owners out.
     pub no_owner: bool,
     /// Leave grants out.
     pub no_acl: bool,
+    /// Believe the server's counts, and do not read again what it took.
+    pub no_verify: bool,
+}
+
+/// What was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseReport {
+    /// The database.
+    pub database: String,
+    /// How many tables got their rows; unknown for a database that is one archive.
+    pub tables: Option<u64>,
+    /// How many rows.
+    pub rows: Option<u64>,
+    /// Whether rows and hashes were held against the snapshot's afterwards.
+    pub verified: bool,
+    /// Sentences about what was left out or could not be set.
+    pub warnings: Vec<String>,
 }
 
 /// A database could not be restored.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// The snapshot has none, or several.
-    #[error("{0}")]
-    Which(String),
-    /// It is not in the snapshot.
+    /// It is not in the snapshot, or the repository does not give it.
     #[error(transparent)]
-    Path(#[from] PathError),
-    /// The repository does not give it.
-    #[error("the database cannot be read from the repository")]
-    Read(#[from] ReadError),
+    Stored(#[from] StoredError),
+    /// What is wanted cannot be had of a database that is one archive.
+    #[error("{source_name} is one archive of pg_dump in this snapshot, {why}")]
+    Archive {
+        /// The database.
+        source_name: String,
+        /// What is not possible.
+        why: &'static str,
+    },
     /// The target's address.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -59,16 +84,34 @@ pub enum DatabaseError {
     /// The restore itself.
     #[error(transparent)]
     Restore(#[from] lifeboat_postgres::RestoreError),
+    /// The restore of single tables into a schema.
+    #[error(transparent)]
+    Beside(#[from] BesideError),
+    /// The dump could not be put together.
+    #[error("the dump could not be put together")]
+    Assembly(#[from] AssemblyError),
+    /// The dump could not be written.
+    #[error("cannot write the dump")]
+    Write(#[source] std::io::Error),
+    /// The archive was not made SQL of.
+    #[error(transparent)]
+    Plain(#[from] PlainError),
     /// A pipe could not be made.
     #[error("cannot make a pipe")]
     Pipe(#[source] std::io::Error),
 }
 
-/// Restores a PostgreSQL database of a snapshot into a new database.
+impl From<ReadError> for DatabaseError {
+    fn from(error: ReadError) -> Self {
+        Self::Stored(error.into())
+    }
+}
+
+/// Restores a PostgreSQL database of a snapshot into a new database, or tables of it into a new schema.
 ///
 /// # Errors
 /// When the snapshot has no such database, the target exists or does not fit, `stop` is set, or anything fails on the
-/// way. Then the new database is removed again.
+/// way. Then what was made is removed again.
 pub fn restore_database(
     repository: &Repository,
     snapshot: &Snapshot,
@@ -76,100 +119,342 @@ pub fn restore_database(
     progress: &dyn Progress,
     stop: &AtomicBool,
     runtime: &Handle,
-) -> Result<RestoreReport, DatabaseError> {
-    let manifest = repository.manifest(snapshot)?;
-    let databases: Vec<&str> = manifest
-        .sources
-        .iter()
-        .filter(|source| source.kind == "postgres")
-        .map(|source| source.name.as_str())
-        .collect();
-    let source = match (&request.source, databases.as_slice()) {
-        (Some(name), _) => name.as_str(),
-        (None, [only]) => only,
-        (None, []) => {
-            return Err(DatabaseError::Which(
-                "the snapshot holds no PostgreSQL database".to_owned(),
-            ));
-        }
-        (None, several) => {
-            return Err(DatabaseError::Which(format!(
-                "the snapshot holds several databases: {}",
-                several.join(", ")
-            )));
-        }
-    };
-    let reader = repository.reader(snapshot.head.domain)?;
-    let file =
-        |name: &str| match find_item(&reader, snapshot, format!("{source}/{name}").as_bytes())? {
-            Found::Other(item) if item.kind == EntryKind::File => {
-                Ok(item.content.expect("a file has content"))
-            }
-            _ => Err(DatabaseError::Which(format!(
-                "{source} is not a PostgreSQL database"
-            ))),
-        };
-    let archive = file("database.dump")?;
-    let facts = reader.whole(&file("database.json")?)?;
-    let facts = database_facts(&String::from_utf8_lossy(&facts));
-    let unknown = facts.is_none().then(|| {
-        "The snapshot does not say in words known here how the database was made: the new one has the server's usual \
-         encoding, locale and settings."
-            .to_owned()
-    });
-
+) -> Result<DatabaseReport, DatabaseError> {
+    let stored = StoredDatabase::find(repository, snapshot, request.source.as_deref())?;
     let environment = |name: &str| std::env::var_os(name);
     let target = resolve(&request.to, &environment)?;
-    let new_database = target.database().to_owned();
-    let (admin, major) = administration(&target, runtime)?;
-    let programs = Programs::find(major, &environment)?;
-    let options = RestoreOptions {
-        facts,
-        jobs: request.jobs.max(1),
-        no_owner: request.no_owner,
-        no_acl: request.no_acl,
-        tables: request.tables.clone(),
-        ..RestoreOptions::default()
+    let work = Work {
+        request,
+        target: &target,
+        progress,
+        stop,
+        runtime,
     };
-    progress.phase(&format!(
-        "Restoring {source} into the database {new_database}"
-    ));
-    progress.expect(Counter::Bytes, archive.length);
-    let (mut from, to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
-    let mut to = Told { to, progress };
-    std::thread::scope(|scope| {
-        let sender = scope.spawn({
-            let (reader, archive, new_database) = (&reader, &archive, &new_database);
-            move || {
-                let result = reader.copy_to(archive, &mut to);
+    match &stored.form {
+        Form::Archive(_) if request.schema.is_some() => Err(DatabaseError::Archive {
+            source_name: stored.source.clone(),
+            why: "of which no table comes alone into a schema",
+        }),
+        Form::Archive(archive) => work.archive(&stored, archive),
+        Form::Parts(parts) => {
+            let restored = match &request.schema {
+                Some(schema) => work.beside(&stored, parts, schema),
+                None => work.parts(&stored, parts),
+            };
+            parts.judge(restored)
+        }
+    }
+}
+
+/// A restore under way.
+struct Work<'a> {
+    request: &'a DatabaseRequest,
+    target: &'a Settings,
+    progress: &'a dyn Progress,
+    stop: &'a AtomicBool,
+    runtime: &'a Handle,
+}
+
+impl Work<'_> {
+    fn options(&self, stored: &StoredDatabase<'_>, jobs: u32) -> RestoreOptions {
+        RestoreOptions {
+            facts: stored.facts.clone(),
+            extensions: stored.extensions.clone(),
+            jobs: self.request.jobs.unwrap_or(jobs).max(1),
+            no_owner: self.request.no_owner,
+            no_acl: self.request.no_acl,
+            tables: self.request.tables.clone(),
+            ..RestoreOptions::default()
+        }
+    }
+
+    fn begin(&self, stored: &StoredDatabase<'_>, bytes: u64) {
+        let (source, database) = (&stored.source, self.target.database());
+        let phase = format!("Restoring {source} into the database {database}");
+        self.progress.phase(&phase);
+        self.progress.expect(Counter::Bytes, bytes);
+        if bytes == 0 {
+            self.finishing();
+        }
+    }
+
+    /// All content has been read: keys and indexes are made now, and rows read again.
+    fn finishing(&self) {
+        let phase = format!("Finishing the database {}", self.target.database());
+        self.progress.phase(&phase);
+    }
+
+    fn archive(
+        &self,
+        stored: &StoredDatabase<'_>,
+        archive: &StreamRef,
+    ) -> Result<DatabaseReport, DatabaseError> {
+        let new_database = self.target.database();
+        let (admin, programs) = self.administration()?;
+        // A stream cannot be read in parallel: more connections cost a copy of the archive.
+        let options = self.options(stored, 1);
+        self.begin(stored, archive.length);
+        let (mut from, to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
+        let mut to = Told {
+            to,
+            progress: self.progress,
+        };
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(move || {
+                let result = stored.reader().copy_to(archive, &mut to);
                 // Closing the pipe is what tells the other side that this is all.
                 let flushed = to.flush();
                 drop(to);
-                progress.phase(&format!("Finishing the database {new_database}"));
+                self.finishing();
                 result.and_then(|()| flushed.map_err(StreamError::Write))
+            });
+            let restored = restore_archive(
+                &admin,
+                &programs,
+                new_database,
+                &mut from,
+                &options,
+                self.stop,
+                self.runtime,
+            );
+            drop(from);
+            match (
+                sender.join().expect("no thread panics while it reads"),
+                restored,
+            ) {
+                // The repository's fault is the cause, whatever the server made of it.
+                (Err(StreamError::Read(error)), _) => Err(error.into()),
+                (_, Ok(report)) => Ok(DatabaseReport {
+                    database: report.database,
+                    tables: None,
+                    rows: None,
+                    verified: false,
+                    warnings: with_doubt(report.warnings, stored),
+                }),
+                (_, Err(error)) => Err(error.into()),
             }
-        });
-        let restored = restore_archive(
-            &admin,
-            &programs,
-            &new_database,
-            &mut from,
-            &options,
-            stop,
-            runtime,
+        })
+    }
+
+    fn parts(
+        &self,
+        stored: &StoredDatabase<'_>,
+        parts: &StoredParts,
+    ) -> Result<DatabaseReport, DatabaseError> {
+        let (admin, programs) = self.administration()?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let options = self.options(stored, u32::try_from(cores).unwrap_or(1).min(JOBS_MAX));
+        self.begin(stored, bytes_of(parts, &self.request.tables));
+        let restore = PartsRestore {
+            admin: &admin,
+            programs: &programs,
+            database: self.target.database(),
+            parts: &parts.parts,
+            hash_key: self.hash_key(parts),
+            options: &options,
+            stop: self.stop,
+        };
+        let source = self.source(stored, parts);
+        let mut schema = stored.schema(parts)?;
+        let report = restore_parts(&restore, &mut schema, &source, self.runtime)?;
+        Ok(DatabaseReport {
+            database: report.database,
+            tables: Some(report.tables),
+            rows: Some(report.rows),
+            verified: report.verified.is_some(),
+            warnings: with_doubt(report.warnings, stored),
+        })
+    }
+
+    fn beside(
+        &self,
+        stored: &StoredDatabase<'_>,
+        parts: &StoredParts,
+        schema: &str,
+    ) -> Result<DatabaseReport, DatabaseError> {
+        self.begin(stored, bytes_of(parts, &self.request.tables));
+        let encoding = stored.facts.as_ref().map(|facts| facts.encoding.as_str());
+        let restore = BesideRestore {
+            database: self.target,
+            schema,
+            tables: &self.request.tables,
+            parts: &parts.parts,
+            // Rows are read natively from databases of this encoding only.
+            encoding: encoding.unwrap_or("UTF8"),
+            hash_key: self.hash_key(parts),
+            stop: self.stop,
+        };
+        let source = self.source(stored, parts);
+        let mut archive = stored.schema(parts)?;
+        let report = restore_beside(&restore, &mut archive, &source, self.runtime)?;
+        Ok(DatabaseReport {
+            database: self.target.database().to_owned(),
+            tables: Some(report.tables.len() as u64),
+            rows: Some(report.rows),
+            verified: restore.hash_key.is_some(),
+            warnings: report.warnings,
+        })
+    }
+
+    fn hash_key<'k>(&self, parts: &'k StoredParts) -> Option<&'k [u8; 32]> {
+        (!self.request.no_verify).then(|| parts.key.bytes())
+    }
+
+    /// What is asked for content; several threads ask at once.
+    fn source<'s>(
+        &'s self,
+        stored: &'s StoredDatabase<'_>,
+        parts: &'s StoredParts,
+    ) -> impl Fn(Wanted<'_>, &mut dyn Write) -> std::io::Result<()> + Sync + 's {
+        let rest = AtomicU64::new(bytes_of(parts, &self.request.tables));
+        move |wanted, out| {
+            let mut told = Told {
+                to: out,
+                progress: self.progress,
+            };
+            stored.write(parts, wanted, &mut told)?;
+            let bytes = match wanted {
+                Wanted::Rows(part) => part.digest.map_or(0, |digest| digest.len_bytes),
+                Wanted::LargeObject(part) => part.len_bytes,
+            };
+            if bytes > 0 && rest.fetch_sub(bytes, Ordering::Relaxed) == bytes {
+                self.finishing();
+            }
+            Ok(())
+        }
+    }
+
+    /// The way to a database of the target's server that is there before the new one, and the programs for it.
+    ///
+    /// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
+    fn administration(&self) -> Result<(Settings, Programs), DatabaseError> {
+        let (admin, major) = administration(self.target, self.runtime)?;
+        let environment = |name: &str| std::env::var_os(name);
+        Ok((admin, Programs::find(major, &environment)?))
+    }
+}
+
+/// The way to a database of the target's server that is there before the new one, and the server's major version.
+///
+/// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
+pub(crate) fn administration(
+    target: &Settings,
+    runtime: &Handle,
+) -> Result<(Settings, u32), PreflightError> {
+    let mut admin = target.with_database("postgres");
+    let connection = match Connection::open(&admin, runtime) {
+        Err(ConnectError::Refused { source, .. })
+            if source.sqlstate.as_deref() == Some(NO_SUCH_DATABASE) =>
+        {
+            admin = target.with_database("template1");
+            Connection::open(&admin, runtime)
+        }
+        opened => opened,
+    }?;
+    let major = connection.server_major()?;
+    Ok((admin, major))
+}
+
+/// Bytes of the rows and large objects that are read for these tables; for all, without any.
+fn bytes_of(parts: &StoredParts, tables: &[String]) -> u64 {
+    let wanted = parts
+        .parts
+        .tables
+        .iter()
+        .filter(|part| tables.is_empty() || tables.contains(&part.path()));
+    let rows: u64 = wanted
+        .filter_map(|part| part.digest)
+        .map(|digest| digest.len_bytes)
+        .sum();
+    let objects = parts.parts.large_objects.iter();
+    let large: u64 = objects.map(|part| part.len_bytes).sum();
+    rows + if tables.is_empty() { large } else { 0 }
+}
+
+fn with_doubt(mut warnings: Vec<String>, stored: &StoredDatabase<'_>) -> Vec<String> {
+    if stored.facts.is_none() {
+        warnings.push(
+            "The snapshot does not say in words known here how the database was made: the new one has the server's \
+             usual encoding, locale and settings."
+                .to_owned(),
         );
+    }
+    warnings
+}
+
+/// How a whole database is written as one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DumpFormat {
+    /// SQL that `psql` loads.
+    Plain,
+    /// An archive that `pg_restore` loads.
+    Custom,
+}
+
+/// Writes the database `source` of a snapshot as one file, without a server. To make SQL of one archive takes `pg_restore`.
+///
+/// # Errors
+/// When the snapshot has no such database, no program that would be needed is there, `stop` is set, or `out` takes no
+/// more; then a part may have been written.
+pub fn dump_database(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    source: &str,
+    format: DumpFormat,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<(), DatabaseError> {
+    let stored = StoredDatabase::find(repository, snapshot, Some(source))?;
+    let parts = match &stored.form {
+        Form::Archive(archive) if format == DumpFormat::Custom => {
+            return stored
+                .reader()
+                .copy_to(archive, out)
+                .map_err(|error| match error {
+                    StreamError::Read(error) => error.into(),
+                    StreamError::Write(error) => DatabaseError::Write(error),
+                });
+        }
+        Form::Archive(archive) => return plain(&stored, archive, stop, out),
+        Form::Parts(parts) => parts,
+    };
+    let content = |wanted: Wanted<'_>, out: &mut dyn Write| stored.write(parts, wanted, out);
+    let mut schema = stored.schema(parts)?;
+    let written = match format {
+        DumpFormat::Plain => {
+            let options = ScriptOptions::default();
+            write_script(&mut schema, &parts.parts, &content, &options, out)
+        }
+        DumpFormat::Custom => write_archive(&mut schema, &parts.parts, &content, out),
+    };
+    parts.judge(written.map_err(|error| match error {
+        AssemblyError::Write(error) => DatabaseError::Write(error),
+        error => error.into(),
+    }))
+}
+
+/// Has `pg_restore` make SQL of an archive.
+fn plain(
+    stored: &StoredDatabase<'_>,
+    archive: &StreamRef,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<(), DatabaseError> {
+    let environment = |name: &str| std::env::var_os(name);
+    let (mut from, mut to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
+    std::thread::scope(|scope| {
+        // What it holds of the pipe goes with it, which tells the other side that this is all.
+        let sender = scope.spawn(move || stored.reader().copy_to(archive, &mut to));
+        let written = write_plain(&mut from, &environment, stop, out);
         drop(from);
         match (
             sender.join().expect("no thread panics while it reads"),
-            restored,
+            written,
         ) {
-            // The repository's fault is the cause, whatever the server made of it.
+            // The repository's fault is the cause, whatever was made of half an archive.
             (Err(StreamError::Read(error)), _) => Err(error.into()),
-            (_, Ok(mut report)) => {
-                report.warnings.extend(unknown);
-                Ok(report)
-            }
-            (_, Err(error)) => Err(error.into()),
+            (_, Err(PlainError::Write(error))) => Err(DatabaseError::Write(error)),
+            (_, written) => Ok(written?),
         }
     })
 }
@@ -190,25 +475,6 @@ impl<W: Write> Write for Told<'_, W> {
     fn flush(&mut self) -> std::io::Result<()> {
         self.to.flush()
     }
-}
-
-/// The way to a database of the target's server that is there before the new one, and the server's major version.
-///
-/// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
-fn administration(target: &Settings, runtime: &Handle) -> Result<(Settings, u32), DatabaseError> {
-    let mut admin = target.with_database("postgres");
-    let connection = match Connection::open(&admin, runtime) {
-        Err(ConnectError::Refused { source, .. })
-            if source.sqlstate.as_deref() == Some(NO_SUCH_DATABASE) =>
-        {
-            admin = target.with_database("template1");
-            Connection::open(&admin, runtime)
-        }
-        opened => opened,
-    }
-    .map_err(PreflightError::from)?;
-    let major = connection.server_major().map_err(PreflightError::from)?;
-    Ok((admin, major))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! What a snapshot says about a PostgreSQL database beside its archive: `database.json` and `database.sql`.
 
 use lifeboat_postgres::{
-    DatabaseFacts, DatabaseGrant, DatabaseSetting, LocaleProvider, SourceFacts,
+    DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, Parts, SourceFacts,
 };
+
+use crate::parts::PartsText;
 
 /// SQL that makes the database again, for a person who has nothing but `psql`.
 pub(crate) fn database_sql(facts: &DatabaseFacts, major: u32) -> String {
@@ -17,9 +19,9 @@ pub(crate) fn database_sql(facts: &DatabaseFacts, major: u32) -> String {
 }
 
 /// The facts that a restore needs, as text that a person can read too.
-pub(crate) fn describe(facts: &SourceFacts) -> String {
+pub(crate) fn describe(facts: &SourceFacts, parts: Option<&Parts>) -> String {
     let database = &facts.database;
-    let value = serde_json::json!({
+    let mut value = serde_json::json!({
         "server": facts.server.version,
         "server_version_number": facts.server.version_number,
         "database": {
@@ -34,7 +36,34 @@ pub(crate) fn describe(facts: &SourceFacts) -> String {
         "tables": facts.tables.iter().map(|table| serde_json::json!({"name": table.path(), "estimated_rows": table.estimated_rows, "bytes": table.size_bytes})).collect::<Vec<_>>(),
         "large_objects": facts.large_objects,
     });
+    if let Some(parts) = parts {
+        value["parts"] = serde_json::json!(PartsText::of(parts));
+    }
     format!("{value:#}\n")
+}
+
+/// The extensions that the text names.
+pub(crate) fn database_extensions(text: &str) -> Vec<Extension> {
+    let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let listed = value
+        .get("extensions")
+        .and_then(serde_json::Value::as_array);
+    let named = |extension: &serde_json::Value| {
+        let text = |key: &str| Some(extension.get(key)?.as_str()?.to_owned());
+        Some(Extension {
+            name: text("name")?,
+            version: text("version")?,
+            schema: text("schema")?,
+        })
+    };
+    listed.into_iter().flatten().filter_map(named).collect()
+}
+
+/// The parts of the database; nothing where it is one archive.
+pub(crate) fn database_parts(text: &str) -> Option<Parts> {
+    let mut value: serde_json::Value = serde_json::from_str(text).ok()?;
+    let parts = value.get_mut("parts")?.take();
+    serde_json::from_value::<PartsText>(parts).ok()?.parts()
 }
 
 /// The inverse of `describe`, for the database itself.

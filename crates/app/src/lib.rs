@@ -15,6 +15,7 @@ mod memory;
 mod references;
 mod file;
 mod folder;
+mod parts;
 mod facts;
 mod patient;
 mod source;
@@ -24,7 +25,11 @@ mod preflight;
 mod backup;
 mod browse;
 mod restore;
+mod stored;
 mod database;
+mod foreign;
+mod swap;
+mod drill;
 
 pub use backup::{
     BackupError, BackupOutcome, BackupRequest, backup, host_name, number_of, user_name,
@@ -34,20 +39,34 @@ pub use browse::{
 };
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
-    EditError, FILE_NAME, FolderSource, InvalidName, OpenedBy, Place, PostgresSource,
-    ReferenceColumn, RepositoryConfig, SECRETS_NAME, Secret, SecretError, SecretsSource,
-    SourceConfig, SqliteSource, UnknownApp, add_app, check_app_name, config_template, explain_key,
-    remove_app,
+    DrillCheck, DrillCommand, DrillConfig, EditError, FILE_NAME, FolderSource, InvalidName,
+    OpenedBy, Place, PostgresSource, ReferenceColumn, RepositoryConfig, SECRETS_NAME, Secret,
+    SecretError, SecretsSource, SourceConfig, SqliteSource, UnknownApp, add_app, check_app_name,
+    config_template, explain_key, remove_app,
 };
-pub use database::{DatabaseError, DatabaseRequest, restore_database};
+pub use database::{
+    DatabaseError, DatabaseReport, DatabaseRequest, DumpFormat, dump_database, restore_database,
+};
 pub use display::{Bytes, Elapsed, clock_time};
+pub use drill::{
+    DrillError, DrillReport, DrillRequest, DrillStep, DrilledCheck, DrilledDatabase, DrilledFiles,
+    DrilledReferences, DrilledTable, KeptDrill, SignedDrill, Verdict, drill, drill_page, drilled,
+    keep_drill, signed_drills,
+};
 pub use folder::FolderError;
+pub use foreign::{ForeignDumpError, ForeignRequest, ForeignSource, dump_in, restore_foreign_dump};
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use preflight::{TestProblem, TestResult, app_test};
 pub use redact::{redact, redact_arguments};
 pub use references::ReferenceCounts;
 pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use selector::{Selector, SelectorError, SnapshotSummary};
-pub use source::{PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};
+pub use source::{ENGINE_BECAUSE, PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};
 pub use spelling::nearest;
+pub use stored::StoredError;
+pub use swap::{
+    JournalError, KeptSwap, LockError, Migrated, Migrations, Phase as SwapPhase, PlaceError,
+    PlannedTarget, Side as SwapSide, SwapError, SwapOptions, SwapPlan, SwapRequest, Swapped, Swaps,
+    TargetKind, plan_swap, refuse_newer,
+};
 pub use text::{sentence, shown_path};

@@ -1,6 +1,6 @@
 //! The files that rows name at the moment T, and what the walk of the folder found of them (docs/references.md).
 //!
-//! Rows pass a [`Tap`] on their way into the repository; their paths go into a file, and 64 bytes of each stay in
+//! Rows pass a [`Tap`] on their way into the repository; their paths go into a file, and 32 bytes of each stay in
 //! memory. The walk asks by path. Invariant: a path that a row names is in the end there, carried forward, or told.
 
 mod spill;
@@ -94,11 +94,13 @@ struct Gathering {
 }
 
 /// One path that a row names.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Named {
-    hash: u128,
+    /// Two halves: as one number it would take more room between the others.
+    hash: [u64; 2],
     size: u64,
-    sha256: Option<[u8; 32]>,
+    /// Apart, because few apps keep one.
+    sha256: Option<Box<[u8; 32]>>,
 }
 
 /// The paths in their order, asked by the walk.
@@ -289,7 +291,7 @@ impl<'s> References<'s> {
         let named = Named {
             hash: hash(&self.hashers, &path),
             size: wanted.size.unwrap_or(NO_SIZE),
-            sha256: wanted.sha256,
+            sha256: wanted.sha256.map(Box::new),
         };
         let mut gathering = self.lock();
         gathering.named.push(named);
@@ -384,10 +386,10 @@ impl Expected<'_> {
 
     /// What is wanted of a file that is not there, when a row names it.
     pub(crate) fn wanted(&self, path: &[u8]) -> Option<Wanted> {
-        let named = self.named[self.find(path)?];
+        let named = &self.named[self.find(path)?];
         Some(Wanted {
             size: (named.size != NO_SIZE).then_some(named.size),
-            sha256: named.sha256,
+            sha256: named.sha256.as_deref().copied(),
         })
     }
 
@@ -501,9 +503,21 @@ impl Expected<'_> {
 }
 
 /// 128 bits of a path, by keys that nobody knows: nobody can make two paths meet.
-fn hash(hashers: &[RandomState; 2], path: &[u8]) -> u128 {
-    let [high, low] = [&hashers[0], &hashers[1]].map(|hasher| u128::from(hasher.hash_one(path)));
-    high << 64 | low
+fn hash(hashers: &[RandomState; 2], path: &[u8]) -> [u64; 2] {
+    [&hashers[0], &hashers[1]].map(|hasher| hasher.hash_one(path))
+}
+
+/// The path in the folder that a value of one of its columns means; `None` when it names none of its files.
+pub(crate) fn path_named(
+    source: &FolderSource,
+    column: &ReferenceColumn,
+    value: &[u8],
+) -> Option<Vec<u8>> {
+    let root = source.path.as_os_str().as_bytes();
+    match path_of(value, column.below.as_deref(), root) {
+        Place::Path(path) => Some(path),
+        Place::Nothing | Place::Outside => None,
+    }
 }
 
 /// What a value is for a folder.

@@ -13,19 +13,20 @@ mod plan;
 mod large;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_files::{
-    ErrorKind, FileSlot, FolderId, Kind, NewFile, Original, Outcome, Overwrite, Owner,
+    ErrorKind, FileSlot, Folder, FolderId, Kind, NewFile, Original, Outcome, Overwrite, Owner,
     RestoreOptions, Restored, Target, TargetFolder,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Reader, Repository, Snapshot, Wanted};
 use thiserror::Error;
 
-use self::extras::{Extras, Names, extras};
+use self::extras::{Extras, Names, extras, repository_in};
 use self::guard::{REPOSITORY, repository_around};
 use self::plan::{Link, Piece, Plan, Round, Waiting};
 use self::select::{Selected, dry_run, has_nothing_but_secrets, owner, select};
@@ -143,6 +144,20 @@ pub enum RestoreError {
     /// It was asked to end.
     #[error("the restore was stopped")]
     Stopped,
+}
+
+/// A repository that the folder at `path` is, or has in it. Nobody but this program's verbs for it may delete one.
+///
+/// # Errors
+/// When a list of names was lost while it was read: one of them may be a repository.
+pub(crate) fn repository_within(path: &Path) -> Result<Option<PathBuf>, lifeboat_files::Error> {
+    // What cannot be opened cannot be deleted either.
+    let Ok(top) = Folder::open(path) else {
+        return Ok(None);
+    };
+    // Half a look is none: it is not stopped.
+    let found = repository_in(&top, b"", &AtomicBool::new(false))?;
+    Ok(found.map(|found| path.join(OsStr::from_bytes(&found))))
 }
 
 /// Restores files of a snapshot.

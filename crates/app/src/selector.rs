@@ -39,6 +39,8 @@ pub struct SnapshotSummary {
     pub started_ms: u64,
     /// Its tags.
     pub tags: Vec<String>,
+    /// Whether its last drill passed.
+    pub drilled: bool,
 }
 
 /// One snapshot and a path inside it, as a person named them.
@@ -55,6 +57,8 @@ pub struct Selector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Candidates {
     All,
+    /// Those whose last drill passed.
+    Drilled,
     /// Those of the app of that name; or the one whose id begins so.
     Name(String),
     Tag(String),
@@ -161,7 +165,7 @@ impl Selector {
     pub fn name(&self) -> Option<&str> {
         match &self.candidates {
             Candidates::Name(name) => Some(name),
-            Candidates::All | Candidates::Tag(_) => None,
+            Candidates::All | Candidates::Drilled | Candidates::Tag(_) => None,
         }
     }
 
@@ -195,6 +199,10 @@ impl Selector {
         }
         match &self.candidates {
             Candidates::All => search.pick(&search.newest_first, "the repository"),
+            Candidates::Drilled => match search.filter(|snapshot| snapshot.drilled).as_slice() {
+                [] => Err(search.none("no drill of any snapshot has passed yet")),
+                drilled => search.pick(drilled, "the list of drilled snapshots"),
+            },
             Candidates::Name(name) => search.named(name),
             Candidates::Tag(tag) => search.tagged(tag),
         }
@@ -290,9 +298,6 @@ impl Search<'_> {
     }
 
     fn no_such_name(&self, name: &str) -> String {
-        if name == "drilled" {
-            return "this version has no drills, and no app of that name has a snapshot".to_owned();
-        }
         let mut apps: Vec<_> = self
             .snapshots
             .iter()
@@ -395,6 +400,7 @@ fn parse_head(text: &str) -> Result<(Candidates, Pick), SelectorError> {
     };
     let candidates = match name {
         "latest" => Candidates::All,
+        "drilled" => Candidates::Drilled,
         name => Candidates::Name(name.to_owned()),
     };
     Ok((candidates, pick))

@@ -13,9 +13,10 @@ use lifeboat_codec::{
     Content, Entry, EntryKind, EntryTime, Problem, Profile, SourceRecord, StreamRef, put_entry,
 };
 use lifeboat_postgres::{
-    DumpError, GlobalsError, MomentError, PreflightError, ResolveError, TablePlanError,
+    ConnectError, DumpError, GlobalsError, MomentError, NativeError, PreflightError, QueryError,
+    ResolveError, TablePlanError,
 };
-use lifeboat_repository::{Counter, Lane, WriteError, Writer, work};
+use lifeboat_repository::{Counter, Lane, ReadError, WriteError, Writer, work};
 use thiserror::Error;
 
 use crate::config::{
@@ -40,6 +41,9 @@ pub const SECRET_VARIABLES: [&str; 6] = [
 ///
 /// It may speak of something that is not in the dump, such as a subscription, so whoever runs the backup is told.
 pub const PG_DUMP_SAID: &str = "pg_dump-said";
+
+/// The fact of a PostgreSQL source that says why `pg_dump` read its rows although nobody asked for that.
+pub const ENGINE_BECAUSE: &str = "engine-because";
 
 /// A file with secrets is never larger than a file of settings is.
 pub(crate) const SECRET_BYTES_MAX: u64 = 16 << 20;
@@ -167,6 +171,18 @@ pub enum SourceError {
     /// The moment of the dump.
     #[error(transparent)]
     Moment(#[from] MomentError),
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The server did not say what the database holds.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The streams.
+    #[error(transparent)]
+    Native(NativeError),
+    /// The key for the rows' digests.
+    #[error(transparent)]
+    Key(#[from] ReadError),
     /// Which tables have rows is not known.
     #[error(transparent)]
     Tables(#[from] TablePlanError),
@@ -202,9 +218,23 @@ impl SourceError {
                 | Self::Secret(_)
                 | Self::Preflight(_)
                 | Self::Moment(_)
+                | Self::Connect(_)
+                | Self::Query(_)
+                | Self::Native(
+                    NativeError::Moment(_) | NativeError::Tables(_) | NativeError::Query(_)
+                )
                 | Self::Tables(_)
                 | Self::Dump(DumpError::Moment(_))
         )
+    }
+}
+
+impl From<NativeError> for SourceError {
+    fn from(error: NativeError) -> Self {
+        match error {
+            NativeError::Stopped => Self::Write(WriteError::Stopped),
+            error => Self::Native(error),
+        }
     }
 }
 
@@ -252,16 +282,23 @@ pub(crate) struct MadeFile {
     pub(crate) status: u64,
 }
 
-/// The folder of a source that is made of these files.
+impl MadeFile {
+    /// Bytes of its content.
+    pub(crate) fn length(&self) -> u64 {
+        self.stream.length
+    }
+}
+
+/// The folder `name` that is made of these files, and of folders that were made before, each with its entry.
 pub(crate) fn put_folder(
     lane: &mut Lane<'_, '_>,
     name: &str,
     mtime: EntryTime,
-    mut files: Vec<MadeFile>,
+    files: Vec<MadeFile>,
+    folders: Vec<(String, Vec<u8>)>,
 ) -> Result<Vec<u8>, WriteError> {
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    let (mut tree, mut scratch) = (Vec::new(), Vec::new());
-    for file in &files {
+    let (mut entries, mut scratch) = (folders, Vec::new());
+    for file in files {
         let reference = file.stream.encode();
         let entry = Entry {
             mode: file.mode,
@@ -277,8 +314,12 @@ pub(crate) fn put_folder(
             status: file.status,
             ..Entry::new(EntryKind::File, file.name.as_bytes())
         };
-        put_entry(&mut tree, &entry, &mut scratch);
+        let mut encoded = Vec::new();
+        put_entry(&mut encoded, &entry, &mut scratch);
+        entries.push((file.name, encoded));
     }
+    entries.sort();
+    let tree: Vec<u8> = entries.into_iter().flat_map(|(_, entry)| entry).collect();
     let reference = lane.put_meta(&tree)?.encode();
     let content = if tree.is_empty() {
         Content::None
@@ -375,7 +416,7 @@ pub(crate) fn read_stdin(
         let files = vec![made(filename, stream, now_ms)];
         let record = record("stdin", "stdin", "standard input", &files);
         Ok(SourceRead {
-            entry: put_folder(lane, "stdin", entry_time(now_ms), files)?,
+            entry: put_folder(lane, "stdin", entry_time(now_ms), files, Vec::new())?,
             record,
             problems: empty.into_iter().collect(),
         })
@@ -446,7 +487,7 @@ pub(crate) fn read_command(
             .facts
             .push(("exit-status".to_owned(), "0".to_owned()));
         Ok(SourceRead {
-            entry: put_folder(lane, &source.name, entry_time(now_ms), files)?,
+            entry: put_folder(lane, &source.name, entry_time(now_ms), files, Vec::new())?,
             record,
             problems: Vec::new(),
         })
@@ -529,7 +570,7 @@ pub(crate) fn read_secrets(
         .max()
         .unwrap_or_default();
     let entry = on_lane(writer, 1, |lane| {
-        put_folder(lane, name, mtime, files).map_err(SourceError::from)
+        put_folder(lane, name, mtime, files, Vec::new()).map_err(SourceError::from)
     })?;
     Ok(SourceRead {
         entry,

@@ -102,7 +102,13 @@ pub(crate) fn read_sqlite(
             status: 0,
         };
         Ok(SourceRead {
-            entry: put_folder(lane, &source.name, entry_time(now_ms), vec![made])?,
+            entry: put_folder(
+                lane,
+                &source.name,
+                entry_time(now_ms),
+                vec![made],
+                Vec::new(),
+            )?,
             record,
             problems,
         })
@@ -231,7 +237,7 @@ fn copy(from: &Path, to: &Path, patience: &Patience<'_>) -> rusqlite::Result<Cop
 }
 
 /// Why the files that rows name are not known.
-enum AskError {
+pub(crate) enum AskError {
     Sqlite(rusqlite::Error),
     /// They could not be kept.
     Kept(std::io::Error),
@@ -244,7 +250,7 @@ impl From<rusqlite::Error> for AskError {
 }
 
 /// Asks the copy, which is what is stored, which files its rows name.
-fn ask(copy: &Path, name: &str, asking: Asking<'_>) -> Result<(), AskError> {
+pub(crate) fn ask(copy: &Path, name: &str, asking: Asking<'_>) -> Result<(), AskError> {
     let tables = asking.tables_of(name);
     if tables.is_empty() {
         return Ok(());
@@ -300,7 +306,7 @@ fn ask(copy: &Path, name: &str, asking: Asking<'_>) -> Result<(), AskError> {
     Ok(())
 }
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -17,6 +17,7 @@ use crate::record::{Fields, RecordWriter, Unknown};
 pub(crate) mod context {
     pub(crate) const CHUNK_ID: &str = "lifeboat 1 chunk id";
     pub(crate) const GEAR: &str = "lifeboat 1 gear";
+    pub(crate) const ROWS: &str = "lifeboat 1 rows";
     pub(crate) const OBJECT: &str = "lifeboat 1 object";
     pub(crate) const DIRECTORY: &str = "lifeboat 1 directory";
     pub(crate) const SEGMENT: &str = "lifeboat 1 segment";
@@ -306,6 +307,15 @@ impl DomainKeys {
                 .ok_or(FormatError::NoKey("naming content")),
             Recipient::Meta => Ok(&self.meta),
         }
+    }
+
+    /// The key by which rows of databases are hashed: equal tables of two domains do not show as equal.
+    ///
+    /// # Errors
+    /// When the role may not name content.
+    pub fn rows(&self) -> Result<Secret, FormatError> {
+        let key = self.key(Recipient::Data)?;
+        Ok(Secret(blake3::derive_key(context::ROWS, key.bytes())))
     }
 }
 

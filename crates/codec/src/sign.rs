@@ -13,6 +13,8 @@ use crate::id::{ObjectHash, WriterId};
 use crate::key::{Role, Secret};
 
 const LABEL: &[u8] = b"lifeboat 1 signed";
+/// What is signed before a report's text; `docs/drill.md` tells people how to verify it.
+const REPORT_LABEL: &[u8] = b"lifeboat 1 drill report";
 const SIGNATURE_BYTES: usize = 64;
 
 /// An Ed25519 public key.
@@ -50,6 +52,12 @@ impl Author {
     pub fn sign_record(&self, header: &[u8; HEADER_BYTES], name: &str, record: &[u8]) -> Vec<u8> {
         let signature = self.key.sign(&message(header, name, record));
         [record, &self.id.0, &signature.to_bytes()].concat()
+    }
+
+    /// A signature over the text of a report that leaves the repository.
+    #[must_use]
+    pub fn sign_report(&self, text: &str) -> [u8; SIGNATURE_BYTES] {
+        self.sign_bytes(&[REPORT_LABEL, b"\n", text.as_bytes()].concat())
     }
 
     /// A bare signature over `message`, which must start with a label of its own.

@@ -1,9 +1,9 @@
 //! A folder: walk it, read it safely, put it back exactly and safely.
 //!
-//! Three things, each on its own. Reading: a [`Folder`] lists its entries, tells their metadata and opens files, and
+//! Four things, each on its own. Reading: a [`Folder`] lists its entries, tells their metadata and opens files, and
 //! an [`OpenFile`] proves that a file stayed the same while it was read. Writing: a [`Target`] puts a tree back as it
 //! was, without ever touching anything outside it. Comparing: [`compare`](fn@compare) says in sentences how two trees
-//! differ.
+//! differ. Swapping: [`exchange`](fn@exchange) lets two entries change names in one step.
 //!
 //! **Invariant**: names are bytes, objects are reached through handles of folders, and no symbolic link is followed
 //! below what the user named. **Boundary**: nothing here knows of repositories, chunks or encryption, waits for a
@@ -22,6 +22,7 @@ mod read;
 mod recognise;
 mod create;
 mod compare;
+mod exchange;
 
 pub use attributes::{Attributes, AttributesRead, ExtendedAttribute};
 pub use compare::{CompareOptions, Difference, compare};
@@ -31,6 +32,7 @@ pub use create::{
 };
 pub use entry::{Kind, Time};
 pub use error::{Error, ErrorKind};
+pub use exchange::{exchange, mounts_within, rename_new, standing};
 pub use exclude::{ExcludeError, Excludes};
 pub use listing::{Listed, Listing};
 pub use metadata::{Identity, Metadata};

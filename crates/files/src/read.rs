@@ -3,7 +3,7 @@
 //! Opening never follows a link, never waits for a pipe's other end, and refuses what is no longer the regular file
 //! that was seen. Invariant: what was read under an [`OpenFile`] whose [`finish`](OpenFile::finish) reports no
 //! [`Change`] is the file's whole content at one time: neither the object nor what the name leads to changed from
-//! before the first byte until after the last.
+//! before the first byte until after the last; or the name went away, and nothing was written meanwhile.
 
 use crate::attributes::{self, AttributesRead};
 use crate::beneath::check_name;
@@ -14,10 +14,13 @@ use crate::walk::{Folder, quietly};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Advice, Mode, OFlags, fadvise, openat};
 use rustix::io::Errno;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Files from this size on are announced to the kernel as read from start to end.
 const SEQUENTIAL_MIN_BYTES: u64 = 1 << 20;
+
+/// The kernel's clock of files goes in steps; two changes within one look like one.
+const CLOCK_STEP: Duration = Duration::from_millis(100);
 
 /// A regular file that is being read from its start to its end.
 ///
@@ -29,6 +32,7 @@ pub struct OpenFile<'f> {
     name: &'f [u8],
     fd: OwnedFd,
     before: Metadata,
+    opened: SystemTime,
     position: u64,
 }
 
@@ -39,7 +43,7 @@ pub enum Change {
     Modified,
     /// Its name now leads to another object.
     Replaced,
-    /// Its name is gone.
+    /// Its name is gone, and it may have been written to before.
     Removed,
 }
 
@@ -78,6 +82,7 @@ impl Folder {
             name,
             fd,
             before,
+            opened: SystemTime::now(),
             position: 0,
         })
     }
@@ -151,15 +156,34 @@ impl OpenFile<'_> {
             }
             other => {
                 let open = stat_open(self.fd.as_fd()).map_err(fail)?;
-                let gone = if other.is_some() {
-                    Change::Replaced
+                if other.is_some() {
+                    (open, Some(Change::Replaced))
+                } else if self.was_only_removed(&open) {
+                    (self.before, None)
                 } else {
-                    Change::Removed
-                };
-                (open, Some(gone))
+                    (open, Some(Change::Removed))
+                }
             }
         };
         Ok(Finished { metadata, change })
+    }
+
+    /// Whether nothing happened to the file but that its name went away, which sets the time of change: then the time of
+    /// the last writing has to tell, and can when it lies well before the file was opened.
+    fn was_only_removed(&self, now: &Metadata) -> bool {
+        let since_epoch = self.opened.duration_since(UNIX_EPOCH);
+        let steps_before = since_epoch.unwrap_or_default().saturating_sub(CLOCK_STEP);
+        let written = self.before.mtime;
+        let is_settled = u64::try_from(written.seconds).map_or(true, |seconds| {
+            Duration::new(seconds, written.nanos) < steps_before
+        });
+        is_settled
+            && self.position == now.size
+            && now.size == self.before.size
+            && now.mtime == written
+            && now.same_object(&self.before)
+            // As many, when the name went between opening the file and looking at it.
+            && now.nlink <= self.before.nlink
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

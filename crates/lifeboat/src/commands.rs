@@ -12,9 +12,11 @@ mod copy;
 mod demo;
 mod diff;
 mod doctor;
+mod drill;
 mod dump;
 mod find;
 mod findings;
+mod foreign_dump;
 mod help;
 mod init;
 mod key;
@@ -26,6 +28,7 @@ mod note;
 mod pin;
 mod recovery_key;
 mod restore;
+mod restore_app;
 mod restore_db;
 mod snapshots;
 mod sources;
@@ -54,7 +57,9 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Restore(restore::Args),
     RestoreDb(restore_db::Args),
+    RestoreApp(restore_app::Args),
     Dump(dump::Args),
+    Drill(drill::Args),
     Check(check::Args),
     VerifyStore(verify_store::Args),
     Copy(copy::Args),
@@ -86,7 +91,9 @@ impl Command {
             Self::Stats(args) => stats::run(args, context),
             Self::Restore(args) => restore::run(args, context),
             Self::RestoreDb(args) => restore_db::run(args, context),
+            Self::RestoreApp(args) => restore_app::run(args, context),
             Self::Dump(args) => dump::run(args, context),
+            Self::Drill(args) => drill::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::VerifyStore(args) => verify_store::run(args, context),
             Self::Copy(args) => copy::run(args, context),
@@ -114,7 +121,9 @@ impl Command {
             Self::Backup(args) => Some(args.kept_as()),
             Self::Restore(_) => Some("restore"),
             Self::RestoreDb(_) => Some("restore-db"),
+            Self::RestoreApp(args) => args.kept_as(),
             Self::Dump(_) => Some("dump"),
+            Self::Drill(_) => Some(drill::KEPT_AS),
             Self::Check(_) => Some("check"),
             Self::VerifyStore(_) => Some("verify-store"),
             Self::Copy(_) => Some("copy"),
@@ -149,6 +158,7 @@ impl Command {
             Self::Restore(args) if !args.is_rehearsal() => {
                 "Restore into a new folder, or go on with --overwrite if-changed: what is restored already is then kept."
             }
+            Self::RestoreApp(args) => args.when_stopped(),
             _ => "Run the command again.",
         }
     }

@@ -1,7 +1,7 @@
 //! How a run ended, as the number that scripts see.
 //!
 //! **Invariant**: a number keeps its meaning for ever and is never given to another. New numbers may come, so that a
-//! script must take an unknown one for a failure. 5 and 6 belong to `status --check` and to drills.
+//! script must take an unknown one for a failure. 5 belongs to `status --check`.
 
 /// The exit codes of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,10 @@ pub(crate) enum ExitCode {
     Usage = 2,
     /// Done, but some items of the source could not be read or restored.
     Incomplete = 3,
-    /// A check found a problem with the backup.
+    /// A check or drill found a problem with the backup.
     Problem = 4,
+    /// The surroundings of a drill failed, and it judged nothing.
+    Surroundings = 6,
     /// There is no repository at that place.
     NoRepository = 10,
     /// The repository is locked or busy.
@@ -37,12 +39,13 @@ pub(crate) enum ExitCode {
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
         Self::Incomplete,
         Self::Problem,
+        Self::Surroundings,
         Self::NoRepository,
         Self::Busy,
         Self::WrongKey,
@@ -65,7 +68,10 @@ impl ExitCode {
             Self::Failed => "The command failed.",
             Self::Usage => "The command line or the configuration is wrong.",
             Self::Incomplete => "Done, but some items of the source could not be read or restored.",
-            Self::Problem => "A check found a problem with the backup.",
+            Self::Problem => "A check or drill found a problem with the backup.",
+            Self::Surroundings => {
+                "The surroundings of a drill failed, and the backup was not judged."
+            }
             Self::NoRepository => "There is no repository at that place.",
             Self::Busy => "The repository is locked or busy.",
             Self::WrongKey => "The passphrase, key file or recovery key is missing or wrong.",
@@ -91,8 +97,11 @@ mod tests {
     #[test]
     fn numbers_are_the_ones_that_scripts_know_and_none_is_reserved() {
         let numbers = ExitCode::ALL.map(ExitCode::number);
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 130, 141, 143]);
-        assert!(!numbers.contains(&5) && !numbers.contains(&6));
+        assert_eq!(
+            numbers,
+            [0, 1, 2, 3, 4, 6, 10, 11, 12, 13, 14, 130, 141, 143]
+        );
+        assert!(!numbers.contains(&5));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which exit code and which advice an error of a library means: the only place that decides it.
 
 mod databases;
+mod swaps;
 
 use lifeboat_app::{BackupError, ConfigError, PathError, RestoreError, SourceError};
 use lifeboat_codec::FormatError;

@@ -11,6 +11,7 @@ mod ui;
 mod usage;
 mod options;
 mod interrupt;
+mod prompt;
 mod directories;
 mod password;
 mod library_errors;

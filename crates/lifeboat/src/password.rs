@@ -4,8 +4,6 @@
 //! **Invariant**: a secret is never an argument of this or another program, is wiped from memory after use, and is
 //! asked for only where a person can answer. Two sources of the same rank are refused rather than guessed between.
 
-mod prompt;
-
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
@@ -23,6 +21,7 @@ use crate::{
     error::{CommandError, OrFail},
     exit_code::ExitCode,
     interrupt::Interrupt,
+    prompt,
     text::printable_path,
 };
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{Zoned, tz::TimeZone};
-use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary, nearest};
+use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary, Verdict, drilled, nearest};
 use lifeboat_codec::Notes;
 use lifeboat_repository::{Missing, NoteList, OpenError, Repository, Snapshot, SnapshotList};
 
@@ -61,6 +61,8 @@ impl<'a> Selection<'a> {
                     .into_iter()
                     .map(str::to_owned)
                     .collect(),
+                drilled: drilled(&notes, snapshot.name.id)
+                    .is_some_and(|drill| drill.verdict == Verdict::Passed),
             })
             .collect();
         Ok(Self {
@@ -184,7 +186,7 @@ impl From<SelectorError> for CommandError {
                 .hint("Name one of them by the first digits of its id."),
             _ => Self::from_error(ExitCode::Usage, &error).hint(
                 "Write an app (shop), an earlier one (shop~1), a time (shop@2026-11-19), a tag (tag:NAME), latest, \
-                 or the first digits of an id.",
+                 drilled, or the first digits of an id.",
             ),
         }
     }

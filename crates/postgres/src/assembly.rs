@@ -114,7 +114,13 @@ pub(crate) struct Assembly<'a> {
     pub(crate) search_path: String,
     /// Whether a backslash in a literal means itself.
     pub(crate) standard_strings: bool,
+    /// Whether [`AMOUNTS`] stands before each table's rows.
+    pub(crate) has_amounts: bool,
 }
+
+/// The statement by which amounts of money are read as our sessions have written them; what loads a dump would else read
+/// them by the locale of its own.
+const AMOUNTS: &str = "SET lc_monetary = 'C';\n";
 
 impl<'a> Assembly<'a> {
     /// Reads the schema's archive and puts it together with the parts.
@@ -135,7 +141,12 @@ impl<'a> Assembly<'a> {
             let what = format!("{} {}", entry.kind, entry.name);
             return Err(AssemblyError::HasData(what));
         }
-        let mut builder = Builder::new(&entries, standard_strings);
+        // A column's type, a domain's or a field's; a name that only looks like it does no harm.
+        let has_amounts = entries
+            .iter()
+            .filter_map(|entry| entry.definition.as_deref())
+            .any(|definition| definition.contains("money"));
+        let mut builder = Builder::new(&entries, standard_strings, has_amounts);
         builder.add_tables(&parts.tables)?;
         builder.add_sequences(&parts.sequences)?;
         builder.add_large_objects(&parts.large_objects, head.format_minor)?;
@@ -151,6 +162,7 @@ impl<'a> Assembly<'a> {
             items,
             search_path,
             standard_strings,
+            has_amounts,
         })
     }
 }
@@ -202,12 +214,13 @@ struct Builder<'e, 'a> {
     tables: HashMap<(&'e str, &'e str), &'e ArchiveEntry>,
     partitions: Partitions<'e>,
     standard_strings: bool,
+    has_amounts: bool,
     next_id: i64,
     items: Vec<Item<'a>>,
 }
 
 impl<'e, 'a> Builder<'e, 'a> {
-    fn new(entries: &'e [ArchiveEntry], standard_strings: bool) -> Self {
+    fn new(entries: &'e [ArchiveEntry], standard_strings: bool, has_amounts: bool) -> Self {
         let tables: HashMap<_, _> = entries
             .iter()
             .filter(|entry| entry.kind == "TABLE")
@@ -222,6 +235,7 @@ impl<'e, 'a> Builder<'e, 'a> {
             tables,
             partitions: Partitions::of(&entries.iter().collect::<Vec<_>>()),
             standard_strings,
+            has_amounts,
             items: Vec::new(),
         }
     }
@@ -288,7 +302,10 @@ impl<'e, 'a> Builder<'e, 'a> {
             name: part.name.clone(),
             kind: "TABLE DATA".to_owned(),
             definition,
-            copy: Some(format!("COPY {target} {columns} FROM stdin;\n")),
+            copy: Some(format!(
+                "{}COPY {target} {columns} FROM stdin;\n",
+                if self.has_amounts { AMOUNTS } else { "" }
+            )),
             schema: Some(part.schema.clone()),
             owner: table.and_then(|table| table.owner.clone()),
             needs: table.iter().map(|table| table.id).collect(),

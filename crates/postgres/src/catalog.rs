@@ -4,7 +4,8 @@
 //! absence is spelled out.
 
 use crate::{
-    connect::{Connection, QueryError, Row},
+    asking::Ask,
+    connect::{QueryError, Row},
     facts::{
         DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, RoleFacts,
         ServerFacts, Table,
@@ -54,7 +55,7 @@ impl Fields {
 }
 
 /// Reads the server's facts.
-pub(crate) fn server(connection: &Connection) -> Result<ServerFacts, QueryError> {
+pub(crate) fn server(connection: &dyn Ask) -> Result<ServerFacts, QueryError> {
     const WHAT: &str = "read the server's version";
     let row = connection.row(
         WHAT,
@@ -87,7 +88,7 @@ pub(crate) fn server(connection: &Connection) -> Result<ServerFacts, QueryError>
 }
 
 /// Reads the facts of the database we are connected to, on a server of `major`.
-pub(crate) fn database(connection: &Connection, major: u32) -> Result<DatabaseFacts, QueryError> {
+pub(crate) fn database(connection: &dyn Ask, major: u32) -> Result<DatabaseFacts, QueryError> {
     const WHAT: &str = "read the database's properties";
     let (provider, locale, rules, version) = match major {
         17.. => (
@@ -147,7 +148,7 @@ pub(crate) fn database(connection: &Connection, major: u32) -> Result<DatabaseFa
     Ok(facts)
 }
 
-fn settings(connection: &Connection) -> Result<Vec<DatabaseSetting>, QueryError> {
+fn settings(connection: &dyn Ask) -> Result<Vec<DatabaseSetting>, QueryError> {
     const WHAT: &str = "read the database's settings";
     connection
         .rows(
@@ -175,7 +176,7 @@ fn settings(connection: &Connection) -> Result<Vec<DatabaseSetting>, QueryError>
 }
 
 /// The roles that objects of the database depend on in one way: `a` by grant, `r` by policy.
-fn roles(connection: &Connection, dependency: &str) -> Result<Vec<String>, QueryError> {
+fn roles(connection: &dyn Ask, dependency: &str) -> Result<Vec<String>, QueryError> {
     let rows = connection.rows(
         "read the roles that the database needs",
         &format!(
@@ -192,7 +193,7 @@ fn roles(connection: &Connection, dependency: &str) -> Result<Vec<String>, Query
         .collect())
 }
 
-fn grants(connection: &Connection) -> Result<Vec<DatabaseGrant>, QueryError> {
+fn grants(connection: &dyn Ask) -> Result<Vec<DatabaseGrant>, QueryError> {
     const WHAT: &str = "read the database's grants";
     connection
         .rows(
@@ -215,7 +216,7 @@ fn grants(connection: &Connection) -> Result<Vec<DatabaseGrant>, QueryError> {
 }
 
 /// Reads the list of extensions.
-pub(crate) fn extensions(connection: &Connection) -> Result<Vec<Extension>, QueryError> {
+pub(crate) fn extensions(connection: &dyn Ask) -> Result<Vec<Extension>, QueryError> {
     const WHAT: &str = "read the list of extensions";
     connection
         .rows(
@@ -252,7 +253,7 @@ pub(crate) fn dumped(kinds: &str) -> String {
 pub(crate) const TABLES: &str = "'r', 'p'";
 
 /// Reads the tables with their sizes; those must be locked, or a table that goes meanwhile fails the query.
-pub(crate) fn tables(connection: &Connection) -> Result<Vec<Table>, QueryError> {
+pub(crate) fn tables(connection: &dyn Ask) -> Result<Vec<Table>, QueryError> {
     const WHAT: &str = "read the list of tables";
     connection
         .rows(
@@ -285,7 +286,7 @@ pub(crate) fn tables(connection: &Connection) -> Result<Vec<Table>, QueryError> 
 }
 
 /// Counts the large objects.
-pub(crate) fn large_objects(connection: &Connection) -> Result<u64, QueryError> {
+pub(crate) fn large_objects(connection: &dyn Ask) -> Result<u64, QueryError> {
     const WHAT: &str = "count the large objects";
     let row = connection.row(
         WHAT,
@@ -295,7 +296,7 @@ pub(crate) fn large_objects(connection: &Connection) -> Result<u64, QueryError> 
 }
 
 /// Lists the large objects by their numbers.
-pub(crate) fn large_object_oids(connection: &Connection) -> Result<Vec<u32>, QueryError> {
+pub(crate) fn large_object_oids(connection: &dyn Ask) -> Result<Vec<u32>, QueryError> {
     const WHAT: &str = "list the large objects";
     connection
         .rows(
@@ -310,7 +311,7 @@ pub(crate) fn large_object_oids(connection: &Connection) -> Result<Vec<u32>, Que
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{connect::Connection, testing};
 
     #[test]
     fn tables_are_listed_with_their_partitions_and_without_what_a_dump_does_not_read() {

@@ -21,13 +21,19 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use crate::settings::Settings;
+use crate::settings::{Settings, Via};
 
 /// How soon the wish to stop is noticed.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// How long a program may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What the variables that open a repository begin with.
+const OUR_VARIABLES: &[u8] = b"LIFEBOAT_";
+
+/// What a program of PostgreSQL puts behind its name where something failed.
+const FAILURES: [&str; 2] = [": error: ", ": fatal: "];
 
 /// How much of a child's standard error is kept: the end of it.
 const STDERR_LEN_BYTES_MAX: usize = 64 << 10;
@@ -64,7 +70,8 @@ pub enum ProgramError {
         /// The program's name.
         program: String,
     },
-    /// It ended with another exit code than 0, or by a signal.
+    /// It ended with another exit code than 0, or by a signal; or with 0 although it had told of an error, which what
+    /// stands between it and us may have swallowed.
     #[error("{program} ended with {ended}{}", quoted(program, stderr))]
     Failed {
         /// The program's name.
@@ -147,7 +154,13 @@ fn quoted(program: &str, stderr: &str) -> String {
 ///
 /// `HOME` leads nowhere, so that libpq finds no password, service or certificate file that the settings do not name;
 /// messages are in English, so that they can be searched for.
+///
+/// A program that runs where the server is has the environment of that place. What leads there gets ours, but for what
+/// opens a repository, and our folder: it may look for its own files in both.
 pub(crate) fn command(program: &Path, settings: Option<&Settings>) -> Command {
+    if let Some(via) = settings.and_then(|settings| settings.via.as_ref()) {
+        return by_way_of(via, program);
+    }
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -162,6 +175,23 @@ pub(crate) fn command(program: &Path, settings: Option<&Settings>) -> Command {
     command
 }
 
+fn by_way_of(via: &Via, program: &Path) -> Command {
+    let (first, arguments) = via.argv.split_first().expect("a way is never empty");
+    let mut command = Command::new(first);
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.as_encoded_bytes().starts_with(OUR_VARIABLES)) {
+        command.env_remove(name);
+    }
+    command.args(arguments).arg(program).stdin(Stdio::null());
+    command
+}
+
+/// The name of the program that a command begins with, without its folder.
+fn own_name(command: &Command) -> String {
+    let name = Path::new(command.get_program()).file_name();
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// A running child together with the thread that reads its standard error.
 ///
 /// Dropping it ends the child, by its handle alone, and waits for both.
@@ -173,7 +203,12 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts `command`, whose standard error is taken over.
-    pub(crate) fn start(mut command: Command) -> Result<Self, ProgramError> {
+    pub(crate) fn start(command: Command) -> Result<Self, ProgramError> {
+        Self::start_as(&own_name(&command), command)
+    }
+
+    /// As [`start`](Self::start), where `command` may begin with another program, by way of which `name` is run.
+    pub(crate) fn start_as(name: &str, mut command: Command) -> Result<Self, ProgramError> {
         let program = PathBuf::from(command.get_program());
         let mut child =
             command
@@ -185,11 +220,7 @@ impl Running {
                 })?;
         let stderr = child.stderr.take().expect("standard error is a pipe");
         Ok(Self {
-            name: program
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            name: name.to_owned(),
             child,
             stderr: Some(std::thread::spawn(move || read_tail(stderr))),
         })
@@ -225,14 +256,37 @@ impl Running {
 
     fn judge(&mut self, status: ExitStatus) -> Result<String, ProgramError> {
         let stderr = self.join();
+        let failed = |line: &str| {
+            let said = line.strip_prefix(&self.name).unwrap_or_default();
+            FAILURES.iter().any(|failure| said.starts_with(failure))
+        };
         match Ended::from(status) {
-            Ended::Code(0) => Ok(stderr),
+            Ended::Code(0) if !stderr.lines().any(failed) => Ok(stderr),
             ended => Err(ProgramError::Failed {
                 program: self.name.clone(),
                 ended,
                 stderr,
             }),
         }
+    }
+
+    /// As [`wait`](Self::wait), but ends the child when it does not end by itself in time.
+    pub(crate) fn wait_for(&mut self, time: Duration) -> Result<String, ProgramError> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            let status = self
+                .child
+                .try_wait()
+                .map_err(|source| self.contact(source))?;
+            if let Some(status) = status {
+                return self.judge(status);
+            }
+            std::thread::sleep(SLICE / 5);
+        }
+        self.kill();
+        Err(ProgramError::Stopped {
+            program: self.name.clone(),
+        })
     }
 
     /// Ends the child, whatever it is doing.
@@ -320,9 +374,17 @@ impl Write for Input<'_> {
 }
 
 /// Runs `command` to its end and gives what it wrote to standard output and standard error.
-pub(crate) fn output(mut command: Command) -> Result<(Vec<u8>, String), ProgramError> {
+pub(crate) fn output(command: Command) -> Result<(Vec<u8>, String), ProgramError> {
+    output_as(&own_name(&command), command)
+}
+
+/// As [`output`], where `command` may begin with another program, by way of which `name` is run.
+pub(crate) fn output_as(
+    name: &str,
+    mut command: Command,
+) -> Result<(Vec<u8>, String), ProgramError> {
     command.stdout(Stdio::piped());
-    let mut running = Running::start(command)?;
+    let mut running = Running::start_as(name, command)?;
     let mut stdout = running
         .child()
         .stdout

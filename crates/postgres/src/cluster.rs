@@ -240,6 +240,34 @@ impl Drop for Cluster {
     }
 }
 
+/// Ends the server of a cluster whose program was killed before it could do that, and removes the cluster's folder.
+///
+/// A process counts as the server only when it works in the cluster's own folder: the number that the folder gives may
+/// be another's by now. Where that cannot be seen the folder is removed all the same; a server whose folder is gone ends
+/// within a minute.
+///
+/// # Errors
+/// When the folder cannot be removed.
+pub fn remove_abandoned(folder: &Path) -> io::Result<()> {
+    let data = data_folder(folder);
+    let server = fs::read_to_string(data.join("postmaster.pid"))
+        .ok()
+        .and_then(|text| text.lines().next()?.trim().parse().ok())
+        .and_then(Pid::from_raw);
+    let works_here = |server: Pid| {
+        let at = fs::read_link(format!("/proc/{}/cwd", server.as_raw_pid()));
+        matches!((at, data.canonicalize()), (Ok(at), Ok(data)) if at == data)
+    };
+    if let Some(server) = server.filter(|server| works_here(*server)) {
+        let _ = kill_process(server, Signal::QUIT);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while works_here(server) && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+    }
+    fs::remove_dir_all(folder)
+}
+
 fn data_folder(folder: &Path) -> PathBuf {
     folder.join("data")
 }
@@ -409,6 +437,18 @@ mod tests {
         drop(cluster);
         assert!(!folder.exists());
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn the_server_of_a_killed_program_is_ended_and_its_folder_removed() {
+        let programs = server_programs(None, &|_| None).unwrap();
+        let cluster = Cluster::start(&programs, &ClusterOptions::default()).unwrap();
+        let (folder, server) = (cluster.folder().to_owned(), cluster.postmaster.id());
+        remove_abandoned(&folder).unwrap();
+        assert!(!folder.exists());
+        // Our own child is there as long as nobody has asked how it ended, and works nowhere any more.
+        assert!(fs::read_link(format!("/proc/{server}/cwd")).is_err());
+        drop(cluster);
     }
 
     #[test]

@@ -37,25 +37,27 @@ use crate::{
 /// `IntervalStyle`, `extra_float_digits`), row-level security is an error rather than a silent filter
 /// (`row_security`), and no limit that an administrator set for the app ends a long read.
 /// What it leaves as it is, and is set here so that equal rows are equal text in every database: `TimeZone`,
-/// `bytea_output`, `quote_all_identifiers`.
+/// `bytea_output`, `quote_all_identifiers`, `lc_monetary`: in another locale the text of an amount is another amount.
 /// The last two exist only in newer versions; the second keeps an owner from having his view's code run by us.
-const SESSION: &str = "\
-SET search_path = '';
-SET standard_conforming_strings = on;
-SET client_encoding = 'UTF8';
-SET DateStyle = ISO;
-SET IntervalStyle = postgres;
-SET TimeZone = 'UTC';
-SET bytea_output = hex;
-SET quote_all_identifiers = off;
-SET extra_float_digits = 3;
-SET synchronize_seqscans = off;
-SET statement_timeout = 0;
-SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = 0;
-SET row_security = off;
-SELECT pg_catalog.set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE 'view, foreign-table' END, false)
-  FROM pg_catalog.pg_settings WHERE name IN ('transaction_timeout', 'restrict_nonsystem_relation_kind')";
+pub(crate) const SESSION: [&str; 16] = [
+    "SET search_path = ''",
+    "SET standard_conforming_strings = on",
+    "SET client_encoding = 'UTF8'",
+    "SET DateStyle = ISO",
+    "SET IntervalStyle = postgres",
+    "SET TimeZone = 'UTC'",
+    "SET bytea_output = hex",
+    "SET quote_all_identifiers = off",
+    "SET extra_float_digits = 3",
+    "SET lc_monetary = 'C'",
+    "SET synchronize_seqscans = off",
+    "SET statement_timeout = 0",
+    "SET lock_timeout = 0",
+    "SET idle_in_transaction_session_timeout = 0",
+    "SET row_security = off",
+    "SELECT pg_catalog.set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE 'view, foreign-table' END, false)
+       FROM pg_catalog.pg_settings WHERE name IN ('transaction_timeout', 'restrict_nonsystem_relation_kind')",
+];
 
 /// How soon the wish to stop is noticed.
 const SLICE: Duration = Duration::from_millis(50);
@@ -198,7 +200,7 @@ impl Connection {
             encoding: opened.encoding,
         };
         connection
-            .execute("set up the session", SESSION)
+            .execute("set up the session", &SESSION.join(";"))
             .map_err(|source| ConnectError::Refused {
                 target: settings.display(),
                 source,
@@ -290,7 +292,10 @@ impl Connection {
     }
 
     /// All rows of a query. `what` completes "cannot …".
-    pub(crate) fn rows(&self, what: &str, sql: &str) -> Result<Vec<Row>, QueryError> {
+    ///
+    /// # Errors
+    /// When the server refuses it or does not answer.
+    pub fn rows(&self, what: &str, sql: &str) -> Result<Vec<Row>, QueryError> {
         let messages = self
             .handle
             .block_on(self.client.simple_query(sql))

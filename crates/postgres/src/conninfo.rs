@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
+use crate::quote;
+
 /// What becomes of a keyword.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Use {
@@ -172,6 +174,20 @@ impl Parameters {
         }
         self.0.insert(known.name, value);
         Ok(())
+    }
+
+    /// All of it as a keyword string.
+    pub(crate) fn keywords(&self) -> Zeroizing<String> {
+        // With room for everything, so that no half of it stays behind in memory.
+        let room = |(name, value): (&&str, &Zeroizing<String>)| name.len() + 2 * value.len() + 4;
+        let mut text = Zeroizing::new(String::with_capacity(self.0.iter().map(room).sum()));
+        for (name, value) in &self.0 {
+            text.push_str(name);
+            text.push('=');
+            text.push_str(&Zeroizing::new(quote::conninfo(value)));
+            text.push(' ');
+        }
+        text
     }
 
     /// Sets `name` unless it has a value.

@@ -117,7 +117,8 @@ impl<'a> Dump<'a> {
         options: &DumpOptions,
     ) -> Result<Self, DumpError> {
         let skipped = skipped_tables(moment.facts(), &options.skip_data)?;
-        let mut command = command(moment, programs, options.lock_wait)?;
+        moment.identity().confirm(moment.settings(), programs)?;
+        let mut command = command(moment, programs, options.lock_wait);
         command.args(skipped.iter().map(|table| {
             // A quoted name, so that nothing in it is a wildcard.
             let name = quote::qualified(&table.schema, &table.name);
@@ -171,14 +172,9 @@ impl Read for Dump<'_> {
     }
 }
 
-/// What every dump at a moment is asked for, once it is known that the programs reach the same database.
-pub(crate) fn command(
-    moment: &Moment,
-    programs: &Programs,
-    lock_wait: Duration,
-) -> Result<Command, DumpError> {
+/// What every dump at a moment is asked for.
+pub(crate) fn command(moment: &Moment, programs: &Programs, lock_wait: Duration) -> Command {
     let settings = moment.settings();
-    moment.identity().confirm(settings, programs)?;
     let mut command = child::command(&programs.program("pg_dump"), Some(settings));
     command
         .args(["--format=custom", "--compress=0", "--no-password"])
@@ -193,7 +189,7 @@ pub(crate) fn command(
         // A word that is reserved in one version only would otherwise stand unquoted.
         command.arg("--quote-all-identifiers");
     }
-    Ok(command)
+    command
 }
 
 /// The archive that a running `pg_dump` writes, followed as it is read. Dropping it ends the program.
@@ -212,7 +208,7 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn start(mut command: Command, programs: &Programs) -> Result<Self, DumpError> {
         command.stdout(Stdio::piped());
-        let mut running = Running::start(command)?;
+        let mut running = Running::start_as("pg_dump", command)?;
         let stdout = running
             .child()
             .stdout

@@ -52,6 +52,9 @@ pub fn choose_engine(
     wishes: EngineWishes,
 ) -> Result<EngineChoice, QueryError> {
     const WHAT: &str = "look what the database holds";
+    if let Some(choice) = wishes.choice() {
+        return Ok(choice);
+    }
     let server_major = connection.server_major()?;
     let row = connection.row(
         WHAT,
@@ -61,14 +64,12 @@ pub fn choose_engine(
         Some(Some(answer)) => answer == "t",
         _ => return Err(QueryError::shape(WHAT)),
     };
-    let reason = wishes.reason().or_else(|| {
-        gap(
-            server_major,
-            program,
-            connection.encoding(),
-            has_large_objects,
-        )
-    });
+    let reason = gap(
+        server_major,
+        program,
+        connection.encoding(),
+        has_large_objects,
+    );
     Ok(match reason {
         Some(reason) => EngineChoice {
             engine: Engine::PgDump,
@@ -82,8 +83,8 @@ pub fn choose_engine(
 }
 
 impl EngineWishes {
-    /// Why it is `pg_dump`, when that is what is wished.
-    fn reason(self) -> Option<String> {
+    /// The engine, where no look at the database is needed for it.
+    pub fn choice(self) -> Option<EngineChoice> {
         let reason = match self {
             Self { pg_dump: true, .. } => "pg_dump reads all, as the configuration wants it.",
             Self { via: true, .. } => {
@@ -91,7 +92,10 @@ impl EngineWishes {
             }
             _ => return None,
         };
-        Some(reason.to_owned())
+        Some(EngineChoice {
+            engine: Engine::PgDump,
+            reason: reason.to_owned(),
+        })
     }
 }
 

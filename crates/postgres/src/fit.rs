@@ -46,6 +46,16 @@ fn finding(sentence: String, mend: Option<String>) -> Finding {
     Finding { sentence, mend }
 }
 
+/// What is said when the name is taken that `database` has while it is being made.
+pub(crate) fn left_over(database: &str, place: &str) -> Finding {
+    finding(
+        format!(
+            "The database {place} exists: another restore into {database} is under way, or one was cut off and left it."
+        ),
+        Some(format!("DROP DATABASE {};", quote::identifier(place))),
+    )
+}
+
 impl Fit {
     pub(crate) fn examine(
         connection: &Connection,
@@ -107,13 +117,8 @@ impl Fit {
             );
         }
         if is_left == "t" {
-            self.refuse(
-                format!(
-                    "The database {} exists: another restore into {} is under way, or one was cut off and left it.",
-                    demand.place, demand.database
-                ),
-                Some(format!("DROP DATABASE {};", quote::identifier(demand.place))),
-            );
+            let Finding { sentence, mend } = left_over(demand.database, demand.place);
+            self.refuse(sentence, mend);
         }
         if server.in_recovery {
             self.refuse(

@@ -11,6 +11,9 @@ use crate::{
     programs::Programs,
 };
 
+/// What `pg_dumpall` writes last.
+const LAST_LINE: &str = "-- PostgreSQL database cluster dump complete";
+
 /// Roles and tablespaces as SQL.
 pub struct Globals {
     /// The statements; the same from night to night while nothing changes.
@@ -67,9 +70,16 @@ fn dump_all(
         .arg(settings.conninfo())
         .arg("--database")
         .arg(settings.database());
-    let (stdout, _) = child::output(command)?;
+    let (stdout, _) = child::output_as("pg_dumpall", command)?;
     let stdout = Zeroizing::new(stdout);
     let text = Zeroizing::new(String::from_utf8_lossy(&stdout).into_owned());
+    if !text.lines().any(|line| line == LAST_LINE) {
+        // It does not look whether its own output arrives.
+        return Err(ProgramError::Contact {
+            program: "pg_dumpall".to_owned(),
+            source: std::io::Error::other("its output has no end"),
+        });
+    }
     let mut sql = Zeroizing::new(String::with_capacity(text.len()));
     for line in text.lines().filter(|line| !is_command_of_psql(line)) {
         sql.push_str(line);

@@ -6,8 +6,9 @@
 //! with them the database's oid and name.
 
 use crate::{
+    asking::Ask,
     child::{self, ProgramError},
-    connect::{Connection, QueryError},
+    connect::QueryError,
     programs::Programs,
     settings::Settings,
 };
@@ -34,7 +35,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Asks over our own session.
-    pub(crate) fn of(connection: &Connection) -> Result<Self, QueryError> {
+    pub(crate) fn of(connection: &dyn Ask) -> Result<Self, QueryError> {
         let what = "ask the server who it is";
         let allowed = connection.row(what, MAY_READ)?;
         let question = match allowed.first() {
@@ -63,12 +64,12 @@ impl Identity {
                 "--tuples-only",
                 "--quiet",
             ])
+            // As our own sessions: names are compared, and the database's encoding need not be this one.
+            .args(["--command", "SET client_encoding = 'UTF8'"])
             .args(["--set", "ON_ERROR_STOP=1", "--command", self.question])
             .arg("--dbname")
-            .arg(settings.conninfo())
-            // As our own sessions: names are compared, and the database's encoding need not be this one.
-            .env("PGCLIENTENCODING", "UTF8");
-        let (stdout, _) = child::output(command).map_err(IdentityError::Program)?;
+            .arg(settings.conninfo());
+        let (stdout, _) = child::output_as("psql", command).map_err(IdentityError::Program)?;
         let theirs = String::from_utf8_lossy(&stdout)
             .trim_end_matches('\n')
             .to_owned();
@@ -103,7 +104,7 @@ pub enum IdentityError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{connect::Connection, testing};
 
     #[test]
     fn the_same_database_is_recognised_and_another_one_is_told_apart() {

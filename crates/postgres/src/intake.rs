@@ -74,6 +74,11 @@ impl<'a> Intake<'a> {
         &self.scanner
     }
 
+    /// What was read so far, for somebody who reads on by himself.
+    pub(crate) fn into_start(self) -> Vec<u8> {
+        self.start
+    }
+
     /// Passes everything on to `sink`, until the end or until it takes no more.
     pub(crate) fn pass_on(mut self, mut sink: impl Write) -> Result<Passed<'a>, IntakeError> {
         let start = std::mem::take(&mut self.start);

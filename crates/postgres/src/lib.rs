@@ -4,7 +4,8 @@
 //! everything that would make a dump fail; [`choose_engine`] says how to read it. [`NativeRead`] fixes the moment T and
 //! gives a stream for the schema and one for each table, which count only when [`NativeRead::finish`] says so. Or
 //! [`Moment::hold`] fixes T, and [`Dump`] reads the database as one archive, until [`Dump::finish`]. [`globals()`] adds
-//! what lives outside the database. A restore is [`restore_archive`], always into a new database. A [`Cluster`] is a
+//! what lives outside the database. A restore is [`restore_archive`], always into a new database;
+//! [`restore_foreign`] takes a dump that others made. A [`Cluster`] is a
 //! server to throw away.
 //!
 //! The interface is synchronous. Sessions run on the runtime whose handle is passed in (multi-threaded, with I/O and
@@ -28,6 +29,8 @@ mod pipe;
 mod wire;
 mod connect;
 mod child;
+mod psql;
+mod asking;
 mod programs;
 mod identity;
 mod facts;
@@ -59,14 +62,23 @@ mod globals;
 mod selection;
 mod plan;
 mod intake;
+mod plain;
 mod fit;
 mod restore_plan;
 mod load;
 mod verify;
+mod sql_statement;
+mod sql_text;
+mod survey;
 mod restore;
 mod restore_parts;
+mod swap;
 mod definition;
 mod beside;
+mod archive_rows;
+mod examine;
+mod dump_kind;
+mod foreign;
 mod cluster;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -74,21 +86,29 @@ pub mod fuzzing;
 mod testing;
 
 pub use archive::{ArchiveError, ArchiveHead, ArchiveSummary};
+pub use archive_rows::ArchiveRows;
 pub use assembly::AssemblyError;
 pub use beside::{BesideError, BesideReport, BesideRestore, restore_beside};
 pub use child::{Ended, ProgramError};
-pub use cluster::{Cluster, ClusterError, ClusterOptions, ClusterTcp};
+pub use cluster::{Cluster, ClusterError, ClusterOptions, ClusterTcp, remove_abandoned};
 pub use connect::{ConnectError, Connection, QueryError};
 pub use conninfo::ConninfoError;
 pub use copy_text::{CopyField, CopyFields, FIELD_BYTES_MAX};
 pub use digest::Digester;
 pub use dump::{Dump, DumpError, DumpOptions, DumpReport, RowsWatcher};
+pub use dump_kind::{DUMP_HEAD_LEN_BYTES, DumpKind};
 pub use engine::{Engine, EngineChoice, EngineWishes, choose_engine};
+pub use examine::{
+    CountedTable, ExamineError, Examined, ask, examine, lacking_extensions, make_globals,
+};
 pub use facts::{
     DatabaseFacts, DatabaseGrant, DatabaseSetting, Extension, LocaleProvider, RoleFacts,
     ServerFacts, SourceFacts, Table,
 };
 pub use file_name::{LARGE_OBJECTS_FOLDER, SCHEMA_FILE, large_object_file, table_file};
+pub use foreign::{
+    ForeignContent, ForeignError, ForeignReport, ForeignRestore, OpenDump, restore_foreign,
+};
 pub use globals::{Globals, GlobalsError, globals};
 pub use identity::IdentityError;
 pub use intake::IntakeError;
@@ -97,11 +117,12 @@ pub use load::LoadError;
 pub use moment::{Moment, MomentError, MomentOptions};
 pub use native::{FileFailure, NativeError, NativeFile, NativeOptions, NativeRead, NativeReport};
 pub use parts::{Digest, LargeObjectPart, Parts, SequencePart, TablePart};
+pub use plain::{PlainError, write_plain};
 pub use plan::{PlanError, RestoreOptions};
 pub use preflight::{Finding, Preflight, PreflightError, preflight};
 pub use programs::{ProgramVersion, Programs, ProgramsError, ServerPrograms, server_programs};
 pub use rearchive::write_archive;
-pub use resolve::{Environment, ResolveError, resolve};
+pub use resolve::{Environment, ResolveError, resolve, resolve_via, to_database};
 pub use restore::{RestoreError, RestoreFailure, RestoreReport, restore_archive};
 pub use restore_parts::{PartsReport, plan_parts, restore_parts};
 pub use restore_plan::{ComingTable, PartsRestore, RestorePlan};
@@ -111,6 +132,10 @@ pub use script::{ScriptOptions, write_script};
 pub use servicefile::ServiceError;
 pub use settings::{Host, Settings};
 pub use source::{PartSource, Wanted};
+pub use sql_statement::Refusal;
+pub use sql_text::SqlTextError;
+pub use survey::ScriptError;
+pub use swap::{StandingDatabase, SwapError, Swapper};
 pub use table_plan::{PlannedTable, TablePlanError};
 pub use tls::{ClientIdentity, TlsError, TlsMode, TlsPolicy};
 pub use verify::{Difference, Verified, VerifyError, verify_parts};

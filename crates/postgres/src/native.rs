@@ -228,7 +228,11 @@ impl<'a> NativeRead<'a> {
                     drop((moment, sessions));
                     patience.again(Met::Lock(holder))?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    // What `pg_dump` says when the server goes is the consequence.
+                    moment.check()?;
+                    return Err(error.into());
+                }
             }
         };
         for session in &sessions {

@@ -60,6 +60,11 @@ impl Pipe {
         self.arrived.notify_one();
     }
 
+    /// For the task: whether the thread still wants any.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.lock().given_up
+    }
+
     /// For the task: nothing more comes.
     pub(crate) fn end(&self) {
         self.lock().ended = true;

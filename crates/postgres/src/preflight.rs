@@ -8,8 +8,9 @@ use std::fmt;
 use tokio::runtime::Handle;
 
 use crate::{
+    asking::{self, Ask},
     catalog::{self, TABLES, dumped},
-    connect::{ConnectError, Connection, QueryError},
+    connect::{ConnectError, QueryError},
     facts::ServerFacts,
     programs::{Programs, ProgramsError},
     quote,
@@ -83,11 +84,16 @@ pub fn preflight(
     environment: Environment<'_>,
     handle: &Handle,
 ) -> Result<Preflight, PreflightError> {
-    let connection = Connection::open(settings, handle)?;
-    let server = catalog::server(&connection)?;
-    let mut findings = rights(&connection, &server)?;
-    findings.extend(unknown_tables(&connection, skip_data)?);
-    let programs = match Programs::find(server.major(), environment) {
+    let session = asking::open(settings, handle)?;
+    let connection = &*session;
+    let server = catalog::server(connection)?;
+    let mut findings = rights(connection, &server)?;
+    findings.extend(unknown_tables(connection, skip_data)?);
+    let programs = match settings.via {
+        Some(_) => Programs::beyond(settings, server.major()),
+        None => Programs::find(server.major(), environment),
+    };
+    let programs = match programs {
         Ok(programs) => Some(programs),
         Err(error) => {
             findings.push(clients(&error, server.major()));
@@ -96,7 +102,7 @@ pub fn preflight(
     };
     match programs {
         Some(programs) if findings.is_empty() => Ok(Preflight {
-            warnings: warnings(&connection, &server, &programs, settings)?,
+            warnings: warnings(connection, &server, &programs, settings)?,
             programs,
             server,
         }),
@@ -105,10 +111,7 @@ pub fn preflight(
 }
 
 /// The tables whose rows are to be left out and that are not there.
-fn unknown_tables(
-    connection: &Connection,
-    skip_data: &[String],
-) -> Result<Vec<Finding>, QueryError> {
+fn unknown_tables(connection: &dyn Ask, skip_data: &[String]) -> Result<Vec<Finding>, QueryError> {
     if skip_data.is_empty() {
         return Ok(Vec::new());
     }
@@ -139,12 +142,15 @@ fn clients(error: &ProgramsError, major: u32) -> Finding {
         .map(|letter| letter.to_uppercase().to_string());
     Finding {
         sentence: format!("{}{}.", first.unwrap_or_default(), letters.as_str()),
-        mend: Some(format!("apt-get install postgresql-client-{major}")),
+        mend: match error {
+            ProgramsError::Beyond { .. } | ProgramsError::OldBeyond { .. } => None,
+            _ => Some(format!("apt-get install postgresql-client-{major}")),
+        },
     }
 }
 
 fn warnings(
-    connection: &Connection,
+    connection: &dyn Ask,
     server: &ServerFacts,
     programs: &Programs,
     settings: &Settings,
@@ -159,6 +165,13 @@ fn warnings(
             server.version,
             server.major()
         ));
+    }
+    if settings.via.is_some() {
+        warnings.push(
+            "The programs run where the server is: how they reach it and whether that is protected, and whether they are \
+             at an end when a backup is killed, is not seen from here."
+                .to_owned(),
+        );
     }
     if server.in_recovery {
         warnings.push(
@@ -179,7 +192,7 @@ fn warnings(
 
 /// The rights that `pg_dump` needs and the role lacks.
 pub(crate) fn rights(
-    connection: &Connection,
+    connection: &dyn Ask,
     server: &ServerFacts,
 ) -> Result<Vec<Finding>, QueryError> {
     // Asked only of roles that are not superuser: to a superuser everything is allowed.
@@ -198,7 +211,7 @@ pub(crate) fn rights(
 }
 
 /// What is not allowed on schemas that hold something to dump.
-fn schemas(connection: &Connection, role: &str) -> Result<Option<Finding>, QueryError> {
+fn schemas(connection: &dyn Ask, role: &str) -> Result<Option<Finding>, QueryError> {
     let schemas = connection.rows(
         "look for schemas that the role may not use",
         &format!(
@@ -228,7 +241,7 @@ fn schemas(connection: &Connection, role: &str) -> Result<Option<Finding>, Query
     }))
 }
 
-fn tables(connection: &Connection, role: &str, major: u32) -> Result<Option<Finding>, QueryError> {
+fn tables(connection: &dyn Ask, role: &str, major: u32) -> Result<Option<Finding>, QueryError> {
     let tables = relations(
         connection,
         "look for tables that the role may not read",
@@ -241,11 +254,7 @@ fn tables(connection: &Connection, role: &str, major: u32) -> Result<Option<Find
     }))
 }
 
-fn sequences(
-    connection: &Connection,
-    role: &str,
-    major: u32,
-) -> Result<Option<Finding>, QueryError> {
+fn sequences(connection: &dyn Ask, role: &str, major: u32) -> Result<Option<Finding>, QueryError> {
     let sequences = relations(
         connection,
         "look for sequences that the role may not read",
@@ -269,7 +278,7 @@ fn grant_select(kind: &str, paths: &[String], role: &str, major: u32) -> String 
     format!("GRANT SELECT ON {kind} {} TO {role};", paths.join(", "))
 }
 
-fn row_security(connection: &Connection, role: &str) -> Result<Option<Finding>, QueryError> {
+fn row_security(connection: &dyn Ask, role: &str) -> Result<Option<Finding>, QueryError> {
     let tables = relations(
         connection,
         "look for tables with row-level security",
@@ -286,7 +295,7 @@ fn row_security(connection: &Connection, role: &str) -> Result<Option<Finding>, 
 }
 
 fn large_objects(
-    connection: &Connection,
+    connection: &dyn Ask,
     server: &ServerFacts,
     role: &str,
 ) -> Result<Option<Finding>, QueryError> {
@@ -330,7 +339,7 @@ fn large_objects(
 
 /// The relations of these kinds that a dump reads and the condition holds for, each as a quoted path.
 fn relations(
-    connection: &Connection,
+    connection: &dyn Ask,
     what: &str,
     kinds: &str,
     condition: &str,

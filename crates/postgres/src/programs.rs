@@ -8,11 +8,13 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::{
     child::{self, ProgramError},
     resolve::Environment,
+    settings::Settings,
 };
 
 /// The variable that names the folder with PostgreSQL's programs, for places where they are not looked for.
@@ -94,6 +96,27 @@ pub enum ProgramsError {
         /// Where it is.
         folder: PathBuf,
     },
+    /// One that runs where the server is does not run.
+    #[error("{name} cannot be run where the server is")]
+    Beyond {
+        /// The program.
+        name: &'static str,
+        /// What was met.
+        #[source]
+        source: ProgramError,
+    },
+    /// One that runs where the server is is older than the server.
+    #[error(
+        "{name} {found} where the server is is older than the server (version {wanted}) and cannot dump it"
+    )]
+    OldBeyond {
+        /// The server's major version.
+        wanted: u32,
+        /// The program.
+        name: &'static str,
+        /// Its version.
+        found: ProgramVersion,
+    },
     /// No server programs are there.
     #[error("no PostgreSQL server programs{} were found; install postgresql{}", of_version(*wanted), package_suffix(*wanted))]
     NoServer {
@@ -119,7 +142,7 @@ fn package_suffix(wanted: Option<u32>) -> String {
     wanted.map_or_else(String::new, |major| format!("-{major}"))
 }
 
-/// The client programs of one version, from one folder.
+/// The client programs of one version, from one folder; the empty one for those that run where the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
     folder: PathBuf,
@@ -154,6 +177,27 @@ impl Programs {
         }
     }
 
+    /// The programs that run where the server is, by way of the settings' program.
+    pub(crate) fn beyond(settings: &Settings, server_major: u32) -> Result<Self, ProgramsError> {
+        let mut asked = None;
+        for name in ["pg_dumpall", "pg_dump"] {
+            let version = version(name, child::command(Path::new(name), Some(settings)))
+                .map_err(|source| ProgramsError::Beyond { name, source })?;
+            if version.major < server_major {
+                return Err(ProgramsError::OldBeyond {
+                    wanted: server_major,
+                    name,
+                    found: version,
+                });
+            }
+            asked = Some(version);
+        }
+        Ok(Self {
+            folder: PathBuf::new(),
+            version: asked.expect("two programs were asked"),
+        })
+    }
+
     /// The version of `pg_dump`.
     pub fn version(&self) -> ProgramVersion {
         self.version
@@ -183,11 +227,15 @@ impl Programs {
             }
             None => return None,
         };
+        let place = if self.folder.as_os_str().is_empty() {
+            "where the server is".to_owned()
+        } else {
+            format!("in {}", self.folder.display())
+        };
         Some(format!(
-            "PostgreSQL's client programs {} in {} have known holes (CVE-2026-18408: a hostile database can make psql \
+            "PostgreSQL's client programs {} {place} have known holes (CVE-2026-18408: a hostile database can make psql \
              run commands when its plain dump is loaded); {advice}.",
-            self.version,
-            self.folder.display()
+            self.version
         ))
     }
 }
@@ -253,7 +301,7 @@ fn candidates(
     if let Some(folder) = environment(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
         // Child programs are started from another folder.
         let folder = std::path::absolute(&folder).unwrap_or_else(|_| folder.into());
-        return match version(&folder.join(asked)) {
+        return match version_in(&folder, asked) {
             Ok(version) => Ok(vec![Candidate { folder, version }]),
             Err(source) => Err(ProgramsError::Unusable { folder, source }),
         };
@@ -271,7 +319,7 @@ fn candidates(
             continue;
         }
         // A program that is there and does not run is of no use, and another folder may hold a good one.
-        if let Ok(version) = version(&folder.join(asked)) {
+        if let Ok(version) = version_in(&folder, asked) {
             found.push(Candidate { folder, version });
         }
     }
@@ -303,13 +351,16 @@ fn is_real_program(path: &Path) -> bool {
     })
 }
 
-fn version(program: &Path) -> Result<ProgramVersion, ProgramError> {
-    let mut command = child::command(program, None);
+fn version_in(folder: &Path, name: &str) -> Result<ProgramVersion, ProgramError> {
+    version(name, child::command(&folder.join(name), None))
+}
+
+fn version(name: &str, mut command: Command) -> Result<ProgramVersion, ProgramError> {
     command.arg("--version");
-    let (stdout, stderr) = child::output(command)?;
+    let (stdout, stderr) = child::output_as(name, command)?;
     ProgramVersion::from_output(&String::from_utf8_lossy(&stdout)).ok_or_else(|| {
         ProgramError::Contact {
-            program: program.display().to_string(),
+            program: name.to_owned(),
             source: std::io::Error::other(format!("--version gave no version {stderr}")),
         }
     })

@@ -19,7 +19,9 @@ use crate::{
     conninfo::{self, ConninfoError, KEYWORDS, Parameters},
     passfile,
     servicefile::{self, ServiceError},
-    settings::{APPLICATION_NAME, CONNECT_TIMEOUT, ChannelBinding, Host, Keepalives, Settings},
+    settings::{
+        APPLICATION_NAME, CONNECT_TIMEOUT, ChannelBinding, Host, Keepalives, Settings, Via,
+    },
     tls::{ClientIdentity, TlsMode, TlsPolicy},
 };
 
@@ -114,6 +116,20 @@ pub enum ResolveError {
         /// The key.
         path: PathBuf,
     },
+    /// Nothing stands before the programs.
+    #[error("no program is named by way of which PostgreSQL's programs are to be run")]
+    NoWay,
+    /// A password, which whoever runs the programs elsewhere cannot be handed but as an argument.
+    #[error(
+        "a password cannot be handed to programs that run where the server is; let the server trust them there, or give \
+             them a password file there"
+    )]
+    PasswordBeyond,
+    /// No database.
+    #[error(
+        "no database is named, and who runs the programs where the server is is not known here"
+    )]
+    NoDatabaseBeyond,
     /// A file that a parameter names cannot be used.
     #[error("cannot read {}", path.display())]
     File {
@@ -191,7 +207,69 @@ pub fn resolve(text: &str, environment: Environment<'_>) -> Result<Settings, Res
             .unwrap_or(APPLICATION_NAME)
             .to_owned(),
         warnings,
+        via: None,
     })
+}
+
+/// The way that `text` says to who starts PostgreSQL's programs where the server is: `argv` stands before them, as in
+/// `docker compose exec -T db`. What the text leaves out, they take from what is there.
+///
+/// # Errors
+/// When the text cannot be read, names no database, or has a password, which would have to be an argument.
+pub fn resolve_via(text: &str, argv: &[String]) -> Result<Settings, ResolveError> {
+    let mut parameters = conninfo::parse(text).map_err(ResolveError::Text)?;
+    if argv.is_empty() {
+        return Err(ResolveError::NoWay);
+    }
+    if parameters.get("password").is_some() {
+        return Err(ResolveError::PasswordBeyond);
+    }
+    let database = given(&parameters, "dbname")
+        .ok_or(ResolveError::NoDatabaseBeyond)?
+        .to_owned();
+    let timeout = CONNECT_TIMEOUT.as_secs().to_string();
+    for (name, value) in [
+        ("application_name", APPLICATION_NAME.to_owned()),
+        ("connect_timeout", timeout),
+    ] {
+        let value = Zeroizing::new(value);
+        parameters
+            .set_default(name, value)
+            .map_err(ResolveError::Text)?;
+    }
+    let user = given(&parameters, "user").unwrap_or_default().to_owned();
+    Ok(Settings {
+        via: Some(Via {
+            argv: argv.to_vec(),
+            conninfo: parameters.keywords().trim_end().to_owned(),
+        }),
+        connect_timeout: connect_timeout(&parameters)?,
+        // No connection of our own is made by what this has.
+        ..Settings::over_socket(Path::new(""), PORT, &user, &database)
+    })
+}
+
+/// The way that `text` says, but to another database, as a keyword string that [`resolve`] reads.
+///
+/// `settings` are what `text` was resolved to: their password comes along, since a password file may have it for the
+/// first database only.
+///
+/// # Errors
+/// When the text cannot be read.
+pub fn to_database(
+    text: &str,
+    settings: &Settings,
+    database: &str,
+) -> Result<Zeroizing<String>, ResolveError> {
+    let mut parameters = conninfo::parse(text).map_err(ResolveError::Text)?;
+    let database = Zeroizing::new(database.to_owned());
+    let password = settings.password.clone();
+    for (name, value) in [("dbname", Some(database)), ("password", password)] {
+        if let Some(value) = value {
+            parameters.set(name, value).map_err(ResolveError::Text)?;
+        }
+    }
+    Ok(parameters.keywords())
 }
 
 fn non_empty(value: Option<OsString>) -> Option<OsString> {

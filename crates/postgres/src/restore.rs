@@ -1,7 +1,8 @@
 //! An archive into a new database, whole or not at all.
 //!
 //! Restoring a dump runs what the dump says, so it never happens inside a database that was there before: a new one is
-//! made from `template0`, and dropped again if anything goes wrong. What can be known from the archive's table of
+//! made from `template0` under a name of its own, which lets in nobody but us, and has the name that was asked for last.
+//! If anything goes wrong it is dropped again; who is killed leaves it, and the next restore names it. What can be known from the archive's table of
 //! contents is checked before it is made: the client's age, roles, extensions, the tables that were asked for.
 //!
 //! Success needs all of it: every byte of the archive was read and the archive was complete, `pg_restore` (told to stop
@@ -23,15 +24,22 @@ use crate::{
     catalog,
     child::{self, Input, ProgramError, Running},
     connect::{ConnectError, Connection, QueryError},
+    fit::left_over,
     identity::{Identity, IdentityError},
     intake::{Intake, IntakeError, Passed},
     load::LoadError,
     plan::{Plan, PlanError, RestoreOptions},
     programs::{ProgramVersion, Programs},
     quote,
+    restore_plan::place,
+    session::{Session, SessionError},
     settings::Settings,
+    survey::ScriptError,
     verify::VerifyError,
 };
+
+/// How often the name is tried while somebody is in the new database who cannot be sent away: for about a minute.
+const RENAMES_MAX: u32 = 12;
 
 /// Why an archive was not restored. Nothing was made, except where [`Failed`](Self::Failed) says so.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +106,9 @@ pub enum RestoreFailure {
     /// What came in is not what the backup was made of.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// A script is not run to its end.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
     /// The list of what is to be restored could not be written.
     #[error("cannot write a temporary file in {}", folder.display())]
     List {
@@ -145,9 +156,7 @@ pub fn restore_archive(
     handle: &Handle,
 ) -> Result<RestoreReport, RestoreError> {
     let connection = Connection::open(admin, handle)?;
-    if exists(&connection, new_database)? {
-        return Err(RestoreError::Exists(new_database.to_owned()));
-    }
+    let place = free_place(&connection, new_database)?;
     let server = catalog::server(&connection)?;
     let intake = Intake::open(archive, stop)?;
     let plan = Plan::make(&connection, programs, intake.scanner(), options)?;
@@ -156,15 +165,21 @@ pub fn restore_archive(
     } else {
         Source::Stream(intake)
     };
-    create(&connection, new_database, options, server.major())?;
-    let settings = connection.settings().with_database(new_database);
-    let outcome = Connection::open(&settings, handle)
-        .map_err(RestoreFailure::from)
-        .and_then(|inside| fill(&inside, programs, source, &plan, options, stop));
-    match outcome {
+    create(&connection, &place, options, server.major())?;
+    // Hours may pass until somebody asks the next question there; a server may end idle sessions.
+    drop(connection);
+    let work = Work {
+        admin,
+        programs,
+        place: &place,
+        plan: &plan,
+        options,
+        stop,
+        handle,
+    };
+    match work.whole(source, new_database) {
         Ok((archive, mut warnings)) => {
             warnings.splice(0..0, plan.warnings);
-            warnings.extend(apply_settings(&connection, new_database, options));
             Ok(RestoreReport {
                 database: new_database.to_owned(),
                 archive,
@@ -172,14 +187,30 @@ pub fn restore_archive(
                 warnings,
             })
         }
-        Err(source) => Err(RestoreError::Failed {
-            database: new_database.to_owned(),
-            source: Box::new(source),
-            left_behind: drop_database(&connection, new_database, server.major())
-                .err()
-                .map(|error| error.message),
-        }),
+        Err(source) => {
+            let dropped = Connection::open(admin, handle).map_err(|error| error.to_string());
+            let dropped = dropped.and_then(|connection| {
+                drop_database(&connection, &place, server.major()).map_err(|error| error.message)
+            });
+            Err(RestoreError::Failed {
+                database: new_database.to_owned(),
+                source: Box::new(source),
+                left_behind: dropped.err().map(|why| format!("{place}: {why}")),
+            })
+        }
     }
+}
+
+/// The name that a new database has while it is being made, when neither that nor its own is taken.
+pub(crate) fn free_place(connection: &Connection, database: &str) -> Result<String, RestoreError> {
+    if exists(connection, database)? {
+        return Err(RestoreError::Exists(database.to_owned()));
+    }
+    let place = place(database);
+    if exists(connection, &place)? {
+        return Err(PlanError::Refused(vec![left_over(database, &place)]).into());
+    }
+    Ok(place)
 }
 
 pub(crate) fn exists(connection: &Connection, database: &str) -> Result<bool, QueryError> {
@@ -223,75 +254,114 @@ pub(crate) fn create(
     }
 }
 
-/// Everything that happens inside the new database.
-fn fill(
-    connection: &Connection,
-    programs: &Programs,
-    source: Source<'_>,
-    plan: &Plan,
-    options: &RestoreOptions,
-    stop: &AtomicBool,
-) -> Result<(ArchiveSummary, Vec<String>), RestoreFailure> {
-    let settings = connection.settings();
-    Identity::of(connection)?.confirm(settings, programs)?;
-    let list = plan
-        .list
-        .as_deref()
-        .map(|ids| write_list(ids, options))
-        .transpose()?;
-    let mut command = command(settings, programs, plan.single_transaction, options);
-    if let Some(list) = &list {
-        command.arg("--use-list").arg(list.path());
-    }
-    let (summary, stderr) = match source {
-        Source::File((file, summary)) => {
-            // Parallel workers open the archive again by its name; this name leads to the file that has none.
-            command.arg("/dev/stdin").stdin(Stdio::from(file));
-            (summary, Running::start(command)?.wait_unless(stop)?)
+/// What happens around and in the new database.
+struct Work<'a> {
+    admin: &'a Settings,
+    programs: &'a Programs,
+    /// The database's name meanwhile.
+    place: &'a str,
+    plan: &'a Plan,
+    options: &'a RestoreOptions,
+    stop: &'a AtomicBool,
+    handle: &'a Handle,
+}
+
+impl Work<'_> {
+    /// Makes the database whole, and then gives it its name; what the archive was, and warnings.
+    fn whole(
+        &self,
+        source: Source<'_>,
+        database: &str,
+    ) -> Result<(ArchiveSummary, Vec<String>), RestoreFailure> {
+        let admin = || Connection::open(self.admin, self.handle);
+        shut(&admin()?, self.place)?;
+        let settings = self.admin.with_database(self.place);
+        let inside = Connection::open(&settings, self.handle)?;
+        let settings = inside.settings().clone();
+        Identity::of(&inside)?.confirm(&settings, self.programs)?;
+        drop(inside);
+        let (summary, stderr) = self.fill(&settings, source)?;
+        let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
+        if self.options.analyze {
+            let stops = [self.stop];
+            warnings.extend(analyze(&Session::open(&settings, self.handle, &stops)?)?);
         }
-        Source::Stream(intake) => {
-            command.stdin(Stdio::piped());
-            let mut running = Running::start(command)?;
-            let stdin = running
-                .child()
-                .stdin
-                .take()
-                .expect("standard input is a pipe");
-            let stdin = Input::new(stdin, stop).map_err(|source| running.contact(source))?;
-            let passed = intake.pass_on(stdin);
-            match passed {
-                Ok(Passed::All(summary)) => (summary, running.wait_unless(stop)?),
-                // Its words count first. If it had all that was chosen, the rest must be good all the same.
-                Ok(Passed::Refused(intake)) => {
-                    let stderr = running.wait_unless(stop)?;
-                    (intake.follow_to_the_end()?, stderr)
-                }
-                // A bad archive is the cause, and what `pg_restore` makes of half of it the consequence.
-                Err(error) => {
-                    running.kill();
-                    return Err(error.into());
+        let admin = admin()?;
+        warnings.extend(open_to_others(&admin, self.place, self.options));
+        give_name(&admin, self.place, database, self.stop)?;
+        Ok((summary, warnings))
+    }
+
+    /// Has `pg_restore` make everything; gives what the archive was, and what was written to standard error.
+    fn fill(
+        &self,
+        settings: &Settings,
+        source: Source<'_>,
+    ) -> Result<(ArchiveSummary, String), RestoreFailure> {
+        let Self {
+            programs,
+            plan,
+            options,
+            stop,
+            ..
+        } = *self;
+        let list = plan
+            .list
+            .as_deref()
+            .map(|ids| write_list(ids, options))
+            .transpose()?;
+        let mut command = command(settings, programs, plan.single_transaction, options);
+        if let Some(list) = &list {
+            command.arg("--use-list").arg(list.path());
+        }
+        Ok(match source {
+            Source::File((file, summary)) => {
+                // Parallel workers open the archive again by its name; this name leads to the file that has none.
+                command.arg("/dev/stdin").stdin(Stdio::from(file));
+                (summary, Running::start(command)?.wait_unless(stop)?)
+            }
+            Source::Stream(intake) => {
+                command.stdin(Stdio::piped());
+                let mut running = Running::start(command)?;
+                let stdin = running
+                    .child()
+                    .stdin
+                    .take()
+                    .expect("standard input is a pipe");
+                let stdin = Input::new(stdin, stop).map_err(|source| running.contact(source))?;
+                let passed = intake.pass_on(stdin);
+                match passed {
+                    Ok(Passed::All(summary)) => (summary, running.wait_unless(stop)?),
+                    // Its words count first. If it had all that was chosen, the rest must be good all the same.
+                    Ok(Passed::Refused(intake)) => {
+                        let stderr = running.wait_unless(stop)?;
+                        (intake.follow_to_the_end()?, stderr)
+                    }
+                    // A bad archive is the cause, and what `pg_restore` makes of half of it the consequence.
+                    Err(error) => {
+                        running.kill();
+                        return Err(error.into());
+                    }
                 }
             }
-        }
-    };
-    let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
-    if options.analyze && !stop.load(Ordering::Relaxed) {
-        warnings.extend(analyze(connection));
+        })
     }
-    Ok((summary, warnings))
 }
 
 /// Makes the planner's statistics; without them the rows are all there, so a failure is a warning.
-fn analyze(connection: &Connection) -> Option<String> {
+pub(crate) fn analyze(session: &Session<'_>) -> Result<Option<String>, RestoreFailure> {
     // Functions in indexes may count on the database's own path.
-    let error = connection
+    let made = session
         .execute("reset the path", "RESET search_path")
-        .and_then(|()| connection.execute("make the planner's statistics", "ANALYZE"))
-        .err()?;
-    Some(format!(
-        "The planner's statistics were not made: {}.",
-        error.message
-    ))
+        .and_then(|()| session.execute("make the planner's statistics", "ANALYZE"));
+    match made {
+        Ok(()) => Ok(None),
+        Err(SessionError::Query(error)) => Ok(Some(format!(
+            "The planner's statistics were not made: {}.",
+            error.message
+        ))),
+        Err(SessionError::Stopped) => Err(LoadError::Stopped.into()),
+    }
 }
 
 pub(crate) fn command(
@@ -367,6 +437,98 @@ pub(crate) fn apply_settings(
             ))
         })
         .collect()
+}
+
+/// Keeps everybody out but its owner, who we are, and superusers; whoever was quicker is sent away.
+pub(crate) fn shut(admin: &Connection, database: &str) -> Result<(), QueryError> {
+    admin.execute(
+        "shut the new database",
+        &format!(
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC",
+            quote::identifier(database)
+        ),
+    )?;
+    send_away(admin, database)
+}
+
+/// Ends all sessions in a database that we may end; a superuser's are not ours to end unless we are one.
+pub(crate) fn send_away(admin: &Connection, database: &str) -> Result<(), QueryError> {
+    let sessions = admin.rows(
+        "list the sessions in the new database",
+        &format!(
+            "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = {}",
+            quote::literal(database)
+        ),
+    )?;
+    for pid in sessions.into_iter().flatten().flatten() {
+        let sql = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
+        match admin.execute("end a session in the new database", &sql) {
+            Err(error) if !error.is(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives a database that is whole its name. Nobody may be in it meanwhile, such as a program that watches over all
+/// databases of a server: it is closed to everybody, who is in it is sent away, and the name opens it again.
+pub(crate) fn give_name(
+    admin: &Connection,
+    place: &str,
+    database: &str,
+    stop: &AtomicBool,
+) -> Result<(), RestoreFailure> {
+    let (old, new) = (quote::identifier(place), quote::identifier(database));
+    admin.execute(
+        "close the new database",
+        &format!("ALTER DATABASE {old} ALLOW_CONNECTIONS false"),
+    )?;
+    for attempts_left in (0..RENAMES_MAX).rev() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(LoadError::Stopped.into());
+        }
+        send_away(admin, place)?;
+        // One message is one transaction. The server itself waits five seconds for the last session to end.
+        let renamed = admin.execute(
+            "give the new database its name",
+            &format!(
+                "ALTER DATABASE {old} RENAME TO {new}; ALTER DATABASE {new} ALLOW_CONNECTIONS true"
+            ),
+        );
+        match renamed {
+            Err(error) if error.is(&SqlState::OBJECT_IN_USE) && attempts_left > 0 => {}
+            renamed => return Ok(renamed?),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the database its settings and lets in whom the source let in. What cannot be set is a warning, for the rows
+/// are all there.
+pub(crate) fn open_to_others(
+    connection: &Connection,
+    database: &str,
+    options: &RestoreOptions,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let grants = options
+        .facts
+        .as_ref()
+        .and_then(|facts| facts.grants.as_ref());
+    if grants.is_none() || options.no_acl {
+        let sql = format!(
+            "GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC",
+            quote::identifier(database)
+        );
+        if let Err(error) = connection.execute("let others in", &sql) {
+            warnings.push(format!(
+                "Others cannot connect to the database yet: {sql}: {}.",
+                error.message
+            ));
+        }
+    }
+    warnings.extend(apply_settings(connection, database, options));
+    warnings
 }
 
 pub(crate) fn drop_database(

@@ -12,35 +12,29 @@ use std::{
     fs::File,
     io::{self, Read},
     process::Stdio,
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tokio::runtime::Handle;
-use tokio_postgres::error::SqlState;
 
 use crate::{
     catalog,
     child::{ProgramError, Running},
-    connect::{ConnectError, Connection, QueryError},
+    connect::{ConnectError, Connection},
     identity::Identity,
     intake::Intake,
-    load::{Load, LoadError},
-    plan::{PlanError, RestoreOptions},
+    load::Load,
+    plan::PlanError,
     programs::ProgramVersion,
-    quote,
     restore::{
-        RestoreError, RestoreFailure, apply_settings, command, create, drop_database, exists,
-        write_list,
+        RestoreError, RestoreFailure, analyze, command, create, drop_database, exists, give_name,
+        open_to_others, shut, write_list,
     },
     restore_plan::{Chosen, PartsRestore, RestorePlan, Schema, place},
-    session::{Session, SessionError},
+    session::Session,
     settings::Settings,
     source::PartSource,
     verify::{Verification, Verified},
 };
-
-/// How often the name is tried while somebody is in the new database who cannot be sent away: for about a minute.
-const RENAMES_MAX: u32 = 12;
 
 /// What was restored from parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,98 +157,6 @@ fn notes(plan: &RestorePlan) -> Vec<String> {
     doubts.chain(left_out).chain(skipped).collect()
 }
 
-/// Keeps everybody out but its owner, who we are, and superusers; whoever was quicker is sent away.
-fn shut(admin: &Connection, database: &str) -> Result<(), QueryError> {
-    admin.execute(
-        "shut the new database",
-        &format!(
-            "REVOKE ALL ON DATABASE {} FROM PUBLIC",
-            quote::identifier(database)
-        ),
-    )?;
-    send_away(admin, database)
-}
-
-/// Ends all sessions in a database that we may end; a superuser's are not ours to end unless we are one.
-fn send_away(admin: &Connection, database: &str) -> Result<(), QueryError> {
-    let sessions = admin.rows(
-        "list the sessions in the new database",
-        &format!(
-            "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = {}",
-            quote::literal(database)
-        ),
-    )?;
-    for pid in sessions.into_iter().flatten().flatten() {
-        let sql = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
-        match admin.execute("end a session in the new database", &sql) {
-            Err(error) if !error.is(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Gives a database that is whole its name. Nobody may be in it meanwhile, such as a program that watches over all
-/// databases of a server: it is closed to everybody, who is in it is sent away, and the name opens it again.
-fn give_name(
-    admin: &Connection,
-    place: &str,
-    database: &str,
-    stop: &AtomicBool,
-) -> Result<(), RestoreFailure> {
-    let (old, new) = (quote::identifier(place), quote::identifier(database));
-    admin.execute(
-        "close the new database",
-        &format!("ALTER DATABASE {old} ALLOW_CONNECTIONS false"),
-    )?;
-    for attempts_left in (0..RENAMES_MAX).rev() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(LoadError::Stopped.into());
-        }
-        send_away(admin, place)?;
-        // One message is one transaction. The server itself waits five seconds for the last session to end.
-        let renamed = admin.execute(
-            "give the new database its name",
-            &format!(
-                "ALTER DATABASE {old} RENAME TO {new}; ALTER DATABASE {new} ALLOW_CONNECTIONS true"
-            ),
-        );
-        match renamed {
-            Err(error) if error.is(&SqlState::OBJECT_IN_USE) && attempts_left > 0 => {}
-            renamed => return Ok(renamed?),
-        }
-    }
-    Ok(())
-}
-
-/// Gives the database its settings and lets in whom the source let in. What cannot be set is a warning, for the rows
-/// are all there.
-fn open_to_others(
-    connection: &Connection,
-    database: &str,
-    options: &RestoreOptions,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let grants = options
-        .facts
-        .as_ref()
-        .and_then(|facts| facts.grants.as_ref());
-    if grants.is_none() || options.no_acl {
-        let sql = format!(
-            "GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC",
-            quote::identifier(database)
-        );
-        if let Err(error) = connection.execute("let others in", &sql) {
-            warnings.push(format!(
-                "Others cannot connect to the database yet: {sql}: {}.",
-                error.message
-            ));
-        }
-    }
-    warnings.extend(apply_settings(connection, database, options));
-    warnings
-}
-
 /// What happens inside the new database.
 struct Work<'a> {
     restore: &'a PartsRestore<'a>,
@@ -359,22 +261,6 @@ impl Work<'_> {
             .arg("/dev/stdin")
             .stdin(Stdio::from(self.schema.try_clone().map_err(contact)?));
         Ok(Running::start(command)?.wait_unless(stop)?)
-    }
-}
-
-/// Makes the planner's statistics; without them the rows are all there, so a failure is a warning.
-fn analyze(session: &Session<'_>) -> Result<Option<String>, RestoreFailure> {
-    // Functions in indexes may count on the database's own path.
-    let made = session
-        .execute("reset the path", "RESET search_path")
-        .and_then(|()| session.execute("make the planner's statistics", "ANALYZE"));
-    match made {
-        Ok(()) => Ok(None),
-        Err(SessionError::Query(error)) => Ok(Some(format!(
-            "The planner's statistics were not made: {}.",
-            error.message
-        ))),
-        Err(SessionError::Stopped) => Err(LoadError::Stopped.into()),
     }
 }
 

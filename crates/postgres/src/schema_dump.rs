@@ -1,7 +1,7 @@
 //! A database's schema at a moment: `pg_dump`'s archive of the two sections that are not rows.
 //!
 //! `pg_dump` asks for locks of its own, and whoever queues for an exclusive one stands in its way although he waits for
-//! the moment's holder. It waits two seconds for a table. For anything else, a view for instance, it would wait without
+//! the moment's holder. It waits a moment for a table. For anything else, a view for instance, it would wait without
 //! end; so while it is silent the holder's session looks whether it waits. Invariant: when there is a [`SchemaDump`],
 //! its first bytes have come, and the program asks the server for nothing more.
 
@@ -52,7 +52,7 @@ impl<'a> SchemaDump<'a> {
         stop: &'a AtomicBool,
     ) -> Result<Self, DumpError> {
         let name = moment.schema_session();
-        let mut command = command(moment, programs, LATE_LOCK_WAIT)?;
+        let mut command = command(moment, programs, LATE_LOCK_WAIT);
         command
             .args(["--section=pre-data", "--section=post-data"])
             .env("PGAPPNAME", &name);
@@ -91,6 +91,8 @@ impl<'a> SchemaDump<'a> {
             }
         }
         schema.ahead = ahead;
+        // Only now: until the program has its locks every moment counts.
+        moment.identity().confirm(moment.settings(), programs)?;
         Ok(schema)
     }
 

@@ -215,7 +215,11 @@ impl<'s> Script<'s> {
             Data::Rows(part, digest) => {
                 self.put(item.entry.copy.as_deref().unwrap_or_default())?;
                 put_rows(self.source, part, digest, &mut self.out)?;
-                self.put("\\.\n\n\n")
+                self.put("\\.\n\n\n")?;
+                if self.assembly.has_amounts {
+                    self.put("RESET lc_monetary;\n\n")?;
+                }
+                Ok(())
             }
             Data::LargeObjects(group) => {
                 self.put("BEGIN;\n\n")?;

@@ -3,8 +3,9 @@
 //! Asked for after the last row, a state stands at or above the highest value that a row of the moment has used.
 
 use crate::{
+    asking::Ask,
     catalog::dumped,
-    connect::{Connection, QueryError, Row},
+    connect::{QueryError, Row},
     parts::SequencePart,
     quote,
 };
@@ -13,7 +14,7 @@ use crate::{
 const SEQUENCES_PER_QUERY: usize = 100;
 
 /// Reads the sequences that a dump reads, by schema and name.
-pub(crate) fn read_sequences(connection: &Connection) -> Result<Vec<SequencePart>, QueryError> {
+pub(crate) fn read_sequences(connection: &dyn Ask) -> Result<Vec<SequencePart>, QueryError> {
     const WHAT: &str = "read the sequences";
     let names = connection.rows(
         "list the sequences",
@@ -65,7 +66,7 @@ fn sequence(state: &Row, names: &[Row]) -> Option<SequencePart> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{connect::Connection, testing};
 
     #[test]
     fn sequences_are_those_that_pg_dump_sets_with_the_same_states() {

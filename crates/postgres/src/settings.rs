@@ -89,6 +89,17 @@ pub struct Settings {
     pub(crate) options: Option<String>,
     pub(crate) application_name: String,
     pub(crate) warnings: Vec<String>,
+    /// Where no connection of our own goes.
+    pub(crate) via: Option<Via>,
+}
+
+/// A way by which PostgreSQL's programs run where the server is.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Via {
+    /// The program and arguments before theirs; never empty.
+    pub(crate) argv: Vec<String>,
+    /// The keyword string that leads them to the database from there. It holds no secret.
+    pub(crate) conninfo: String,
 }
 
 impl Settings {
@@ -108,6 +119,7 @@ impl Settings {
             options: None,
             application_name: APPLICATION_NAME.to_owned(),
             warnings: Vec::new(),
+            via: None,
         }
     }
 
@@ -157,8 +169,12 @@ impl Settings {
         }
     }
 
-    /// The way in one line for people, without the password: `ann@db.internal:5432/shop`.
+    /// The way in one line for people, without the password: `ann@db.internal:5432/shop`,
+    /// or `shop by way of docker`.
     pub fn display(&self) -> String {
+        if let Some(Via { argv, .. }) = &self.via {
+            return format!("{} by way of {}", self.database, argv[0]);
+        }
         format!(
             "{}@{}:{}/{}",
             self.user, self.host, self.port, self.database
@@ -223,6 +239,9 @@ impl Settings {
 
     /// A keyword string for `--dbname` with the database and what libpq takes from no variable. It holds no secret.
     pub(crate) fn conninfo(&self) -> String {
+        if let Some(Via { conninfo, .. }) = &self.via {
+            return conninfo.clone();
+        }
         let mut text = format!("dbname={}", quote::conninfo(&self.database));
         if matches!(self.host, Host::Tcp(_)) {
             let keepalives = &self.keepalives;

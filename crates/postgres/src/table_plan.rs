@@ -10,8 +10,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
+    asking::Ask,
     catalog::dumped,
-    connect::{Connection, QueryError},
+    connect::QueryError,
     facts::{SourceFacts, Table},
     parts::TablePart,
 };
@@ -87,7 +88,7 @@ pub(crate) fn skipped_tables<'a>(
 
 /// Plans the tables of `facts` over the session that holds the moment of the facts.
 pub(crate) fn plan_tables(
-    connection: &Connection,
+    connection: &dyn Ask,
     facts: &SourceFacts,
     skip_data: &[String],
     earlier: &[TablePart],
@@ -168,7 +169,7 @@ fn order(
 
 /// The values of a query's second column, by the table's number in the first.
 fn texts(
-    connection: &Connection,
+    connection: &dyn Ask,
     what: &str,
     sql: &str,
 ) -> Result<HashMap<u32, Vec<String>>, QueryError> {

@@ -485,3 +485,6 @@ fn peculiar(session: &Session<'_>) -> Result<Peculiar, VerifyError> {
     }
     Ok(peculiar)
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,10 @@ impl Drop for Aside {
     }
 }
 
+fn given_up() -> io::Error {
+    io::Error::other("the rows were not read to their end")
+}
+
 impl<S> Wire<S> {
     pub(crate) fn new(inner: S, tap: Tap) -> Self {
         Self {
@@ -175,8 +179,11 @@ impl<S> Wire<S> {
             // They may come at any time and say nothing of the `COPY`.
             (NOTICE | NOTIFICATION | PARAMETER_STATUS, _) => Part::Passing(whole),
             (letter, true) => {
-                if let Some(aside) = self.aside.take() {
+                if let Some(aside) = self.aside.take_if(|aside| !aside.pipe.is_given_up()) {
                     aside.end();
+                }
+                if self.aside.is_some() {
+                    return Err(given_up());
                 }
                 if letter == COPY_DONE {
                     Part::Hidden(whole)
@@ -195,11 +202,7 @@ impl<S> Wire<S> {
             match ready!(aside.pipe.poll_spare(context)) {
                 Ok(block) => aside.block = block,
                 // The session is of no use without its rows; its end stops the server's work too.
-                Err(_) => {
-                    return Poll::Ready(Err(io::Error::other(
-                        "the rows were not read to their end",
-                    )));
-                }
+                Err(_) => return Poll::Ready(Err(given_up())),
             }
         }
         let count = len_bytes.min(BLOCK_LEN_BYTES - aside.block.len());

@@ -42,7 +42,7 @@ pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
 pub use reader::{Deliver, Reader, StreamError, Wanted};
 pub use repository::{OpenError, ReadError, Repository, Unlock};
-pub use snapshots::{Missing, NoteList, Snapshot, SnapshotList, Stored};
+pub use snapshots::{Missing, NoteList, ReportSignature, Snapshot, SnapshotList, Stored};
 pub use source_memory::{NewMemory, SourceMemory};
 pub use state::{Anchor, Chain, State, StateError};
 pub use stored_tree::{FOLDER_DEPTH_MAX, StoredTree};

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{
-    BLOCK_BYTES, ChunkId, ChunkItem, DomainKeys, FormatError, SegmentOpener, SegmentPlan,
+    BLOCK_BYTES, ChunkId, ChunkItem, DomainKeys, FormatError, Secret, SegmentOpener, SegmentPlan,
     StreamRef, recipient_of,
 };
 use lifeboat_store::ErrorKind;
@@ -103,6 +103,15 @@ impl Repository {
     /// When the index cannot be read, or the key may not read this domain.
     pub fn reader(&self, domain: u32) -> Result<Reader<'_>, ReadError> {
         self.reader_over(self.lookup()?, domain)
+    }
+
+    /// The key by which rows of databases in `domain` are hashed.
+    ///
+    /// # Errors
+    /// When the key may not name content of this domain.
+    pub fn rows_key(&self, domain: u32) -> Result<Secret, ReadError> {
+        let rows = self.keyring.domain(domain).and_then(|keys| keys.rows());
+        rows.map_err(|source| ReadError::format("a database's rows", source))
     }
 
     /// Reads the chunks of `domain` where `lookup` says that they are.

@@ -54,6 +54,17 @@ pub struct Missing {
     pub behind: Vec<String>,
 }
 
+/// A signature over a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportSignature {
+    /// Who signed.
+    pub writer: WriterId,
+    /// The writer's Ed25519 public key.
+    pub public: [u8; 32],
+    /// The signature.
+    pub signature: [u8; 64],
+}
+
 /// What the store keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -224,6 +235,20 @@ impl Repository {
             },
         );
         Ok(())
+    }
+
+    /// Signs the text of a report that leaves the repository, as this machine's writer.
+    ///
+    /// # Errors
+    /// When this key may not write.
+    pub fn sign_report(&mut self, text: &str) -> Result<ReportSignature, WriteError> {
+        self.may_write()?;
+        let author = self.author()?;
+        Ok(ReportSignature {
+            writer: author.id(),
+            public: author.public(),
+            signature: author.sign_report(text),
+        })
     }
 
     /// Holds the list against what this machine wrote or copied.

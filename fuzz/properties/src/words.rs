@@ -83,6 +83,7 @@ pub fn selector(bytes: &[u8]) {
             app: app.clone(),
             started_ms: *started_ms,
             tags: vec![tag.clone()],
+            drilled: false,
         })
         .collect();
     let now = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);

@@ -187,6 +187,8 @@ fn written_postgres(source: &PostgresSource) -> Result<Vec<(&'static str, Value)
         url,
         password,
         skip_data,
+        pg_dump,
+        via,
     } = source;
     let mut values = vec![("url", url.into())];
     match password {
@@ -199,6 +201,12 @@ fn written_postgres(source: &PostgresSource) -> Result<Vec<(&'static str, Value)
     }
     if !skip_data.is_empty() {
         values.push(("skip-data", texts_value(skip_data)));
+    }
+    if *pg_dump {
+        values.push(("engine", "pg_dump".into()));
+    }
+    if !via.is_empty() {
+        values.push(("via", texts_value(via)));
     }
     if name != DATABASE_NAME {
         values.push(("name", name.into()));

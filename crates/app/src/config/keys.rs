@@ -148,7 +148,6 @@ static KEYS: &[Key] = &[
     later("app.NAME.schedule"),
     later("app.NAME.keep"),
     later("app.NAME.notify"),
-    later("app.NAME.drill"),
     later("app.NAME.hooks"),
 
     table("app.NAME.postgres", "The app's PostgreSQL database."),
@@ -158,6 +157,10 @@ static KEYS: &[Key] = &[
         "The password: \"file:PATH\" (its first line), \"env:VARIABLE\", or the password itself. Without it: what libpq would find."),
     optional("app.NAME.postgres.skip-data", Form::Texts, r#"["public.sessions"]"#,
         "Tables that are kept without their rows, each as schema.table."),
+    optional("app.NAME.postgres.engine", Form::Text, r#""pg_dump""#,
+        "What reads the rows: \"native\", a stream for each table; or \"pg_dump\", one archive of everything. Without it native, where it can."),
+    optional("app.NAME.postgres.via", Form::Texts, r#"["docker", "compose", "exec", "-T", "db"]"#,
+        "What stands before PostgreSQL's programs where only they reach the server, without a shell; then url says how they reach it from there, and all of it is one archive of pg_dump."),
     optional("app.NAME.postgres.name", Form::Text, r#""db""#,
         "The source's name inside snapshots. Without it: db."),
 
@@ -199,6 +202,15 @@ static KEYS: &[Key] = &[
         "The program and its arguments, run without a shell. When its exit status is not 0, there is no snapshot."),
     required("app.NAME.command.NAME.filename", Form::Text, r#""wordpress.sql""#,
         "The name of the file that the output becomes."),
+
+    table("app.NAME.drill", "What a drill asks of the restored app."),
+    later("app.NAME.drill.schedule"),
+    optional("app.NAME.drill.checks", Form::Texts, r#"["db: SELECT count(*) > 0 FROM orders"]"#,
+        "Statements that have to give one true value in the restored database; with several databases the source's name and a colon stand before each."),
+    table("app.NAME.drill.command", "Programs that try the restored app."),
+    chosen("app.NAME.drill.command.NAME", "login", "One program, under a name of your choice."),
+    required("app.NAME.drill.command.NAME.run", Form::Texts, r#"["/usr/local/bin/try-login", "--quick"]"#,
+        "The program and its arguments, run without a shell; it has to end with 0. LIFEBOAT_DRILL_FILES and LIFEBOAT_DRILL_DATABASE tell it where the restored app is."),
 ];
 
 /// The keys of the table at `path`, in order; those of the whole file at an empty path.

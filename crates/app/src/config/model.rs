@@ -70,6 +70,35 @@ pub struct AppConfig {
     pub time_zone: Option<TimeZone>,
     /// What is backed up, in the order of the file; at least one.
     pub sources: Vec<SourceConfig>,
+    /// What a drill asks beside what it always does.
+    pub drill: DrillConfig,
+}
+
+/// What a drill asks of a restored app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrillConfig {
+    /// Statements that have to be true.
+    pub checks: Vec<DrillCheck>,
+    /// Programs that have to end well.
+    pub commands: Vec<DrillCommand>,
+}
+
+/// A statement that has to be true of a restored database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillCheck {
+    /// The database source.
+    pub source: String,
+    /// The statement.
+    pub sql: String,
+}
+
+/// A program that tries a restored app.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DrillCommand {
+    /// Its name.
+    pub name: String,
+    /// The program and its arguments; never empty.
+    pub run: Vec<String>,
 }
 
 /// One source of an app.
@@ -167,6 +196,11 @@ pub struct PostgresSource {
     pub password: Option<Secret>,
     /// Tables kept without their rows, as `schema.table`.
     pub skip_data: Vec<String>,
+    /// Whether `pg_dump` reads the rows too, also where native reading could.
+    pub pg_dump: bool,
+    /// The program and its arguments by way of which PostgreSQL's programs run where the server is; empty where they run
+    /// here.
+    pub via: Vec<String>,
 }
 
 /// A program's output.
@@ -233,12 +267,26 @@ impl fmt::Debug for PostgresSource {
             url,
             password,
             skip_data,
+            pg_dump,
+            via,
         } = self;
         out.debug_struct("PostgresSource")
             .field("name", name)
             .field("url", &redact(url))
             .field("password", password)
             .field("skip_data", skip_data)
+            .field("pg_dump", pg_dump)
+            .field("via", &redact_arguments(via))
+            .finish()
+    }
+}
+
+impl fmt::Debug for DrillCommand {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, run } = self;
+        out.debug_struct("DrillCommand")
+            .field("name", name)
+            .field("run", &redact_arguments(run))
             .finish()
     }
 }

@@ -4,8 +4,9 @@
 //! no problem was found.
 
 use super::model::{
-    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, FolderSource, OpenedBy,
-    PostgresSource, ReferenceColumn, RepositoryConfig, SecretsSource, SourceConfig, SqliteSource,
+    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, DrillCheck, DrillCommand,
+    DrillConfig, FolderSource, OpenedBy, PostgresSource, ReferenceColumn, RepositoryConfig,
+    SecretsSource, SourceConfig, SqliteSource,
 };
 use super::names::check_name;
 use super::problem::{ConfigError, ConfigProblem, Place};
@@ -213,7 +214,10 @@ impl Reader<'_> {
                 self.find_databases(*offset, folder, &databases);
             }
         }
+        let drill = section.table("drill");
+        let drill = drill.map_or_else(DrillConfig::default, |drill| self.drill(drill, &databases));
         AppConfig {
+            drill,
             name: section.name.clone(),
             time_zone: self.time_zone(section).or_else(|| time_zone.cloned()),
             sources: sources.into_iter().map(|(_, source)| source).collect(),
@@ -243,6 +247,48 @@ impl Reader<'_> {
             };
             self.problems.add(offset, message);
         }
+    }
+
+    fn drill(&mut self, section: &Section, databases: &[String]) -> DrillConfig {
+        let checks = section
+            .texts("checks")
+            .iter()
+            .filter_map(|text| self.check(text, databases))
+            .collect();
+        let commands = section
+            .tables_in("command")
+            .filter(|command| command.offset_of("run").is_some())
+            .map(|command| DrillCommand {
+                name: command.name.clone(),
+                run: values(command.texts("run")),
+            })
+            .collect();
+        DrillConfig { checks, commands }
+    }
+
+    /// A statement, and the database that is named before it or is the only one.
+    fn check(&mut self, text: &Placed<String>, databases: &[String]) -> Option<DrillCheck> {
+        let check = |source: &str, sql: &str| {
+            Some(DrillCheck {
+                source: source.to_owned(),
+                sql: sql.trim().to_owned(),
+            })
+        };
+        if let Some((name, sql)) = text.value.split_once(':')
+            && let Some(source) = databases.iter().find(|known| *known == name.trim())
+        {
+            return check(source, sql);
+        }
+        let message = match databases {
+            [only] => return check(only, &text.value),
+            [] => "`checks` are asked of a database, and the app has none".to_owned(),
+            [first, ..] => format!(
+                "any of the databases `{}` may be meant: write \"{first}: SELECT …\"",
+                databases.join("`, `")
+            ),
+        };
+        self.problems.add(text.offset, message);
+        None
     }
 
     fn refuse_equal_names(&mut self, sources: &[(usize, SourceConfig)]) {
@@ -281,6 +327,18 @@ impl Reader<'_> {
                 "`skip-data` names tables with their schema: \"public.sessions\"",
             );
         }
+        let pg_dump = match section.text("engine") {
+            Some(Placed { value, offset }) if !matches!(value, "native" | "pg_dump") => {
+                let message = "`engine` is \"native\" or \"pg_dump\"";
+                self.problems.add(offset, message);
+                false
+            }
+            engine => engine.is_some_and(|engine| engine.value == "pg_dump"),
+        };
+        let via = section.texts("via");
+        if let Some(offset) = section.offset_of("via") {
+            self.check_via(section, offset, via.is_empty());
+        }
         let Placed { value: url, offset } = section.text("url")?;
         let is_url = ["postgres://", "postgresql://"]
             .iter()
@@ -296,7 +354,28 @@ impl Reader<'_> {
             url: url.to_owned(),
             password,
             skip_data: values(skip_data),
+            pg_dump,
+            via: values(via),
         }))
+    }
+
+    /// What cannot be had by way of another program.
+    fn check_via(&mut self, section: &Section, offset: usize, is_empty: bool) {
+        if is_empty {
+            self.problems.add(offset, "`via` is an empty list");
+        }
+        if let Some(offset) = section.offset_of("password") {
+            let message = "`password` cannot be handed on by `via`; let the server trust programs that run there, or keep a \
+                           password file there";
+            self.problems.add(offset, message);
+        }
+        if let Some(Placed { offset, .. }) = section
+            .text("engine")
+            .filter(|engine| engine.value == "native")
+        {
+            let message = "`engine` is \"pg_dump\" where `via` is given";
+            self.problems.add(offset, message);
+        }
     }
 
     fn secret(&mut self, text: &Placed<&str>) -> Option<Secret> {

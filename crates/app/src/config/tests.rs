@@ -47,14 +47,14 @@ fn column(source: &str, table: &str, column: &str) -> ReferenceColumn {
     }
 }
 
-/// The template with every key set, but for two of the three ways to open a repository.
+/// The template with every key set, but for two of the three ways to open a repository, and one of two to a database.
 fn whole_template() -> String {
     let is_key = |line: &str| {
         let begins = |letter: char| letter == '[' || letter.is_ascii_lowercase();
         line.strip_prefix('#')
             .is_some_and(|rest| rest.starts_with(begins))
     };
-    let alternatives = ["#password-command", "#key-file"];
+    let alternatives = ["#password-command", "#key-file", "#via"];
     config_template()
         .lines()
         .filter(|line| !alternatives.iter().any(|key| line.starts_with(key)))
@@ -77,6 +77,8 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
             url: "postgres://backup@db.internal/shop?sslmode=verify-full".to_owned(),
             password: Some(Secret::File("/etc/lifeboat/shop.password".into())),
             skip_data: vec!["public.sessions".to_owned()],
+            pg_dump: true,
+            via: Vec::new(),
         }),
         SourceConfig::Folder(FolderSource {
             exclude: vec!["**/thumbs/**".to_owned(), "*.tmp".to_owned()],
@@ -119,6 +121,18 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
             location: Location::Folder("/mnt/offsite/lifeboat".into()),
         }],
         apps: vec![AppConfig {
+            drill: DrillConfig {
+                checks: vec![DrillCheck {
+                    source: "db".to_owned(),
+                    sql: "SELECT count(*) > 0 FROM orders".to_owned(),
+                }],
+                commands: vec![DrillCommand {
+                    name: "login".to_owned(),
+                    run: ["/usr/local/bin/try-login", "--quick"]
+                        .map(str::to_owned)
+                        .to_vec(),
+                }],
+            },
             name: "shop".to_owned(),
             time_zone: zone("Europe/Berlin"),
             sources: shop,
@@ -201,12 +215,41 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
             "3:12: `schedule` is not supported by this version",
         ),
         (
-            &format!("{media}[app.shop.drill]\nchecks = []"),
-            "3:11: `drill` is not supported by this version",
+            &format!("{media}[app.shop.drill]\nschedule = \"0 5 * * SUN\""),
+            "4:1: `schedule` is not supported by this version",
+        ),
+        (
+            &format!("{media}[app.shop.drill]\nchecks = [\"SELECT 1\"]"),
+            "4:11: `checks` are asked of a database, and the app has none",
+        ),
+        (
+            "[app.shop.sqlite]\nx.path = \"/x\"\ny.path = \"/y\"\n[app.shop.drill]\nchecks = [\"x: SELECT 1\", \"SELECT 1\"]",
+            "5:26: any of the databases `x`, `y` may be meant: write \"x: SELECT …\"",
+        ),
+        (
+            &format!("{media}[app.shop.drill.command.login]\nrun = []"),
+            "4:7: `run` is an empty list",
         ),
         (
             &format!("{media}[app.shop.hooks]"),
             "3:11: `hooks` is not supported by this version",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nengine = \"fast\"",
+            "3:10: `engine` is \"native\" or \"pg_dump\"",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nvia = []",
+            "3:7: `via` is an empty list",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nvia = [\"docker\"]\nengine = \"native\"",
+            "4:10: `engine` is \"pg_dump\" where `via` is given",
+        ),
+        (
+            "[app.shop.postgres]\nurl = \"dbname=a\"\nvia = [\"docker\"]\npassword = \"env:PW\"",
+            "4:12: `password` cannot be handed on by `via`; let the server trust programs that run there, or keep a password \
+             file there",
         ),
         (
             &format!("{media}referenced-by = [\"asset\"]"),
@@ -407,6 +450,8 @@ fn relative_paths_are_taken_from_the_folder_of_the_file() {
             url: "dbname=a".to_owned(),
             password: Some(Secret::File("/etc/lifeboat/pw".into())),
             skip_data: Vec::new(),
+            pg_dump: false,
+            via: Vec::new(),
         }),
     ];
     assert_eq!(config.apps[0].sources, expected);

@@ -258,7 +258,7 @@ impl Search<'_> {
 ///
 /// # Errors
 /// When a list of names was lost while it was read: one of them may be a repository.
-fn repository_in(
+pub(super) fn repository_in(
     top: &Folder,
     path: &[u8],
     stop: &AtomicBool,

@@ -10,6 +10,7 @@ fn summary(id: &str, app: &str, started: &str, tags: &[&str]) -> SnapshotSummary
         app: app.to_owned(),
         started_ms: u64::try_from(started.as_millisecond()).unwrap(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        drilled: id == "aaaa1111" || id == "aaaa2222",
     }
 }
 
@@ -53,6 +54,9 @@ fn each_form_names_its_snapshot() {
         ("latest~0", "cccc4444"),
         ("latest~2", "aaaa2222"),
         ("latest@2026-11-19", "aaaa2222"),
+        ("drilled", "aaaa2222"),
+        ("drilled~1", "aaaa1111"),
+        ("drilled@2026-11-18", "aaaa1111"),
         ("aaaa1", "aaaa1111"),
         ("AAAA2222", "aaaa2222"),
         ("bbbb", "bbbb3333"),
@@ -160,12 +164,16 @@ fn what_names_no_snapshot_is_told_with_what_there_is() {
             "no snapshot is `tag:x`: the tags there are: `before-upgrade`, `monthly`",
         ),
         (
-            "drilled",
-            "no snapshot is `drilled`: this version has no drills, and no app of that name has a snapshot",
+            "drilled~2",
+            "no snapshot is `drilled~2`: the list of drilled snapshots has 2 snapshots, the oldest is `~1`",
         ),
     ] {
         assert_eq!(select(selector).unwrap_err(), expected);
     }
+    assert_eq!(
+        select_from(&snapshots()[2..], "drilled").unwrap_err(),
+        "no snapshot is `drilled`: no drill of any snapshot has passed yet"
+    );
     assert_eq!(
         select_from(&[], "latest").unwrap_err(),
         "no snapshot is `latest`: the repository has no snapshots"

@@ -74,10 +74,42 @@ fn whatever_happens_to_a_file_while_it_is_read_is_noticed() {
         symlink("/dev/zero", path).unwrap();
     };
     assert_eq!(read_while(swap_for_link).change, Some(Change::Replaced));
+    // It was written just before, so nobody can say that it was not written since.
     assert_eq!(
         read_while(|path| fs::remove_file(path).unwrap()).change,
         Some(Change::Removed)
     );
+}
+
+#[test]
+fn a_file_that_only_goes_away_while_it_is_read_is_whole() {
+    let read_while = |change: &dyn Fn(&Path)| {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("f");
+        fs::write(&path, vec![7; SIZE]).unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+        let folder = Folder::open(scratch.path()).unwrap();
+        let seen = folder.metadata(b"f").unwrap();
+        let mut file = folder.open_file(b"f", &seen).unwrap();
+        let mut content = vec![0; SIZE + 1];
+        assert_eq!(file.read(&mut content).unwrap(), SIZE);
+        change(&path);
+        let finished = file.finish().unwrap();
+        (finished.change, finished.metadata == seen)
+    };
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    assert_eq!(read_while(&remove), (None, true));
+    let write_and_remove = |path: &Path| {
+        fs::write(path, vec![8; SIZE]).unwrap();
+        fs::remove_file(path).unwrap();
+    };
+    assert_eq!(read_while(&write_and_remove).0, Some(Change::Removed));
 }
 
 #[test]

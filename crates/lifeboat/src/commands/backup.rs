@@ -2,12 +2,12 @@
 
 mod references;
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use jiff::tz::TimeZone;
 use lifeboat_app::{
-    AppConfig, BackupRequest, Bytes, CommandSource, Elapsed, PG_DUMP_SAID, ReferenceCounts, Source,
-    SourceConfig,
+    AppConfig, BackupRequest, Bytes, CommandSource, ENGINE_BECAUSE, Elapsed, PG_DUMP_SAID,
+    ReferenceCounts, Source, SourceConfig,
 };
 use lifeboat_codec::Note;
 use lifeboat_files::Excludes;
@@ -240,6 +240,11 @@ fn one(
             let warning = format!("pg_dump said about {}: {line}", source.name);
             context.ui().warning(&warning);
         }
+        let because = source.facts.iter().find(|(fact, _)| fact == ENGINE_BECAUSE);
+        if let Some((_, reason)) = because {
+            let note = format!("pg_dump read the rows of {}: {reason}", source.name);
+            context.ui().note(&note);
+        }
     }
     let totals = outcome.committed.head.totals;
     let seconds = started.elapsed();
@@ -309,7 +314,11 @@ fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, Comman
         lifeboat_app::check_app_name(app)
             .map_err(|error| CommandError::from_error(ExitCode::Usage, &error))?;
         let sources = named_sources(args)?;
-        return Ok(vec![request(args, context, app, sources, None)?]);
+        return Ok(vec![BackupRequest {
+            tags: args.tag.clone(),
+            exclude: args.exclude.clone(),
+            ..request(context, app, sources, None)?
+        }]);
     }
     let config = &context.configuration()?.config;
     if config.apps.is_empty() {
@@ -333,17 +342,32 @@ fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, Comman
         .into_iter()
         .map(|app| {
             let sources = configured_sources(args, app)?;
-            let zone = app.time_zone.as_ref();
-            let mut request = request(args, context, &app.name, sources, zone)?;
-            // Also when only a folder is read in which they lie.
-            for source in &app.sources {
-                if let SourceConfig::Secrets(secrets) = source {
-                    request.secrets.extend_from_slice(&secrets.paths);
-                }
-            }
-            Ok(request)
+            let request = of_app(context, app, sources, &args.tag)?;
+            Ok(BackupRequest {
+                exclude: args.exclude.clone(),
+                ..request
+            })
         })
         .collect()
+}
+
+/// A backup of these sources of a configured app.
+pub(super) fn of_app(
+    context: &Context,
+    app: &AppConfig,
+    sources: Vec<Source>,
+    tags: &[String],
+) -> Result<BackupRequest, CommandError> {
+    let zone = app.time_zone.as_ref();
+    let mut request = request(context, &app.name, sources, zone)?;
+    request.tags = tags.to_vec();
+    // Also when only a folder is read in which they lie.
+    for source in &app.sources {
+        if let SourceConfig::Secrets(secrets) = source {
+            request.secrets.extend_from_slice(&secrets.paths);
+        }
+    }
+    Ok(request)
 }
 
 fn configured_sources(args: &Args, app: &AppConfig) -> Result<Vec<Source>, CommandError> {
@@ -369,7 +393,6 @@ fn configured_sources(args: &Args, app: &AppConfig) -> Result<Vec<Source>, Comma
 }
 
 fn request(
-    args: &Args,
     context: &Context,
     app: &str,
     sources: Vec<Source>,
@@ -379,16 +402,13 @@ fn request(
         Some(zone) => zone.clone(),
         None => context.time_zone()?,
     };
-    // The repository and the local folders would back up themselves, and grow by it.
-    let mut skip = vec![context.cache_folder()?, context.state_folder()?];
-    if let Location::Folder(path) = context.location()? {
-        skip.push(path);
-    }
+    // They would back up themselves, and grow by it.
+    let skip = own_folders(context)?;
     Ok(BackupRequest {
         app: app.to_owned(),
         sources,
-        tags: args.tag.clone(),
-        exclude: args.exclude.clone(),
+        tags: Vec::new(),
+        exclude: Vec::new(),
         time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
         threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         skip: skip
@@ -397,6 +417,15 @@ fn request(
             .collect(),
         secrets: Vec::new(),
     })
+}
+
+/// The folders that are this program's own: the repository, the cache and the state.
+pub(super) fn own_folders(context: &Context) -> Result<Vec<PathBuf>, CommandError> {
+    let mut folders = vec![context.cache_folder()?, context.state_folder()?];
+    if let Location::Folder(path) = context.location()? {
+        folders.push(path);
+    }
+    Ok(folders)
 }
 
 fn named_sources(args: &Args) -> Result<Vec<Source>, CommandError> {

@@ -305,7 +305,7 @@ mod tests {
         };
         assert_eq!(
             lines("dump"),
-            "\\fBlifeboat dump\\fR SNAP[:PATH] [-o|--output FILE] [OPTION EVERYWHERE]..."
+            "\\fBlifeboat dump\\fR SNAP[:PATH] [--format FORMAT] [-o|--output FILE] [OPTION EVERYWHERE]..."
         );
         let backup = lines("backup");
         for part in [" [APP]...", " [--source SRC]...", " [-n|--dry-run]"] {

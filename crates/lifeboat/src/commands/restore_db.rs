@@ -1,32 +1,48 @@
-//! `lifeboat restore-db`: puts a PostgreSQL database of a snapshot back, into a new database.
+//! `lifeboat restore-db`: puts a PostgreSQL database of a snapshot back, into a new database; or a dump that others made.
 
-use std::{ffi::OsString, num::NonZeroUsize, time::Instant};
+use std::{
+    ffi::OsString, num::NonZeroUsize, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Instant,
+};
 
-use lifeboat_app::{DatabaseRequest, Elapsed};
+use lifeboat_app::{DatabaseRequest, Elapsed, ForeignRequest, ForeignSource, dump_in};
 use serde::Serialize;
 
-use super::address::refuse_secret;
-use crate::{context::Context, error::CommandError, exit_code::ExitCode, selection::Selection};
+use super::{address::refuse_secret, foreign_dump};
+use crate::{
+    context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
+};
 
-/// Restore a PostgreSQL database of a snapshot into a new database.
+/// Restore a PostgreSQL database of a snapshot, or a dump that pg_dump made, into a new database.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   lifeboat restore-db shop --to postgres://postgres@db/shop_new
   lifeboat restore-db shop@2026-11-19 --to postgres:///scratch --no-owner --no-acl
-  lifeboat restore-db shop --to postgres:///scratch --table public.orders")]
+  lifeboat restore-db shop --to postgres:///scratch --table public.orders
+  lifeboat restore-db shop --to postgres:///shop --table public.orders --schema of_yesterday
+  lifeboat restore-db shop:legacy/shop.sql.gz --to postgres://restorer@db/shop_old
+  lifeboat restore-db --file shop.dump --to postgres://restorer@db/shop_old --no-owner --no-acl")]
 pub(crate) struct Args {
-    /// The snapshot, and the name of the database in it behind a colon where there are several.
-    #[arg(value_name = "SNAP[:DB]")]
-    snapshot: OsString,
+    /// The snapshot, and behind a colon the name of the database where there are several, or the path of a dump: plain
+    /// SQL or an archive of pg_dump, also compressed by gzip.
+    #[arg(value_name = "SNAP[:DB]", required_unless_present = "file")]
+    snapshot: Option<OsString>,
 
-    /// Create this database, which must not exist, and restore into it.
+    /// Restore this dump, which lies on this machine, instead of a snapshot.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["snapshot", "table", "schema", "no_verify"])]
+    file: Option<PathBuf>,
+
+    /// Create this database, which must not exist, and restore into it; with --schema a database that exists.
     #[arg(long, value_name = "URL")]
     to: String,
 
     /// Restore only this table, as schema.table; may be given several times.
     #[arg(long, value_name = "TABLE")]
     table: Vec<String>,
+
+    /// Put the tables into this new schema, beside those that the database has.
+    #[arg(long, value_name = "NAME", requires = "table")]
+    schema: Option<String>,
 
     /// Restore with so many connections at once.
     #[arg(long, value_name = "N")]
@@ -39,6 +55,28 @@ pub(crate) struct Args {
     /// Do not restore who may do what.
     #[arg(long)]
     no_acl: bool,
+
+    /// Do not read the rows again to hold them against the snapshot; the server's counts are believed.
+    #[arg(long)]
+    no_verify: bool,
+
+    /// Let a dump run with all rights of the role in --to, also where that is a superuser or may become one.
+    #[arg(long)]
+    as_superuser: bool,
+}
+
+impl Args {
+    fn foreign(&self) -> ForeignRequest {
+        ForeignRequest {
+            to: self.to.clone(),
+            jobs: self
+                .jobs
+                .map_or(1, |jobs| u32::try_from(jobs.get()).unwrap_or(u32::MAX)),
+            no_owner: self.no_owner,
+            no_acl: self.no_acl,
+            as_superuser: self.as_superuser,
+        }
+    }
 }
 
 /// What the restore says at its end.
@@ -46,7 +84,10 @@ pub(crate) struct Args {
 struct Summary {
     snapshot: String,
     database: String,
-    entries: u64,
+    schema: Option<String>,
+    tables: Option<u64>,
+    rows: Option<u64>,
+    verified: bool,
     warnings: Vec<String>,
     seconds: f64,
 }
@@ -54,20 +95,36 @@ struct Summary {
 /// Restores.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
     refuse_secret(&args.to)?;
+    let Some(snapshot) = &args.snapshot else {
+        let file = args.file.as_ref().expect("there is one or the other");
+        return foreign_dump::run(ForeignSource::File(file), &args.foreign(), context);
+    };
     let started = Instant::now();
     let repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
-    let selected = selection.select(&args.snapshot)?;
+    let selected = selection.select(snapshot)?;
+    let path = selected.path.as_bytes();
+    if dump_in(&repository, selected.snapshot, path)? {
+        if !args.table.is_empty() || args.no_verify {
+            return Err(CommandError::usage(
+                "a dump that others made is restored as a whole, without --table and --no-verify",
+            ));
+        }
+        let source = ForeignSource::Snapshot(&repository, selected.snapshot, path);
+        return foreign_dump::run(source, &args.foreign(), context);
+    }
     let source = selected.path.to_string_lossy().into_owned();
     let request = DatabaseRequest {
         source: (!source.is_empty()).then_some(source),
         to: args.to.clone(),
         tables: args.table.clone(),
+        schema: args.schema.clone(),
         jobs: args
             .jobs
-            .map_or(1, |jobs| u32::try_from(jobs.get()).unwrap_or(u32::MAX)),
+            .map(|jobs| u32::try_from(jobs.get()).unwrap_or(u32::MAX)),
         no_owner: args.no_owner,
         no_acl: args.no_acl,
+        no_verify: args.no_verify,
     };
     let runtime = context.runtime()?;
     let stop = context.interrupt().flag();
@@ -85,16 +142,35 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         context.ui().warning(warning);
     }
     let elapsed = started.elapsed();
+    let what = match (&args.schema, report.tables) {
+        (Some(schema), Some(tables)) => format!(
+            "{} into the schema {schema} of {}",
+            counted(tables, "table"),
+            report.database
+        ),
+        _ => format!("database {}", report.database),
+    };
+    let verified = match report.rows {
+        Some(rows) if report.verified => {
+            format!(
+                "; {} read again, and equal to the snapshot's",
+                counted(rows, "row")
+            )
+        }
+        _ => String::new(),
+    };
     context.ui().note(&format!(
-        "Restored database {} of snapshot {} in {}.",
-        report.database,
+        "Restored {what} of snapshot {} in {}{verified}.",
         selected.snapshot.name.id.short(),
         Elapsed(elapsed)
     ));
     context.ui().summary(&Summary {
         snapshot: selected.snapshot.name.id.to_string(),
         database: report.database,
-        entries: report.archive.entries,
+        schema: args.schema.clone(),
+        tables: report.tables,
+        rows: report.rows,
+        verified: report.verified,
         warnings: report.warnings,
         seconds: elapsed.as_secs_f64(),
     })?;

@@ -1,7 +1,7 @@
 //! `lifeboat snapshots`: what is kept.
 
 use jiff::{Zoned, civil, tz::TimeZone};
-use lifeboat_app::{Bytes, clock_time};
+use lifeboat_app::{Bytes, Verdict, clock_time, drilled};
 use lifeboat_codec::Notes;
 use lifeboat_repository::{NoteList, Snapshot, SnapshotList};
 use serde::Serialize;
@@ -78,6 +78,16 @@ struct Listed<'a> {
     bytes_new: u64,
     bytes_stored: u64,
     parent: Option<String>,
+    /// The last drill.
+    drill: Option<Drilled>,
+}
+
+/// How a drill of a snapshot ended.
+#[derive(Debug, Serialize)]
+struct Drilled {
+    verdict: Verdict,
+    finished_ms: u64,
+    restore_ms: u64,
 }
 
 /// Lists them.
@@ -131,6 +141,10 @@ fn print(snapshots: &[Listed<'_>], zone: &TimeZone, context: &Context) -> Result
         let mut tags = snapshot.tags.clone();
         tags.extend(snapshot.pinned.then_some("(pinned)"));
         tags.extend((snapshot.unreadable > 0).then_some("(incomplete)"));
+        tags.extend(snapshot.drill.as_ref().map(|drill| match drill.verdict {
+            Verdict::Passed => "(drilled)",
+            Verdict::Failed => "(drill failed)",
+        }));
         table.row([
             snapshot.id.chars().take(8).collect(),
             snapshot.app.to_owned(),
@@ -181,6 +195,11 @@ fn describe<'a>(snapshot: &'a Snapshot, notes: &'a Notes) -> Listed<'a> {
         bytes_new: head.totals.new_bytes,
         bytes_stored: head.totals.stored_bytes,
         parent: head.parent.map(|parent| parent.to_string()),
+        drill: drilled(notes, id).map(|drill| Drilled {
+            verdict: drill.verdict,
+            finished_ms: drill.finished_ms,
+            restore_ms: drill.restore_ms,
+        }),
     }
 }
 
@@ -265,6 +284,7 @@ mod tests {
             bytes_new: 1,
             bytes_stored: 1,
             parent: None,
+            drill: None,
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) fn typed(source: &str) -> Result<SourceConfig, CommandError> {
             url: source.to_owned(),
             password: None,
             skip_data: Vec::new(),
+            pg_dump: false,
+            via: Vec::new(),
         }));
     }
     if let Some(path) = source.strip_prefix("sqlite:") {

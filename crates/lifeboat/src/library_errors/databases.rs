@@ -1,9 +1,10 @@
 //! What to do when a database is not reached, not read, or not made.
 
-use lifeboat_app::{DatabaseError, SourceError, nearest};
+use lifeboat_app::{DatabaseError, ForeignDumpError, SourceError, StoredError, nearest};
 use lifeboat_postgres::{
-    ConnectError, Finding, MomentError, PlanError, PreflightError, QueryError,
-    RestoreError as PgRestoreError,
+    BesideError, ConnectError, Finding, ForeignError, LoadError, MomentError, NativeError,
+    PlainError, PlanError, PreflightError, QueryError, RestoreError as PgRestoreError,
+    RestoreFailure,
 };
 
 use super::of_read;
@@ -13,6 +14,9 @@ const ADDRESS: &str =
     "Write it as postgres://user@host:port/name; passwords come from ~/.pgpass or PGPASSWORD.";
 const TABLES: &str =
     "Name it as schema.table; `lifeboat dump SNAP:DB/database.json` lists the tables.";
+/// What a server says to whoever may not do something.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+const NOTHING_TOUCHED: &str = "Nothing that existed before was touched.";
 const AGAIN: &str = "See why in the server's log, then run the command again.";
 
 /// The advice for a database that cannot be backed up.
@@ -24,9 +28,19 @@ pub(super) fn of_source(error: &SourceError) -> String {
                 .to_owned()
         }
         SourceError::Preflight(error) => of_preflight(error),
-        SourceError::Moment(MomentError::Connect(error)) => of_connect(error).to_owned(),
-        SourceError::Moment(MomentError::Rights(findings)) => of_findings(findings),
-        SourceError::Moment(MomentError::LockTimeout { .. } | MomentError::Restless { .. }) => {
+        SourceError::Connect(error) => of_connect(error).to_owned(),
+        SourceError::Moment(error) | SourceError::Native(NativeError::Moment(error)) => {
+            of_moment(error)
+        }
+        _ => AGAIN.to_owned(),
+    }
+}
+
+fn of_moment(error: &MomentError) -> String {
+    match error {
+        MomentError::Connect(error) => of_connect(error).to_owned(),
+        MomentError::Rights(findings) => of_findings(findings),
+        MomentError::LockTimeout { .. } | MomentError::Restless { .. } => {
             "Run the backup when nothing changes the tables of this database.".to_owned()
         }
         _ => AGAIN.to_owned(),
@@ -54,7 +68,7 @@ fn of_findings(findings: &[Finding]) -> String {
     }
 }
 
-fn of_connect(error: &ConnectError) -> &'static str {
+pub(super) fn of_connect(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Tls { .. } => {
             "Check sslmode, sslrootcert, sslcert and sslkey of the address."
@@ -76,13 +90,34 @@ fn of_connect(error: &ConnectError) -> &'static str {
 
 /// The advice for a database that was not made.
 fn of_creation(answer: &QueryError) -> &'static str {
-    const INSUFFICIENT_PRIVILEGE: &str = "42501";
     match answer.sqlstate.as_deref() {
         Some(INSUFFICIENT_PRIVILEGE) => {
             "Let an administrator run ALTER ROLE … CREATEDB for this user, or name one in --to who may make databases."
         }
         _ => "See why in the server's log; nothing that existed before was touched.",
     }
+}
+
+/// The advice for tables that do not come into a schema beside; nothing where there is none of its own.
+fn beside(error: &BesideError) -> Option<CommandError> {
+    let (code, hint) = match error {
+        BesideError::UnknownTable(_) => (ExitCode::Usage, TABLES),
+        BesideError::Exists(_) => (
+            ExitCode::Refused,
+            "Choose another schema: a restore never touches one that exists.",
+        ),
+        BesideError::SameName(_) => (
+            ExitCode::Usage,
+            "Restore them into two schemas, one by one.",
+        ),
+        BesideError::NotAlone { .. } | BesideError::Encoding { .. } => (
+            ExitCode::Refused,
+            "Leave --schema out, and name a new database in --to.",
+        ),
+        BesideError::Connect(error) => (ExitCode::Database, of_connect(error)),
+        _ => return None,
+    };
+    Some(CommandError::from_error(code, error).hint(hint))
 }
 
 /// The advice for a table that is not in the archive.
@@ -101,12 +136,36 @@ fn of_table(wanted: &str, there: &[String]) -> String {
 impl From<DatabaseError> for CommandError {
     fn from(error: DatabaseError) -> Self {
         let (code, hint) = match &error {
-            DatabaseError::Which(_) => (
+            DatabaseError::Stored(StoredError::Which(_)) => (
                 ExitCode::Usage,
                 "`lifeboat ls SNAP` shows the sources; name one as SNAP:NAME.",
             ),
-            DatabaseError::Path(_) => (ExitCode::Failed, "`lifeboat ls SNAP` shows what it has."),
-            DatabaseError::Read(error) => of_read(error),
+            DatabaseError::Stored(StoredError::Path(_)) => {
+                (ExitCode::Failed, "`lifeboat ls SNAP` shows what it has.")
+            }
+            DatabaseError::Stored(StoredError::Read(error)) => of_read(error),
+            DatabaseError::Stored(StoredError::Temporary(_)) => (
+                ExitCode::Failed,
+                "Make room there, or name another folder for temporary files in TMPDIR.",
+            ),
+            DatabaseError::Archive { .. } => (
+                ExitCode::Failed,
+                "Restore it into a new database with `lifeboat restore-db`.",
+            ),
+            DatabaseError::Plain(PlainError::NoProgram { .. }) => (
+                ExitCode::Failed,
+                "Install the PostgreSQL client of that version, or write it with --format custom, which needs none.",
+            ),
+            DatabaseError::Plain(_) => (
+                ExitCode::Failed,
+                "What was written is a part; write it with --format custom, or restore it into a new database with \
+                 `lifeboat restore-db`.",
+            ),
+            DatabaseError::Beside(error) => {
+                return beside(error).unwrap_or_else(|| {
+                    Self::from_error(ExitCode::Database, error).hint(NOTHING_TOUCHED)
+                });
+            }
             DatabaseError::Resolve(_) => (ExitCode::Usage, ADDRESS),
             DatabaseError::Server(inner) => {
                 let hint = of_preflight(inner);
@@ -134,13 +193,69 @@ impl From<DatabaseError> for CommandError {
                 (ExitCode::Database, of_connect(error))
             }
             DatabaseError::Restore(PgRestoreError::Query(_)) => (ExitCode::Database, AGAIN),
+            DatabaseError::Restore(PgRestoreError::Plan(PlanError::Refused(findings))) => {
+                let hint = of_findings(findings);
+                return Self::from_error(ExitCode::Database, &error).hint(hint);
+            }
             DatabaseError::Restore(PgRestoreError::Plan(_)) => (
                 ExitCode::Database,
                 "Mend what the server lacks, or leave owners and grants out with --no-owner and --no-acl.",
             ),
-            DatabaseError::Restore(_) | DatabaseError::Pipe(_) => {
-                (ExitCode::Failed, "Nothing that existed before was touched.")
+            DatabaseError::Assembly(_) => (
+                ExitCode::Failed,
+                "Restore it into a new database with `lifeboat restore-db`.",
+            ),
+            DatabaseError::Restore(_) | DatabaseError::Pipe(_) | DatabaseError::Write(_) => {
+                (ExitCode::Failed, NOTHING_TOUCHED)
             }
+        };
+        Self::from_error(code, &error).hint(hint)
+    }
+}
+
+/// Whether the role may not do what a script wants.
+fn lacks_rights(failure: &RestoreFailure) -> bool {
+    matches!(failure, RestoreFailure::Load(LoadError::Query(answer))
+        if answer.sqlstate.as_deref() == Some(INSUFFICIENT_PRIVILEGE))
+}
+
+impl From<ForeignDumpError> for CommandError {
+    fn from(error: ForeignDumpError) -> Self {
+        let (code, hint) = match error {
+            // What a restore says of a server, it says of this one too.
+            ForeignDumpError::Resolve(error) => return DatabaseError::Resolve(error).into(),
+            ForeignDumpError::Server(error) => return DatabaseError::Server(error).into(),
+            ForeignDumpError::Foreign(ForeignError::Restore(PgRestoreError::Failed {
+                ref source,
+                ..
+            })) if lacks_rights(source) => (
+                ExitCode::Failed,
+                "Leave owners and grants out with --no-owner and --no-acl, or name a role in --to that may do it.",
+            ),
+            ForeignDumpError::Foreign(ForeignError::Restore(error)) => {
+                return DatabaseError::Restore(error).into();
+            }
+            ForeignDumpError::Foreign(ForeignError::Plan(error)) => {
+                return DatabaseError::Restore(error.into()).into();
+            }
+            ForeignDumpError::Foreign(ForeignError::Programs(error)) => {
+                return DatabaseError::Programs(error).into();
+            }
+            ForeignDumpError::File { .. } => {
+                (ExitCode::Failed, "Name a file that can be read twice.")
+            }
+            ForeignDumpError::Path(_) => {
+                (ExitCode::Failed, "`lifeboat ls SNAP` shows what it has.")
+            }
+            ForeignDumpError::Read(ref error) => of_read(error),
+            ForeignDumpError::Foreign(ForeignError::Powerful { .. }) => (
+                ExitCode::Refused,
+                "Name such a role in --to, or add --as-superuser if you trust whoever made the dump with the whole server.",
+            ),
+            ForeignDumpError::Foreign(ForeignError::Connect(ref error)) => {
+                (ExitCode::Database, of_connect(error))
+            }
+            ForeignDumpError::Foreign(_) => (ExitCode::Failed, NOTHING_TOUCHED),
         };
         Self::from_error(code, &error).hint(hint)
     }

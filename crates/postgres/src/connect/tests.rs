@@ -332,7 +332,9 @@ fn the_session_is_set_up_as_pg_dump_sets_up_its_own() {
     testing::run(
         &settings,
         &format!(
-            "ALTER DATABASE {} SET statement_timeout = '1s'",
+            "ALTER DATABASE {0} SET statement_timeout = '1s'; ALTER DATABASE {0} SET lc_monetary = 'C.UTF-8';
+             ALTER DATABASE {0} SET DateStyle = 'SQL, DMY'; ALTER DATABASE {0} SET IntervalStyle = 'iso_8601';
+             ALTER DATABASE {0} SET extra_float_digits = -3; ALTER DATABASE {0} SET bytea_output = 'escape'",
             settings.database()
         ),
     );
@@ -343,6 +345,10 @@ fn the_session_is_set_up_as_pg_dump_sets_up_its_own() {
         ("statement_timeout", "0"),
         ("extra_float_digits", "3"),
         ("TimeZone", "UTC"),
+        ("lc_monetary", "C"),
+        ("DateStyle", "ISO, DMY"),
+        ("IntervalStyle", "postgres"),
+        ("bytea_output", "hex"),
     ] {
         let row = connection.row("ask", &format!("SHOW {name}")).unwrap();
         assert_eq!(row[0].as_deref(), Some(value), "{name}");

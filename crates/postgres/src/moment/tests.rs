@@ -1,8 +1,8 @@
 //! Moments against writers that change rows and shapes meanwhile.
 
-use std::{thread, time::Instant};
+use std::{sync::atomic::Ordering, thread, time::Instant};
 
-use super::*;
+use super::{locks::all_locked, *};
 use crate::{cluster::ClusterOptions, testing};
 
 fn hold(settings: &Settings) -> Moment {
@@ -192,8 +192,8 @@ fn tables_that_come_and_go_while_locking_are_followed() {
     for _ in 0..20 {
         match Moment::hold(&settings, &MomentOptions::default(), testing::runtime()) {
             Ok(moment) => {
-                let own = [pid(&moment.connection).unwrap()];
-                assert!(all_locked(&moment.connection, &own).unwrap());
+                let own = [pid(&*moment.connection).unwrap()];
+                assert!(all_locked(&*moment.connection, &own).unwrap());
             }
             Err(MomentError::Restless { .. }) => {}
             Err(error) => panic!("{error}"),

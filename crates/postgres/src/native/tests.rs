@@ -142,7 +142,11 @@ fn assert_read_is_what_pg_dump_reads(cluster: &Cluster, settings: &Settings, thr
         &mut script,
     )
     .unwrap();
-    let script = String::from_utf8(script).unwrap();
+    // The locale of amounts is said before the rows; pg_dump leaves it to the one who reads.
+    let script = String::from_utf8(script)
+        .unwrap()
+        .replace("SET lc_monetary = 'C';\n", "")
+        .replace("RESET lc_monetary;\n\n", "");
     let plain = testing::plain_dump(&testing::programs(cluster), settings);
     let (ours, theirs) = (lines(&script), lines(&plain));
     let differing: Vec<_> = ours

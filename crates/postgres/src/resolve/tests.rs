@@ -364,3 +364,22 @@ fn files_named_by_a_relative_path_are_found_by_the_child_programs_too() {
     assert!(Path::new(&roots).is_absolute(), "{roots}");
     assert!(Path::new(&roots).ends_with("Cargo.toml"), "{roots}");
 }
+
+#[test]
+fn the_way_to_another_database_is_the_same_way_with_its_password() {
+    let home = Home::new().file(".pgpass", 0o600, "db:6432:shop:backup:it's \\\\ secret\n");
+    for text in [
+        "postgres://backup@db:6432/shop?sslmode=disable&connect_timeout=7",
+        "host=db port=6432 user=backup dbname='shop' sslmode=disable connect_timeout=7",
+    ] {
+        let first = home.resolve(text);
+        assert_eq!(password(&first), Some("it's \\ secret"));
+        let other = to_database(text, &first, "a 'new' \\ one").unwrap();
+        let other = home.resolve(&other);
+        assert_eq!(other.database(), "a 'new' \\ one");
+        assert_eq!(password(&other), password(&first));
+        assert_eq!((other.host(), other.port()), (first.host(), first.port()));
+        assert_eq!(other.connect_timeout, first.connect_timeout);
+        assert_eq!(other.tls().mode, first.tls().mode);
+    }
+}

@@ -10,13 +10,12 @@ use crate::{
 };
 
 fn dump(cluster: &Cluster, settings: &Settings) -> (Vec<u8>, DatabaseFacts) {
+    dump_with(settings, &testing::programs(cluster))
+}
+
+fn dump_with(settings: &Settings, programs: &Programs) -> (Vec<u8>, DatabaseFacts) {
     let moment = Moment::hold(settings, &MomentOptions::default(), testing::runtime()).unwrap();
-    let mut dump = Dump::start(
-        &moment,
-        &testing::programs(cluster),
-        &DumpOptions::default(),
-    )
-    .unwrap();
+    let mut dump = Dump::start(&moment, programs, &DumpOptions::default()).unwrap();
     let mut bytes = Vec::new();
     dump.read_to_end(&mut bytes).unwrap();
     dump.finish().unwrap();
@@ -132,7 +131,11 @@ fn an_archive_that_is_cut_off_damaged_or_unreadable_leaves_no_database() {
         ] {
             let name = testing::unique("bad");
             let error = restore(&cluster, &name, bad, &options).unwrap_err();
-            assert!(!is_there(&cluster, &name), "{}", testing::chain(&error));
+            assert!(
+                !is_there(&cluster, &name) && !is_there(&cluster, &place(&name)),
+                "{}",
+                testing::chain(&error)
+            );
         }
     }
 
@@ -161,7 +164,7 @@ fn an_archive_that_is_cut_off_damaged_or_unreadable_leaves_no_database() {
         text.contains("the store is gone") && text.contains("was dropped again"),
         "{text}"
     );
-    assert!(!is_there(&cluster, &name));
+    assert!(!is_there(&cluster, &name) && !is_there(&cluster, &place(&name)));
 }
 
 #[test]
@@ -240,7 +243,7 @@ fn a_failure_half_way_drops_the_database_again_and_quotes_pg_restore() {
         let error = testing::chain(&restore(&cluster, &name, &archive, &options).unwrap_err());
         assert!(error.contains("was dropped again"), "{error}");
         assert!(error.contains("violates check constraint"), "{error}");
-        assert!(!is_there(&cluster, &name));
+        assert!(!is_there(&cluster, &name) && !is_there(&cluster, &place(&name)));
     }
 }
 
@@ -261,7 +264,7 @@ fn a_locale_that_the_server_lacks_is_the_servers_own_word_and_makes_nothing() {
         "{}",
         testing::chain(&error)
     );
-    assert!(!is_there(&cluster, &name));
+    assert!(!is_there(&cluster, &name) && !is_there(&cluster, &place(&name)));
 }
 
 #[test]
@@ -378,7 +381,8 @@ fn a_restore_that_is_stopped_ends_its_programs_and_leaves_no_database() {
         let asked = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 let asleep = format!(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event = 'PgSleep'"
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
+                    place(&name)
                 );
                 while testing::ask(&cluster.settings("postgres"), &asleep) == "0" {
                     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -408,6 +412,94 @@ fn a_restore_that_is_stopped_ends_its_programs_and_leaves_no_database() {
             asked.elapsed() < std::time::Duration::from_secs(4),
             "{jobs} jobs"
         );
-        assert!(!is_there(&cluster, &name), "{jobs} jobs");
+        assert!(
+            !is_there(&cluster, &name) && !is_there(&cluster, &place(&name)),
+            "{jobs} jobs"
+        );
     }
+}
+
+/// What the test below runs in a process of its own: a restore that waits for its end in the middle of the archive.
+fn restore_until_killed(admin: &str, source: &str, name: &str) -> ! {
+    let admin = crate::resolve::resolve(admin, &|_| None).unwrap();
+    let connection = Connection::open(&admin, testing::runtime()).unwrap();
+    let programs = Programs::find(connection.server_major().unwrap(), &|_| None).unwrap();
+    let (archive, _) = dump_with(&admin.with_database(source), &programs);
+    let half = &archive[..archive.len() / 2];
+    /// Never comes to its end.
+    struct Waiting;
+    impl Read for Waiting {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            std::thread::sleep(std::time::Duration::from_secs(600));
+            Ok(0)
+        }
+    }
+    let ended = restore_archive(
+        &admin,
+        &programs,
+        name,
+        &mut half.chain(Waiting),
+        &RestoreOptions::default(),
+        &AtomicBool::new(false),
+        testing::runtime(),
+    );
+    panic!("the restore ended by itself: {ended:?}");
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_no_database_of_its_name_and_the_next_one_names_what_it_left() {
+    const CHILD: [&str; 3] = ["ADMIN", "SOURCE", "NAME"];
+    let variable = |name: &str| format!("LIFEBOAT_TEST_KILLED_{name}");
+    if let [Ok(admin), Ok(source), Ok(name)] = CHILD.map(|name| std::env::var(variable(name))) {
+        restore_until_killed(&admin, &source, &name);
+    }
+    let cluster = testing::cluster();
+    let source = testing::database(
+        &cluster,
+        "CREATE TABLE t AS SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i",
+    );
+    let (admin, name) = (cluster.settings("postgres"), testing::unique("killed"));
+    let server = format!(
+        "host={} port={} user={} dbname=postgres",
+        admin.host, admin.port, admin.user
+    );
+    let values = [server, source.database().to_owned(), name.clone()];
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "restore::tests::a_restore_that_is_killed_leaves_no_database_of_its_name_and_the_next_one_names_what_it_left"])
+        .envs(CHILD.map(variable).into_iter().zip(values))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let copies = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND query ~ '^COPY'",
+        place(&name)
+    );
+    while testing::ask(&admin, &copies) == "0" {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let grants = format!(
+        "SELECT has_database_privilege('pg_monitor', '{}', 'CONNECT')",
+        place(&name)
+    );
+    assert_eq!(testing::ask(&admin, &grants), "f", "others are kept out");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!is_there(&cluster, &name) && is_there(&cluster, &place(&name)));
+    let (archive, _) = dump(&cluster, &source);
+    let again = || restore(&cluster, &name, &archive, &RestoreOptions::default());
+    let Err(RestoreError::Plan(PlanError::Refused(findings))) = again() else {
+        panic!("it is refused");
+    };
+    assert!(findings[0].sentence.contains("was cut off"));
+    while testing::ask(&admin, &copies) != "0" {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    testing::run(&admin, findings[0].mend.as_ref().unwrap());
+    again().unwrap();
+    assert!(is_there(&cluster, &name) && !is_there(&cluster, &place(&name)));
+    assert_eq!(
+        testing::ask(&cluster.settings(&name), "SELECT count(*) FROM t"),
+        "20000"
+    );
 }

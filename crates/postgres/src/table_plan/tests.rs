@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, io::Read as _};
 use super::*;
 use crate::{
     catalog,
+    connect::Connection,
     rows::Rows,
     settings::Settings,
     testing::{self, plain_dump},

@@ -156,6 +156,26 @@ fn a_full_pipe_holds_the_server_back_and_a_reader_that_gave_up_ends_the_connecti
 }
 
 #[test]
+fn a_copy_that_the_server_ends_after_its_reader_gave_up_ends_the_connection_too() {
+    let answer = [message(b'H', &[0, 0, 0]), message(b'd', b"1")].concat();
+    let end = message(b'E', b"SERROR\0\0");
+    let tap = Tap::default();
+    let pipe = Arc::new(Pipe::default());
+    tap.open(Arc::clone(&pipe));
+    // What comes before the reader gives up, a row among it, is used before the end arrives.
+    let notice = message(b'N', &[0; 200]);
+    let mut wire = wire(&[answer, notice, end].concat(), usize::MAX, &tap);
+    let mut buffer = [0; 100];
+    let mut session = ReadBuf::new(&mut buffer);
+    let mut context = Context::from_waker(Waker::noop());
+    let polled = Pin::new(&mut wire).poll_read(&mut context, &mut session);
+    assert!(session.filled().len() == 100 && matches!(polled, Poll::Ready(Ok(()))));
+    pipe.give_up();
+    let (_, polled) = read(&mut wire, 100);
+    assert!(matches!(polled, Poll::Ready(Err(_))));
+}
+
+#[test]
 fn an_impossible_length_is_an_error() {
     let mut wire = wire(&[b'Z', 0, 0, 0, 3, 0], 100, &Tap::default());
     let (_, polled) = read(&mut wire, 100);

@@ -36,6 +36,8 @@ fn sources() -> Vec<SourceConfig> {
             url: "postgres://u@h/\"x\"".to_owned(),
             password: Some(Secret::File("/etc/pw".into())),
             skip_data: vec!["public.a".to_owned()],
+            pg_dump: true,
+            via: Vec::new(),
         }),
         SourceConfig::Folder(FolderSource {
             name: "site.example.com".to_owned(),
@@ -74,6 +76,8 @@ fn database() -> PostgresSource {
         url: "dbname=a".to_owned(),
         password: None,
         skip_data: Vec::new(),
+        pg_dump: false,
+        via: Vec::new(),
     }
 }
 
@@ -94,6 +98,7 @@ fn an_added_app_is_written_as_people_write_it() {
 url = 'postgres://u@h/"x"'
 password = "file:/etc/pw"
 skip-data = ["public.a"]
+engine = "pg_dump"
 name = "main"
 
 [app.shop.media."site.example.com"]
@@ -131,6 +136,22 @@ fn passwords_are_written_by_where_they_are_found() {
         let after = add("", "a", &[SourceConfig::Postgres(source)]).unwrap();
         assert!(after.ends_with(written), "{after}");
     }
+}
+
+#[test]
+fn the_way_to_a_server_is_written_as_a_list() {
+    let source = PostgresSource {
+        via: ["docker", "exec", "db"].map(str::to_owned).to_vec(),
+        ..database()
+    };
+    let sources = [SourceConfig::Postgres(source)];
+    let after = add("", "a", &sources).unwrap();
+    assert!(
+        after.ends_with("via = [\"docker\", \"exec\", \"db\"]\n"),
+        "{after}"
+    );
+    let config = Config::parse(&after, Path::new(FILE)).unwrap();
+    assert_eq!(config.apps[0].sources, sources);
 }
 
 #[test]

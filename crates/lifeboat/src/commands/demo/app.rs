@@ -102,6 +102,8 @@ impl App {
                 url: server.address(DATABASE),
                 password: None,
                 skip_data: Vec::new(),
+                pg_dump: false,
+                via: Vec::new(),
             })
         }));
         sources

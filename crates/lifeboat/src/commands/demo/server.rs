@@ -111,7 +111,8 @@ impl Server {
         )
     }
 
-    /// All of `database` as SQL, without the words that are new in every dump.
+    /// All of `database` as SQL, without the words that are new in every dump, and the rows of each table in one order:
+    /// SQL knows none, and they may have come back by their key.
     pub(super) fn dump(&self, database: &str) -> Result<Vec<u8>, CommandError> {
         let output = self
             .client("pg_dump", &self.cluster.settings(database))
@@ -124,11 +125,16 @@ impl Server {
         let is_new =
             |line: &&[u8]| line.starts_with(b"\\restrict") || line.starts_with(b"\\unrestrict");
         let lines = output.stdout.split_inclusive(|byte| *byte == b'\n');
-        Ok(lines
-            .filter(|line| !is_new(line))
-            .flatten()
-            .copied()
-            .collect())
+        let mut lines: Vec<&[u8]> = lines.filter(|line| !is_new(line)).collect();
+        let mut rest = lines.as_mut_slice();
+        while let Some(begin) = rest.iter().position(|line| line.starts_with(b"COPY ")) {
+            let rows = &mut rest[begin + 1..];
+            let end = rows.iter().position(|line| line == b"\\.\n");
+            let (rows, after) = rows.split_at_mut(end.unwrap_or(rows.len()));
+            rows.sort_unstable();
+            rest = after;
+        }
+        Ok(lines.concat())
     }
 
     fn run(&self, database: &str, sql: &str) -> Result<(), CommandError> {

@@ -1,4 +1,4 @@
-//! Asking a person for a passphrase, without showing what is typed.
+//! Asking a person at a terminal: for a passphrase, without showing what is typed, or for a word that confirms.
 //!
 //! **Invariant**: the terminal shows what is typed again however the question ends, and a signal ends it.
 
@@ -33,7 +33,7 @@ const LOOK_EVERY: Timespec = Timespec {
 };
 
 /// True when a person is there to answer: a terminal that is not only the session's, but this command's.
-pub(super) fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     (io::stdin().is_terminal() || io::stderr().is_terminal()) && open().is_ok()
 }
 
@@ -42,14 +42,14 @@ fn open() -> io::Result<File> {
 }
 
 /// Asks once.
-pub(super) fn ask(
+pub(crate) fn ask(
     question: &str,
     interrupt: &Interrupt,
 ) -> Result<Zeroizing<String>, CommandError> {
     let terminal = open().or_fail(ExitCode::WrongKey, || {
         "the terminal cannot be opened".to_owned()
     })?;
-    let answer = ask_at(&terminal, question, interrupt)
+    let answer = ask_at(&terminal, question, interrupt, Echo::Hidden)
         .or_fail(ExitCode::WrongKey, || "no passphrase was typed".to_owned());
     if let Some(stopped) = interrupt.as_error() {
         return Err(stopped);
@@ -64,8 +64,21 @@ pub(super) fn ask(
     Ok(answer)
 }
 
+/// Asks for a word, which is shown while it is typed.
+pub(crate) fn ask_for_word(question: &str, interrupt: &Interrupt) -> Result<String, CommandError> {
+    let terminal = open().or_fail(ExitCode::Refused, || {
+        "the terminal cannot be opened".to_owned()
+    })?;
+    let answer = ask_at(&terminal, question, interrupt, Echo::Shown)
+        .or_fail(ExitCode::Refused, || "nothing was typed".to_owned());
+    match interrupt.as_error() {
+        Some(stopped) => Err(stopped),
+        None => answer.map(|answer| answer.trim().to_owned()),
+    }
+}
+
 /// Asks for a new passphrase, twice, since a slip of the finger would lock everybody out.
-pub(super) fn ask_twice(interrupt: &Interrupt) -> Result<Zeroizing<String>, CommandError> {
+pub(crate) fn ask_twice(interrupt: &Interrupt) -> Result<Zeroizing<String>, CommandError> {
     let first = ask("New passphrase: ", interrupt)?;
     let second = ask("The same again: ", interrupt)?;
     if *first == *second {
@@ -105,8 +118,23 @@ impl Drop for Hidden<'_> {
     }
 }
 
-fn ask_at(terminal: &File, question: &str, interrupt: &Interrupt) -> io::Result<Zeroizing<String>> {
-    let _hidden = Hidden::hide(terminal)?;
+/// Whether what is typed is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Echo {
+    Hidden,
+    Shown,
+}
+
+fn ask_at(
+    terminal: &File,
+    question: &str,
+    interrupt: &Interrupt,
+    echo: Echo,
+) -> io::Result<Zeroizing<String>> {
+    let _hidden = match echo {
+        Echo::Hidden => Some(Hidden::hide(terminal)?),
+        Echo::Shown => None,
+    };
     let mut writer = terminal;
     writer.write_all(question.as_bytes())?;
     let line = read_line(terminal, interrupt).inspect_err(|_| {

@@ -1,0 +1,279 @@
+//! Restores an app's databases and folders beside those that are there.
+//!
+//! Invariant: nothing that was there before is touched. What is restored here counts only when all of it came as it was:
+//! a single problem ends it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use lifeboat_files::Overwrite;
+use lifeboat_postgres::{Connection as Session, to_database};
+use lifeboat_repository::{Progress, Repository, Snapshot};
+use rusqlite::{Connection, OpenFlags};
+
+use super::SwapError;
+use super::journal::{Journal, PlaceKind};
+use super::migrations::{self, Applied, Migrations, Row};
+use super::place::{PlaceError, SIDECARS, inode_at, with_ending};
+use super::plan::{PlannedTarget, Seat, SwapPlan, TargetKind};
+use super::settle::{UNPACKED, Ways};
+use crate::database::{DatabaseRequest, restore_database};
+use crate::restore::{RestoreRequest, restore};
+
+/// The restore of one swap.
+pub(super) struct Beside<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) ways: Ways<'a>,
+    /// Connections at once for each database; `None` for as many as suit.
+    pub(super) jobs: Option<u32>,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Beside<'_> {
+    /// Restores everything of the plan, and writes into the journal what it became. Gives sentences about what could not
+    /// be set.
+    pub(super) fn all(
+        &self,
+        plan: &SwapPlan,
+        journal: &mut Journal,
+    ) -> Result<Vec<String>, SwapError> {
+        let mut warnings = Vec::new();
+        for item in &mut journal.databases {
+            let source = self.ways.source(&item.source)?;
+            let (text, settings) = self.ways.settings(source)?;
+            let request = DatabaseRequest {
+                source: Some(item.source.clone()),
+                to: to_database(text, &settings, &item.new)?.to_string(),
+                jobs: self.jobs,
+                ..DatabaseRequest::default()
+            };
+            let report = restore_database(
+                self.repository,
+                self.snapshot,
+                &request,
+                self.progress,
+                self.stop,
+                self.ways.runtime,
+            )?;
+            let about = |warning: String| format!("{}: {warning}", item.source);
+            warnings.extend(report.warnings.into_iter().map(about));
+            let swapper = lifeboat_postgres::Swapper::open(
+                &settings,
+                &[&item.live, &item.new],
+                self.ways.runtime,
+            )?;
+            item.new_oid = swapper.named(&item.new)?.map(|database| database.oid);
+        }
+        for target in &plan.targets {
+            match &target.seat {
+                Seat::Database(_) => {}
+                Seat::Place(item) => self.place(target, &item.new, item.kind)?,
+                Seat::Inside { kind, .. } => {
+                    let path = new_path(target, journal);
+                    let path = path.expect("the plan has a seat for what it lies in");
+                    self.place(target, &path, *kind)?;
+                }
+            }
+        }
+        for place in &mut journal.places {
+            place.new_inode = inode_at(&place.new).map_err(PlaceError::from)?;
+        }
+        Ok(warnings)
+    }
+
+    /// A folder or an SQLite database at `path`, over what another source has put there.
+    fn place(&self, target: &PlannedTarget, path: &Path, kind: PlaceKind) -> Result<(), SwapError> {
+        if kind == PlaceKind::Folder {
+            return self.folder(&target.source, path);
+        }
+        let unpacked = with_ending(path, UNPACKED);
+        self.folder(&target.source, &unpacked)?;
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| SwapError::Unpack { path, source }
+        };
+        let mut entries = fs::read_dir(&unpacked).map_err(at(&unpacked))?;
+        let only = entries.next().transpose().map_err(at(&unpacked))?;
+        let Some(only) = only.filter(|_| entries.next().is_none()) else {
+            return Err(SwapError::NotOneFile(target.source.clone()));
+        };
+        // A copy of the running one may have come with the folder around it.
+        for ending in SIDECARS.into_iter().chain([""]) {
+            match fs::remove_file(with_ending(path, ending)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(at(path)(error));
+                }
+                _ => {}
+            }
+        }
+        fs::rename(only.path(), path).map_err(at(path))?;
+        fs::remove_dir(&unpacked).map_err(at(&unpacked))?;
+        self.progress
+            .phase(&format!("Checking the SQLite database {}", target.source));
+        let found: Result<String, rusqlite::Error> = read_only(path).and_then(|database| {
+            database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        });
+        match found {
+            Ok(found) if found == "ok" => Ok(()),
+            Ok(found) => Err(SwapError::Damaged {
+                source_name: target.source.clone(),
+                found,
+            }),
+            Err(error) => Err(SwapError::Damaged {
+                source_name: target.source.clone(),
+                found: error.to_string(),
+            }),
+        }
+    }
+
+    fn folder(&self, source: &str, path: &Path) -> Result<(), SwapError> {
+        self.progress.phase(&format!("Restoring {source}"));
+        // Another source may have put something there, inside of which this one lies.
+        let is_there = path.exists();
+        let request = RestoreRequest {
+            paths: vec![source.as_bytes().to_vec()],
+            target: path.to_owned(),
+            tree: false,
+            overwrite: if is_there {
+                Overwrite::Always
+            } else {
+                Overwrite::Never
+            },
+            exact: is_there,
+            owner: None,
+            numeric_ids: false,
+            devices: false,
+            // They go where they were.
+            with_secrets: true,
+            sparse: true,
+            durable: true,
+            dry_run: false,
+        };
+        let outcome = restore(
+            self.repository,
+            self.snapshot,
+            &request,
+            self.progress,
+            self.stop,
+        )?;
+        let problems = outcome.problems.len() as u64 + outcome.more_problems;
+        if outcome.full {
+            return Err(SwapError::Full(path.to_owned()));
+        }
+        if problems > 0 {
+            return Err(SwapError::Problems {
+                source_name: source.to_owned(),
+                problems,
+            });
+        }
+        Ok(())
+    }
+
+    /// How the restored databases stand to those that they replace.
+    pub(super) fn migrations(
+        &self,
+        plan: &SwapPlan,
+        journal: &Journal,
+    ) -> Result<Vec<Migrations>, SwapError> {
+        let mut found = Vec::new();
+        for item in &journal.databases {
+            if item.old_oid.is_none() {
+                continue;
+            }
+            let (_, settings) = self.ways.settings(self.ways.source(&item.source)?)?;
+            let applied = |database: &str| -> Result<Applied, SwapError> {
+                let settings = settings.with_database(database);
+                let session = Session::open(&settings, self.ways.runtime)
+                    .map_err(lifeboat_postgres::SwapError::from)?;
+                migrations::of_postgres(&session)
+            };
+            let pair = (applied(&item.new)?, applied(&item.live)?);
+            found.extend(migrations::compare(&item.source, &pair.0, &pair.1));
+        }
+        for target in &plan.targets {
+            let Some((new, live)) = sqlite_paths(target, journal) else {
+                continue;
+            };
+            // What is there may be why it is replaced.
+            if let (Ok(new), Ok(live)) = (of_sqlite(&new, true), of_sqlite(&live, false)) {
+                found.extend(migrations::compare(&target.source, &new, &live));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Where the restored SQLite database of a target is, and the one that is there.
+fn sqlite_paths(target: &PlannedTarget, journal: &Journal) -> Option<(PathBuf, PathBuf)> {
+    let is_replaced = target.exists && target.kind == TargetKind::Sqlite;
+    let new = new_path(target, journal).filter(|_| is_replaced)?;
+    match &target.seat {
+        Seat::Place(item) => Some((new, item.live.clone())),
+        Seat::Inside { live, .. } => Some((new, live.clone())),
+        Seat::Database(_) => None,
+    }
+}
+
+/// Where a target that is a folder or a file is restored to.
+pub(super) fn new_path(target: &PlannedTarget, journal: &Journal) -> Option<PathBuf> {
+    match &target.seat {
+        Seat::Place(item) => Some(item.new.clone()),
+        Seat::Inside { outer, below, .. } => {
+            let outer = journal.places.iter().find(|place| place.live == *outer)?;
+            Some(outer.new.join(below))
+        }
+        Seat::Database(_) => None,
+    }
+}
+
+fn of_sqlite(path: &Path, at_rest: bool) -> rusqlite::Result<Applied> {
+    let database = if at_rest {
+        read_only(path)?
+    } else {
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
+    };
+    let sql = format!(
+        "SELECT '\"' || name || '\"', name FROM sqlite_master WHERE type = 'table' AND name IN ({}) ORDER BY 1",
+        migrations::tables()
+    );
+    let found = ask_sqlite(&database, &sql)?;
+    let ask = |sql: &str| ask_sqlite(&database, sql).ok();
+    Ok(migrations::applied(&migrations::pairs(found), ask))
+}
+
+fn ask_sqlite(database: &Connection, sql: &str) -> rusqlite::Result<Vec<Row>> {
+    use rusqlite::types::Value;
+    let mut statement = database.prepare(sql)?;
+    let columns = statement.column_count();
+    let text = |value: Value| match value {
+        Value::Null | Value::Blob(_) => None,
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Real(number) => Some(number.to_string()),
+        Value::Text(text) => Some(text),
+    };
+    let rows = statement.query_map([], |row| {
+        (0..columns)
+            .map(|column| Ok(text(row.get(column)?)))
+            .collect()
+    })?;
+    rows.collect()
+}
+
+/// A database that nobody writes to. Nothing is made beside it.
+pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let mut uri = String::from("file:");
+    for byte in std::os::unix::ffi::OsStrExt::as_bytes(OsStr::new(path)) {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri, flags)
+}

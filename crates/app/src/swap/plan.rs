@@ -1,0 +1,541 @@
+//! What a swap will do, as data: what comes out of the snapshot, where to, what stands there, and what is in the way.
+//!
+//! The plan touches nothing. What it showed of the targets (oids, inodes) is looked at again before names change.
+
+use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+
+use lifeboat_codec::{Manifest, SourceRecord};
+use lifeboat_files::{Kind, mounts_within, standing};
+use lifeboat_postgres::{Connection, Settings, Swapper};
+use lifeboat_repository::{Repository, Snapshot};
+use rustix::fs::statvfs;
+use tokio::runtime::Handle;
+
+use super::SwapError;
+use super::journal::{DatabaseItem, PlaceItem, PlaceKind};
+use super::migrations::{Migrations, compare, of_postgres, of_snapshot};
+use super::place::{PlaceError, with_ending};
+use super::settle::Ways;
+use crate::config::{AppConfig, PostgresSource, SourceConfig};
+use crate::display::Bytes;
+use crate::postgres::postgres_settings;
+
+/// PostgreSQL cuts longer names off.
+const NAME_BYTES_MAX: usize = 63;
+/// How long the ending of a database's name beside can be: `_lifeboat_new_3f9a21`, and room for what a restore puts
+/// behind the name until the database is whole.
+const ENDING_BYTES_MAX: usize = 31;
+/// The longest name of an entry of a folder.
+const ENTRY_BYTES_MAX: usize = 255;
+
+/// What is to take the place of what.
+#[derive(Clone, Debug)]
+pub struct SwapRequest<'a> {
+    /// The app, as it is configured.
+    pub app: &'a AppConfig,
+    /// The address of somebody who may make and rename databases, without a password, where the app's role may not.
+    pub admin: Option<&'a str>,
+    /// Folders that no target may contain: the repository, and what this program keeps.
+    pub keep_out: Vec<PathBuf>,
+}
+
+/// What kind of thing is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A PostgreSQL database.
+    Database,
+    /// A folder.
+    Folder,
+    /// An SQLite database.
+    Sqlite,
+}
+
+/// One thing that is replaced.
+#[derive(Clone, Debug)]
+pub struct PlannedTarget {
+    /// The source's name, in the snapshot and in the configuration.
+    pub source: String,
+    /// What it is.
+    pub kind: TargetKind,
+    /// Where it is, for people.
+    pub at: String,
+    /// Whether something is there that is replaced.
+    pub exists: bool,
+    /// The size of that, where it can be asked for cheaply.
+    pub replaced_bytes: Option<u64>,
+    /// Sessions that will be ended.
+    pub sessions: u64,
+    /// Files that come.
+    pub files: u64,
+    /// Bytes that come.
+    pub bytes: u64,
+    /// Where what was there will be kept, for people; nothing when nothing is there.
+    pub kept_as: Option<String>,
+    pub(super) seat: Seat,
+}
+
+/// Where it goes.
+#[derive(Clone, Debug)]
+pub(super) enum Seat {
+    Database(DatabaseItem),
+    /// A place of its own.
+    Place(PlaceItem),
+    /// Inside the place of another target, at this path below it.
+    Inside {
+        outer: PathBuf,
+        below: PathBuf,
+        live: PathBuf,
+        kind: PlaceKind,
+    },
+}
+
+/// What a swap will do.
+#[derive(Clone, Debug)]
+pub struct SwapPlan {
+    /// What is replaced: databases, then folders and files, outer ones first.
+    pub targets: Vec<PlannedTarget>,
+    /// How the snapshot's databases stand to those that they replace, as far as that is known before they are restored.
+    pub migrations: Vec<Migrations>,
+    /// Sentences about what stays as it is, and what to know.
+    pub notes: Vec<String>,
+    /// Sentences about what is in the way; with one of them nothing is done.
+    pub refusals: Vec<String>,
+}
+
+impl SwapPlan {
+    /// Whether a folder is replaced that programs may have open.
+    #[must_use]
+    pub fn has_folders(&self) -> bool {
+        let is_replaced =
+            |target: &PlannedTarget| target.exists && target.kind == TargetKind::Folder;
+        self.targets.iter().any(is_replaced)
+    }
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// When the snapshot or a server cannot be read. What is in the way stands in the plan.
+pub fn plan_swap(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    request: &SwapRequest<'_>,
+    runtime: &Handle,
+) -> Result<SwapPlan, SwapError> {
+    let manifest = repository.manifest(snapshot)?;
+    let mut planner = Planner {
+        request,
+        ways: Ways {
+            app: request.app,
+            admin: request.admin,
+            runtime,
+        },
+        repository,
+        snapshot,
+        suffix: format!("{:06x}", RandomState::new().hash_one(()) & 0xff_ffff),
+        plan: SwapPlan {
+            targets: Vec::new(),
+            migrations: Vec::new(),
+            notes: Vec::new(),
+            refusals: Vec::new(),
+        },
+    };
+    planner.sources(&manifest)?;
+    planner.look_for_room();
+    let plan = &mut planner.plan;
+    if plan.targets.is_empty() && plan.refusals.is_empty() {
+        let nothing = "the snapshot has nothing that can take the place of anything";
+        plan.refusals.push(nothing.to_owned());
+    }
+    Ok(planner.plan)
+}
+
+struct Planner<'a> {
+    request: &'a SwapRequest<'a>,
+    ways: Ways<'a>,
+    repository: &'a Repository,
+    snapshot: &'a Snapshot,
+    suffix: String,
+    plan: SwapPlan,
+}
+
+/// A folder or an SQLite database before it has a seat.
+struct Wanted<'a> {
+    record: &'a SourceRecord,
+    kind: PlaceKind,
+    live: PathBuf,
+}
+
+impl<'a> Planner<'a> {
+    fn refuse(&mut self, sentence: String) {
+        self.plan.refusals.push(sentence);
+    }
+
+    fn sources(&mut self, manifest: &Manifest) -> Result<(), SwapError> {
+        let app = self.request.app;
+        let mut places = Vec::new();
+        for record in &manifest.sources {
+            let name = &record.name;
+            if record.unreadable > 0 {
+                self.plan.notes.push(format!(
+                    "The snapshot says of {name} that {} items could not be read, or are not as they should be.",
+                    record.unreadable
+                ));
+            }
+            let configured = app.sources.iter().find(|source| source.name() == name);
+            match (record.kind.as_str(), configured) {
+                ("postgres", Some(SourceConfig::Postgres(source))) if !source.via.is_empty() => {
+                    self.refuse(format!(
+                        "{name} is reached by way of {}, where its database cannot be replaced; `lifeboat restore-db {}:{name} \
+                         --to postgres://…` restores it to a server that this machine reaches, and `lifeboat dump` gives \
+                         what psql loads there",
+                        source.via[0], app.name
+                    ));
+                }
+                ("postgres", Some(SourceConfig::Postgres(source))) => self.database(record, source)?,
+                ("folder", Some(SourceConfig::Folder(source))) => {
+                    if !source.exclude.is_empty() {
+                        self.plan.notes.push(format!(
+                            "What a backup of {name} leaves out ({}) is not in the restored folder.",
+                            source.exclude.join(", ")
+                        ));
+                    }
+                    places.extend(self.wanted(record, PlaceKind::Folder, &source.path));
+                }
+                ("sqlite", Some(SourceConfig::Sqlite(source))) => {
+                    places.extend(self.wanted(record, PlaceKind::Sqlite, &source.path));
+                }
+                ("secrets", _) => self.plan.notes.push(
+                    "Secrets stay as they are; `lifeboat restore --with-secrets` restores them."
+                        .to_owned(),
+                ),
+                ("command" | "stdin", _) => self.plan.notes.push(format!(
+                    "{name} is a program's output and has no place; `lifeboat dump` gives it."
+                )),
+                (kind, _) => self.refuse(format!(
+                    "the configuration does not say where {name} of the snapshot belongs, which is a {kind}"
+                )),
+            }
+        }
+        for source in &app.sources {
+            let known = manifest
+                .sources
+                .iter()
+                .any(|record| record.name == source.name());
+            if !known {
+                self.plan.notes.push(format!(
+                    "{} is not in the snapshot and stays as it is.",
+                    source.name()
+                ));
+            }
+        }
+        places.sort_by_key(|place: &Wanted<'_>| place.live.components().count());
+        self.places(&places)
+    }
+
+    fn database(
+        &mut self,
+        record: &SourceRecord,
+        source: &'a PostgresSource,
+    ) -> Result<(), SwapError> {
+        let environment = |name: &str| std::env::var_os(name);
+        let own = postgres_settings(source, &environment)?;
+        let (_, settings) = self.ways.settings(source)?;
+        let live = own.database().to_owned();
+        let swapper = Swapper::open(&settings, &[&live], self.ways.runtime)?;
+        let at = format!("the database {live} on {}", server_of(&own));
+        self.look_at_server(&own, &live, &swapper);
+        if let Some(obstacle) = swapper.obstacle()? {
+            self.refuse(format!("{at} cannot be replaced: {obstacle}"));
+        }
+        let standing = swapper.named(&live)?;
+        if let Some(standing) = &standing {
+            if !standing.is_ours {
+                self.refuse(format!(
+                    "{at} cannot be renamed by {}, who does not own it",
+                    settings.user()
+                ));
+            }
+            if !standing.is_open {
+                self.refuse(format!(
+                    "{at} takes no connections: somebody has closed it, perhaps a swap that another user has begun"
+                ));
+            }
+            for slot in &standing.slots {
+                self.plan.notes.push(format!(
+                    "The replication slot {slot} belongs to the database that is replaced, and stays with it."
+                ));
+            }
+        }
+        if standing.as_ref().is_some_and(|standing| standing.is_open) {
+            self.migrations(&record.name, &settings.with_database(&live))?;
+        }
+        let item = DatabaseItem {
+            source: record.name.clone(),
+            new: database_beside(&live, "new", &self.suffix),
+            old: database_beside(&live, "old", &self.suffix),
+            live,
+            old_oid: standing.as_ref().map(|standing| standing.oid),
+            new_oid: None,
+        };
+        for name in [&item.new, &item.old] {
+            if swapper.named(name)?.is_some() {
+                self.refuse(format!("there is a database {name} already"));
+            }
+        }
+        self.plan.targets.push(PlannedTarget {
+            source: record.name.clone(),
+            kind: TargetKind::Database,
+            at,
+            exists: standing.is_some(),
+            replaced_bytes: standing.as_ref().and_then(|standing| standing.len_bytes),
+            sessions: standing.as_ref().map_or(0, |standing| standing.sessions),
+            files: record.files,
+            bytes: record.bytes,
+            kept_as: standing.map(|_| item.old.clone()),
+            seat: Seat::Database(item),
+        });
+        Ok(())
+    }
+
+    /// Compares the snapshot's migrations with those that are there. What cannot be read there is looked at again when
+    /// the database has been restored.
+    fn migrations(&mut self, source: &str, live: &Settings) -> Result<(), SwapError> {
+        let there = Connection::open(live, self.ways.runtime)
+            .ok()
+            .and_then(|session| of_postgres(&session).ok())
+            .unwrap_or_default();
+        if !there.is_empty() {
+            let comes = of_snapshot(self.repository, self.snapshot, source)?;
+            self.plan.migrations.extend(compare(source, &comes, &there));
+        }
+        Ok(())
+    }
+
+    /// Another role must lead to the same server.
+    fn look_at_server(&mut self, own: &Settings, live: &str, swapper: &Swapper) {
+        if self.request.admin.is_none() {
+            return;
+        }
+        let theirs = Swapper::open(own, &[live], self.ways.runtime)
+            .map_err(|error| error.to_string())
+            .and_then(|own| own.server().map_err(|error| error.to_string()));
+        match (theirs, swapper.server()) {
+            (Ok(theirs), Ok(ours)) if theirs == ours => {}
+            (Ok(_), Ok(_)) => self.refuse(format!(
+                "--admin leads to another server than the app's own address of {live}"
+            )),
+            (Err(why), _) => self.plan.notes.push(format!(
+                "Whether --admin leads to the server of {live} is not known: {why}."
+            )),
+            (_, Err(why)) => self.refuse(why.to_string()),
+        }
+    }
+
+    /// The path without links, as far as it exists.
+    fn wanted<'r>(
+        &mut self,
+        record: &'r SourceRecord,
+        kind: PlaceKind,
+        path: &Path,
+    ) -> Option<Wanted<'r>> {
+        let whole = path.canonicalize().or_else(|_| {
+            let parent = path.parent().unwrap_or(Path::new("/")).canonicalize()?;
+            Ok::<_, std::io::Error>(parent.join(path.file_name().unwrap_or(OsStr::new(""))))
+        });
+        match whole {
+            Ok(live) => Some(Wanted { record, kind, live }),
+            Err(error) => {
+                self.refuse(format!(
+                    "the folder in which {} is to lie cannot be used: {error}",
+                    path.display()
+                ));
+                None
+            }
+        }
+    }
+
+    fn places(&mut self, places: &[Wanted<'_>]) -> Result<(), SwapError> {
+        for (index, place) in places.iter().enumerate() {
+            let outer = places[..index].iter().find(|outer| {
+                outer.kind == PlaceKind::Folder && place.live.starts_with(&outer.live)
+            });
+            let there = standing(&place.live).map_err(PlaceError::from)?;
+            let wanted_kind = match place.kind {
+                PlaceKind::Folder => Kind::Folder,
+                PlaceKind::Sqlite => Kind::File,
+            };
+            let at = place.live.display().to_string();
+            if there.is_some_and(|there| there.kind != wanted_kind) {
+                self.refuse(format!("{at} is something else than what the snapshot has"));
+            }
+            if place.live.to_str().is_none() {
+                self.refuse(format!("the path {at} is not UTF-8"));
+            }
+            let (seat, kept_as) = match outer {
+                Some(outer) if outer.live == place.live => {
+                    self.refuse(format!("two sources of the app lie at {at}"));
+                    continue;
+                }
+                Some(outer) => {
+                    let below = place.live.strip_prefix(&outer.live);
+                    let seat = Seat::Inside {
+                        outer: outer.live.clone(),
+                        below: below.expect("it begins with it").to_owned(),
+                        live: place.live.clone(),
+                        kind: place.kind,
+                    };
+                    (seat, None)
+                }
+                None => {
+                    self.look_at_place(place);
+                    let item = PlaceItem {
+                        source: place.record.name.clone(),
+                        kind: place.kind,
+                        new: path_beside(&place.live, "new", &self.suffix),
+                        old: path_beside(&place.live, "old", &self.suffix),
+                        live: place.live.clone(),
+                        old_inode: there.map(|there| there.inode),
+                        new_inode: None,
+                    };
+                    for path in [&item.new, &item.old] {
+                        if standing(path).map_err(PlaceError::from)?.is_some() {
+                            self.refuse(format!(
+                                "there is something at {} already",
+                                path.display()
+                            ));
+                        }
+                    }
+                    let kept = there.map(|_| item.old.display().to_string());
+                    (Seat::Place(item), kept)
+                }
+            };
+            let is_file = place.kind == PlaceKind::Sqlite;
+            self.plan.targets.push(PlannedTarget {
+                source: place.record.name.clone(),
+                kind: match place.kind {
+                    PlaceKind::Folder => TargetKind::Folder,
+                    PlaceKind::Sqlite => TargetKind::Sqlite,
+                },
+                at,
+                exists: there.is_some(),
+                replaced_bytes: there.filter(|_| is_file).map(|there| there.size),
+                sessions: 0,
+                files: place.record.files,
+                bytes: place.record.bytes,
+                kept_as,
+                seat,
+            });
+        }
+        Ok(())
+    }
+
+    /// What keeps a folder or file from being renamed, or would be taken away with it.
+    fn look_at_place(&mut self, place: &Wanted<'_>) {
+        let at = place.live.display();
+        match mounts_within(&place.live) {
+            Ok(mounts) if mounts.is_empty() => {}
+            Ok(mounts) => {
+                let mount = mounts[0].display();
+                self.refuse(if mounts[0] == place.live {
+                    format!("{at} is a mount point, and cannot be renamed")
+                } else {
+                    format!("{mount} is mounted in {at}, and would go away with it")
+                });
+            }
+            Err(error) => self.refuse(error.to_string()),
+        }
+        let kept_out = self.request.keep_out.iter();
+        let inside = kept_out.filter_map(|path| path.canonicalize().ok());
+        let inside = inside.filter(|path| path.starts_with(&place.live));
+        for path in inside.collect::<Vec<_>>() {
+            self.refuse(format!(
+                "{} lies in {at}, and would go away with it",
+                path.display()
+            ));
+        }
+    }
+
+    /// What comes beside must fit on the file systems of the places.
+    fn look_for_room(&mut self) {
+        let mut needed: Vec<(u64, PathBuf, u64)> = Vec::new();
+        for target in &self.plan.targets {
+            let live = match &target.seat {
+                Seat::Database(_) => continue,
+                Seat::Place(item) => &item.live,
+                Seat::Inside { outer, .. } => outer,
+            };
+            let parent = live.parent().unwrap_or(Path::new("/"));
+            let Ok(Some(folder)) = standing(parent) else {
+                continue;
+            };
+            match needed.iter_mut().find(|(dev, _, _)| *dev == folder.dev) {
+                Some((_, _, bytes)) => *bytes += target.bytes,
+                None => needed.push((folder.dev, parent.to_owned(), target.bytes)),
+            }
+        }
+        for (_, folder, bytes) in needed {
+            let Ok(found) = statvfs(&folder) else {
+                continue;
+            };
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            if free < bytes {
+                self.refuse(format!(
+                    "{} are needed where {} lies, and {} are free",
+                    Bytes(bytes),
+                    folder.display(),
+                    Bytes(free)
+                ));
+            }
+        }
+    }
+}
+
+fn server_of(settings: &Settings) -> String {
+    format!("{}:{}", settings.host(), settings.port())
+}
+
+/// The name of a database beside another one.
+fn database_beside(live: &str, which: &str, suffix: &str) -> String {
+    let mut end = live.len().min(NAME_BYTES_MAX - ENDING_BYTES_MAX);
+    while !live.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_lifeboat_{which}_{suffix}", &live[..end])
+}
+
+/// The path of something beside another one.
+fn path_beside(live: &Path, which: &str, suffix: &str) -> PathBuf {
+    let ending = format!(".lifeboat-{which}-{suffix}");
+    let name = live.file_name().unwrap_or(OsStr::new("")).to_string_lossy();
+    // Room for what SQLite and a restore put behind it.
+    let mut end = name.len().min(ENTRY_BYTES_MAX - ending.len() - 16);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    with_ending(&live.with_file_name(&name[..end]), &ending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beside_are_short_enough_for_server_and_file_system() {
+        assert_eq!(
+            database_beside("shop", "new", "3f9a21"),
+            "shop_lifeboat_new_3f9a21"
+        );
+        let long = database_beside(&"ü".repeat(31), "old", "3f9a21");
+        assert!(long.len() + ".restoring".len() <= NAME_BYTES_MAX, "{long}");
+        assert!(long.ends_with("ü_lifeboat_old_3f9a21"));
+        assert_eq!(
+            path_beside(Path::new("/srv/shop/uploads"), "new", "3f9a21"),
+            Path::new("/srv/shop/uploads.lifeboat-new-3f9a21")
+        );
+        let long = path_beside(&Path::new("/srv").join("x".repeat(255)), "old", "3f9a21");
+        assert!(long.file_name().unwrap().len() + "-journal".len() <= ENTRY_BYTES_MAX);
+    }
+}

@@ -1,0 +1,470 @@
+//! `lifeboat restore-app`: a snapshot's databases and folders take the place of the running app's, or go into a new
+//! place.
+
+mod into;
+mod told;
+
+use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Instant};
+
+use lifeboat_app::{
+    AppConfig, Elapsed, KeptSwap, Source, SwapOptions, SwapPhase, SwapPlan, SwapRequest, SwapSide,
+    Swaps, plan_swap, refuse_newer,
+};
+use lifeboat_repository::{Repository, Snapshot};
+
+use self::told::{Action, Summary, say_migrations, say_plan};
+use super::{
+    address::refuse_secret,
+    backup::{of_app, own_folders},
+};
+use crate::{
+    context::Context,
+    error::CommandError,
+    exit_code::ExitCode,
+    prompt,
+    selection::{Selection, tags},
+};
+
+/// What marks the snapshot that is made before anything is replaced.
+const RESTORE_POINT: &str = "restore-point";
+
+/// Restore a whole app: its databases and folders, in place of the running one or into a new place.
+///
+/// Everything is restored beside what is there, verified, and swapped in. What was there is kept until --forget-old, and
+/// --undo brings it back. A run that was cut off is ended by the next one of that app.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lifeboat restore-app shop -n
+  lifeboat restore-app shop --at 2026-11-19
+  lifeboat restore-app shop shop~1 --yes-replace shop --admin postgres://postgres@db/postgres
+  lifeboat restore-app staging --from shop
+  lifeboat restore-app shop --undo
+  lifeboat restore-app shop --forget-old
+  lifeboat restore-app shop --into /srv/copy --to postgres://postgres@db/shop_copy")]
+pub(crate) struct Args {
+    /// The app.
+    #[arg(value_name = "APP")]
+    app: String,
+
+    /// Take this snapshot of it; without one, the newest that is no restore point.
+    #[arg(value_name = "SNAP", conflicts_with = "at")]
+    snapshot: Option<OsString>,
+
+    /// Take a snapshot of this other app, whose sources have the same names, such as the one that runs in production.
+    #[arg(long, value_name = "OTHER")]
+    from: Option<String>,
+
+    /// Take the newest snapshot begun at this time or before, such as yesterday or "2026-11-19 03:00".
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+
+    /// Put the folders below this new folder, and replace nothing.
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+
+    /// Create this database, which must not exist, and replace nothing.
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+
+    /// Replace the running app; without --into and --to this is what happens.
+    #[arg(long, conflicts_with_all = ["into", "to"])]
+    in_place: bool,
+
+    /// Replace it without asking; the app's name once more.
+    #[arg(long, value_name = "APP", conflicts_with_all = ["into", "to"])]
+    yes_replace: Option<String>,
+
+    /// Bring back what the last restore has replaced.
+    #[arg(
+        long,
+        conflicts_with_all = ["snapshot", "at", "from", "into", "to", "yes_replace", "forget_old", "dry_run"]
+    )]
+    undo: bool,
+
+    /// Remove for good what the last restore has replaced; after --undo, what it has restored.
+    #[arg(
+        long,
+        conflicts_with_all = ["snapshot", "at", "from", "into", "to", "yes_replace", "dry_run"]
+    )]
+    forget_old: bool,
+
+    /// Replace without a backup of what is there.
+    #[arg(long)]
+    no_restore_point: bool,
+
+    /// Replace also a database that has had fewer migrations than the snapshot's.
+    #[arg(long)]
+    allow_newer: bool,
+
+    /// Reach the app's database server by this address of somebody who may make and rename databases.
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+
+    /// Restore each database with so many connections at once.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Say what would be done, but change nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Args {
+    /// Under which name the history keeps this run; what only looks leaves nothing there.
+    pub(super) fn kept_as(&self) -> Option<&'static str> {
+        match (self.dry_run, self.undo, self.forget_old) {
+            (true, ..) => None,
+            (_, true, _) => Some("restore-app --undo"),
+            (_, _, true) => Some("restore-app --forget-old"),
+            _ => Some("restore-app"),
+        }
+    }
+
+    /// What a person can do who stopped this run in the middle.
+    pub(super) fn when_stopped(&self) -> &'static str {
+        if self.into.is_some() || self.to.is_some() {
+            "Remove what was made, then run the command again."
+        } else {
+            "Run the command again; it begins with what is to be ended."
+        }
+    }
+
+    fn jobs(&self) -> Option<u32> {
+        self.jobs
+            .map(|jobs| u32::try_from(jobs.get()).unwrap_or(u32::MAX))
+    }
+}
+
+/// Restores, undoes or forgets.
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
+    for address in args.to.iter().chain(&args.admin) {
+        refuse_secret(address)?;
+    }
+    for name in std::iter::once(&args.app).chain(&args.from) {
+        lifeboat_app::check_app_name(name)
+            .map_err(|error| CommandError::from_error(ExitCode::Usage, &error))?;
+    }
+    context.ui().record().about(&args.app);
+    if args.into.is_some() || args.to.is_some() {
+        return into::run(args, context);
+    }
+    let config = &context.configuration()?.config;
+    let app = config.app(&args.app).map_err(|error| {
+        CommandError::from_error(ExitCode::Usage, &error).hint(
+            "To replace an app it has to be configured; --into and --to restore any app into a new place.",
+        )
+    })?;
+    if let Some(typed) = &args.yes_replace
+        && *typed != args.app
+    {
+        return Err(unconfirmed(args, &format!("`{typed}` was given")));
+    }
+    let swaps = Swaps::take(&context.state_folder()?, &args.app)?;
+    match begun(args, app, &swaps, context)? {
+        Some(code) => Ok(code),
+        None if args.undo => undo(args, app, &swaps, context),
+        None if args.forget_old => forget(args, app, &swaps, context),
+        None => replace(args, app, &swaps, context),
+    }
+}
+
+/// Ends what was begun. An exit code means that this was all there is to do.
+fn begun(
+    args: &Args,
+    app: &AppConfig,
+    swaps: &Swaps,
+    context: &Context,
+) -> Result<Option<ExitCode>, CommandError> {
+    let Some(kept) = swaps.kept()? else {
+        return Ok(None);
+    };
+    let undoes = args.undo && kept.phase == SwapPhase::Swapping;
+    if kept.phase == SwapPhase::Standing || undoes {
+        return Ok(None);
+    }
+    if args.dry_run {
+        context.ui().note(&format!(
+            "A restore of {} was cut off; the next one ends it first.",
+            args.app
+        ));
+        return Ok(Some(ExitCode::Done));
+    }
+    let started = Instant::now();
+    let stop = context.interrupt().flag();
+    context.ui().note(&format!(
+        "A restore of {} was cut off: it is ended first.",
+        args.app
+    ));
+    swaps.resume(app, args.admin.as_deref(), stop, context.runtime()?)?;
+    if kept.phase == SwapPhase::Preparing {
+        context
+            .ui()
+            .note("It had replaced nothing; what it had restored beside is removed.");
+        return Ok(None);
+    }
+    let action = match (kept.phase, kept.live) {
+        (SwapPhase::Forgetting, _) => Action::Forgotten,
+        (_, SwapSide::New) => Action::Replaced,
+        (_, SwapSide::Old) => Action::Undone,
+    };
+    say_ended(args, context, action, &kept, started)?;
+    Ok(Some(ExitCode::Done))
+}
+
+fn undo(
+    args: &Args,
+    app: &AppConfig,
+    swaps: &Swaps,
+    context: &Context,
+) -> Result<ExitCode, CommandError> {
+    let started = Instant::now();
+    let stop = context.interrupt().flag();
+    let kept = swaps.undo(app, args.admin.as_deref(), stop, context.runtime()?)?;
+    let action = match kept.live {
+        SwapSide::Old => Action::Undone,
+        SwapSide::New => Action::Replaced,
+    };
+    say_ended(args, context, action, &kept, started)?;
+    Ok(ExitCode::Done)
+}
+
+fn forget(
+    args: &Args,
+    app: &AppConfig,
+    swaps: &Swaps,
+    context: &Context,
+) -> Result<ExitCode, CommandError> {
+    let started = Instant::now();
+    let kept = swaps.forget(app, args.admin.as_deref(), context.runtime()?)?;
+    say_ended(args, context, Action::Forgotten, &kept, started)?;
+    Ok(ExitCode::Done)
+}
+
+fn say_ended(
+    args: &Args,
+    context: &Context,
+    action: Action,
+    kept: &KeptSwap,
+    started: Instant,
+) -> Result<(), CommandError> {
+    let elapsed = started.elapsed();
+    let kept_as = kept.kept_as.join(", ");
+    let app = &args.app;
+    let short = kept.snapshot.get(..8).unwrap_or(&kept.snapshot);
+    context.ui().note(&match action {
+        Action::Replaced => format!(
+            "{app} is as in snapshot {short}. What was there before is kept as {kept_as}."
+        ),
+        Action::Undone => format!(
+            "{app} is as it was before the restore of snapshot {short}. What was restored is kept as {kept_as}."
+        ),
+        Action::Forgotten => format!("Removed {kept_as}."),
+    });
+    let is_kept = action != Action::Forgotten;
+    context.ui().summary(&Summary {
+        app,
+        snapshot: kept.snapshot.clone(),
+        dry_run: false,
+        action: Some(action),
+        restore_point: None,
+        kept: if is_kept {
+            kept.kept_as.clone()
+        } else {
+            Vec::new()
+        },
+        targets: Vec::new(),
+        warnings: Vec::new(),
+        seconds: elapsed.as_secs_f64(),
+    })
+}
+
+/// The snapshot that is meant; it is of this app, or of the one that was named for it.
+fn chosen<'s>(args: &Args, selection: &'s Selection<'_>) -> Result<&'s Snapshot, CommandError> {
+    let app = args.from.as_ref().unwrap_or(&args.app);
+    let selector = match (&args.snapshot, &args.at) {
+        (Some(selector), _) => selector.clone(),
+        (None, Some(at)) => OsString::from(format!("{app}@\"{at}\"")),
+        (None, None) => {
+            let no_restore_point = |snapshot: &&Snapshot| {
+                snapshot.head.app == *app
+                    && !tags(snapshot, selection.notes()).contains(RESTORE_POINT)
+            };
+            let newest = selection.all().iter().rev().find(no_restore_point);
+            return newest.ok_or_else(|| {
+                CommandError::new(
+                    ExitCode::Failed,
+                    format!("there is no snapshot of {app} but restore points"),
+                )
+                .hint("`lifeboat snapshots` lists what there is; name one behind the app.")
+            });
+        }
+    };
+    let [snapshot] = selection.select_whole(&[selector])?[..] else {
+        return Err(CommandError::usage("no snapshot is named"));
+    };
+    if snapshot.head.app != *app {
+        return Err(CommandError::usage(format!(
+            "snapshot {} is of the app {}, not of {app}",
+            snapshot.name.id.short(),
+            snapshot.head.app
+        ))
+        .hint(format!(
+            "`lifeboat snapshots {app}` lists the snapshots of this app; --from names another one."
+        )));
+    }
+    Ok(snapshot)
+}
+
+fn replace(
+    args: &Args,
+    app: &AppConfig,
+    swaps: &Swaps,
+    context: &Context,
+) -> Result<ExitCode, CommandError> {
+    if swaps.kept()?.is_some() {
+        let app = args.app.clone();
+        return Err(lifeboat_app::SwapError::Kept { app }.into());
+    }
+    let started = Instant::now();
+    let mut repository = context.open_to_read()?;
+    let selection = Selection::of(&repository, context)?;
+    let snapshot = chosen(args, &selection)?;
+    let request = SwapRequest {
+        app,
+        admin: args.admin.as_deref(),
+        keep_out: own_folders(context)?,
+    };
+    let runtime = context.runtime()?;
+    let plan = plan_swap(&repository, snapshot, &request, runtime)?;
+    say_plan(args.dry_run, snapshot, &plan, context)?;
+    let mut summary = Summary::of(&args.app, snapshot, &plan, args.dry_run);
+    if !plan.refusals.is_empty() {
+        return Err(lifeboat_app::SwapError::Refused(plan.refusals).into());
+    }
+    refuse_newer(&plan.migrations, args.allow_newer)?;
+    say_migrations(&plan.migrations, context);
+    if args.dry_run {
+        summary.seconds = started.elapsed().as_secs_f64();
+        context.ui().summary(&summary)?;
+        return Ok(ExitCode::Done);
+    }
+    confirm(args, context)?;
+    let now_ms = repository.now_ms();
+    summary.restore_point = restore_point(args, app, &plan, &mut repository, context)?;
+    context.going_on()?;
+    let options = SwapOptions {
+        jobs: args.jobs(),
+        allow_newer: args.allow_newer,
+        now_ms,
+    };
+    let stop = context.interrupt().flag();
+    let swapped = context.ui().watched(|watch| {
+        swaps.make(
+            &repository,
+            snapshot,
+            &request,
+            &plan,
+            options,
+            watch,
+            stop,
+            runtime,
+        )
+    })?;
+    for warning in &swapped.warnings {
+        context.ui().warning(warning);
+    }
+    say_migrations(&swapped.migrations, context);
+    let elapsed = started.elapsed();
+    context.ui().note(&format!(
+        "{} is as in snapshot {}, after {}.",
+        args.app,
+        snapshot.name.id.short(),
+        Elapsed(elapsed)
+    ));
+    if !swapped.kept_as.is_empty() {
+        context.ui().note(&format!(
+            "What was there before is kept as {}; --undo brings it back, --forget-old removes it.",
+            swapped.kept_as.join(", ")
+        ));
+    }
+    if plan.has_folders() {
+        context.ui().note(
+            "Programs and containers that have a folder open see the old one until they are started again.",
+        );
+    }
+    summary.action = Some(Action::Replaced);
+    summary.kept = swapped.kept_as;
+    summary.warnings = swapped.warnings;
+    summary.seconds = elapsed.as_secs_f64();
+    context.ui().summary(&summary)?;
+    Ok(ExitCode::Done)
+}
+
+/// A person types the app's name, or the command line has it.
+fn confirm(args: &Args, context: &Context) -> Result<(), CommandError> {
+    if args.yes_replace.is_some() {
+        return Ok(());
+    }
+    if context.ui().is_json() || !prompt::is_possible() {
+        return Err(unconfirmed(args, "nobody is there to ask"));
+    }
+    let question = format!("Type the app's name to replace it ({}): ", args.app);
+    let typed = prompt::ask_for_word(&question, context.interrupt())?;
+    if typed == args.app {
+        return Ok(());
+    }
+    Err(unconfirmed(args, "something else was typed"))
+}
+
+fn unconfirmed(args: &Args, why: &str) -> CommandError {
+    CommandError::new(
+        ExitCode::Refused,
+        format!("replacing {} was not confirmed: {why}", args.app),
+    )
+    .hint(format!("Give --yes-replace {} to replace it.", args.app))
+}
+
+/// Backs up what is there, so that it can come back even when the kept state is gone.
+fn restore_point(
+    args: &Args,
+    app: &AppConfig,
+    plan: &SwapPlan,
+    repository: &mut Repository,
+    context: &Context,
+) -> Result<Option<String>, CommandError> {
+    if args.no_restore_point {
+        return Ok(None);
+    }
+    if plan.targets.iter().all(|target| !target.exists) {
+        context
+            .ui()
+            .note("Nothing is there that a restore point could keep.");
+        return Ok(None);
+    }
+    let sources = app.sources.iter().cloned().map(Source::from).collect();
+    let request = of_app(context, app, sources, &[RESTORE_POINT.to_owned()])?;
+    let runtime = context.runtime()?;
+    let stop = context.interrupt().flag();
+    let made = context
+        .ui()
+        .watched(|watch| lifeboat_app::backup(repository, &request, watch, stop, runtime));
+    let outcome = made.map_err(|error| {
+        CommandError::from(error)
+            .within("no restore point could be made, and nothing was replaced")
+            .hint("Mend the cause; --no-restore-point replaces without one. What was there is kept in any case.")
+    })?;
+    let id = outcome.committed.name.id;
+    let unreadable = outcome.committed.head.totals.unreadable;
+    if unreadable > 0 {
+        context.ui().warning(&format!(
+            "the restore point lacks {unreadable} items that could not be read, or are not as they should be"
+        ));
+    }
+    context.ui().note(&format!(
+        "Restore point: snapshot {}, as {} is now.",
+        id.short(),
+        args.app
+    ));
+    Ok(Some(id.to_string()))
+}

@@ -1,0 +1,85 @@
+//! Databases that are what was backed up, and such as are not.
+
+use std::time::Instant;
+
+use super::*;
+use crate::{
+    connect::Connection,
+    testing::{self, Backup},
+};
+
+#[test]
+fn everything_that_differs_is_told_of_a_database_that_is_there() {
+    let cluster = testing::cluster();
+    let source = testing::database(
+        &cluster,
+        "CREATE TABLE t AS SELECT 1 AS one; CREATE TABLE u AS SELECT 1 AS one; CREATE SEQUENCE s; SELECT lo_create(78)",
+    );
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let verify = || {
+        let go_on = AtomicBool::new(false);
+        verify_parts(
+            &source,
+            &backup.parts,
+            &testing::KEY,
+            2,
+            &go_on,
+            testing::runtime(),
+        )
+    };
+    let verified = verify().unwrap();
+    assert_eq!(
+        (verified.tables, verified.rows, verified.sequences),
+        (2, 2, 1)
+    );
+    testing::run(
+        &source,
+        "UPDATE t SET one = 2; INSERT INTO u VALUES (2); SELECT nextval('s'); SELECT nextval('s'); SELECT lo_unlink(78)",
+    );
+    assert_eq!(
+        verify().unwrap_err().to_string(),
+        "the database is not what the backup was made of: \
+         the large object 78: 0 bytes in the backup, none here; \
+         the rows of public.t: 1 rows of 2 bytes in the backup, as many with another content here; \
+         the rows of public.u: 1 rows of 2 bytes in the backup, 2 rows of 4 bytes here; \
+         the sequence public.s: 1, not given yet in the backup, 2 here"
+    );
+}
+
+/// Somebody's lock keeps a table from being read.
+#[test]
+fn a_verification_that_is_stopped_ends_soon_and_finds_nothing_equal() {
+    let cluster = testing::cluster();
+    let source = testing::database(&cluster, "CREATE TABLE t AS SELECT 1 AS one");
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let holder = Connection::open(&source, testing::runtime()).unwrap();
+    holder
+        .execute("lock", "BEGIN; LOCK TABLE public.t")
+        .unwrap();
+    let stop = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let waiting = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock'",
+                source.database()
+            );
+            while testing::ask(&cluster.settings("postgres"), &waiting) == "0" {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            stop.store(true, Ordering::Relaxed);
+            Instant::now()
+        });
+        let verified = verify_parts(
+            &source,
+            &backup.parts,
+            &testing::KEY,
+            2,
+            &stop,
+            testing::runtime(),
+        );
+        let error = verified.unwrap_err();
+        assert!(matches!(error, VerifyError::Stopped), "{error}");
+        watcher.join().unwrap()
+    });
+    assert!(asked.elapsed() < Duration::from_secs(4));
+}

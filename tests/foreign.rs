@@ -1,0 +1,218 @@
+//! Dumps that others made: restored from a snapshot and from this machine, whole or not at all, with few rights.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use lifeboat_postgres::Cluster;
+
+use crate::support::{
+    cluster::{self, address, client, looks, new_name, psql},
+    messages::{number, text},
+    program::{Lifeboat, Ran},
+    trees::Tree,
+};
+
+const SHOP: &str = "
+CREATE TABLE customer (id int PRIMARY KEY, name text NOT NULL);
+INSERT INTO customer SELECT n, E'name\\t' || n || E'\\\\;''ü' FROM generate_series(1, 500) n;
+CREATE FUNCTION greet(int) RETURNS text LANGUAGE sql AS $_$ SELECT 'hi; ' || name FROM customer WHERE id = $1; $_$;
+CREATE TABLE note (customer int REFERENCES customer, line text DEFAULT E'a\\\\''b');
+INSERT INTO note SELECT n, repeat('x', n) FROM generate_series(1, 50) n;
+";
+
+/// A database, and a role that may restore it and not more.
+fn shop(cluster: &Cluster) -> (String, String) {
+    let (name, role) = (new_name("foreign"), new_name("restorer"));
+    psql(cluster, "postgres", &format!("CREATE DATABASE {name}"));
+    psql(cluster, &name, SHOP);
+    psql(
+        cluster,
+        "postgres",
+        &format!("CREATE ROLE {role} LOGIN CREATEDB"),
+    );
+    (name, role)
+}
+
+/// What `pg_dump` writes of a database.
+fn pg_dump(cluster: &Cluster, database: &str, format: &str) -> Vec<u8> {
+    let output = Command::new(client(cluster, "pg_dump"))
+        .arg(format!("--format={format}"))
+        .arg(address(cluster, "postgres", database))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+/// What `gzip` makes of a file.
+fn gzip(path: &Path) -> Vec<u8> {
+    let output = Command::new("gzip")
+        .args(["--stdout", "--no-name"])
+        .arg(path)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// Restores a local file as `role`; gives the name of the database, which may not be there.
+fn restore_file(
+    machine: &Lifeboat,
+    cluster: &Cluster,
+    role: &str,
+    file: &Path,
+    more: &[&str],
+) -> (String, Ran) {
+    let name = new_name("back");
+    let to = address(cluster, role, &name);
+    let file = file.to_str().unwrap();
+    let mut arguments = vec!["restore-db", "--file", file, "--to", &to];
+    arguments.extend(more);
+    (name, machine.run(arguments))
+}
+
+/// What is in a database, whoever owns it.
+fn content(cluster: &Cluster, database: &str) -> String {
+    psql(
+        cluster,
+        database,
+        "SELECT md5(string_agg(c::text, '' ORDER BY id)), greet(7) FROM customer c;
+         SELECT count(*), sum(length(line)), pg_get_expr(adbin, adrelid) FROM note, pg_attrdef GROUP BY 3;
+         SELECT conname FROM pg_constraint WHERE conrelid IN ('note'::regclass, 'customer'::regclass) ORDER BY 1",
+    )
+}
+
+/// Databases whose name begins so.
+fn there(cluster: &Cluster, name: &str) -> String {
+    let sql = format!("SELECT count(*) FROM pg_database WHERE starts_with(datname, '{name}')");
+    psql(cluster, "postgres", &sql).trim().to_owned()
+}
+
+#[test]
+fn dumps_of_every_form_come_back_from_a_snapshot_and_from_this_machine() {
+    let cluster = cluster::shared();
+    let (name, role) = shop(&cluster);
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("legacy"));
+    tree.file("shop.sql", pg_dump(&cluster, &name, "plain"))
+        .file("shop.dump", pg_dump(&cluster, &name, "custom"));
+    let path = |name: &str| tree.root().join(name);
+    fs::write(path("shop.sql.gz"), gzip(&path("shop.sql"))).unwrap();
+    fs::write(path("upload"), gzip(&path("shop.dump"))).unwrap();
+    let source = tree.root().to_str().unwrap();
+    machine
+        .run(["backup", "--app", "shop", "--source", source])
+        .done();
+    for file in ["shop.sql", "shop.sql.gz", "shop.dump", "upload"] {
+        let script = file.starts_with("shop.sql");
+        let back = new_name("back");
+        let to = address(&cluster, &role, &back);
+        let selector = format!("shop:legacy/{file}");
+        let ran = machine
+            .run(["restore-db", &selector, "--to", &to, "--no-owner", "--json"])
+            .done();
+        let summary = ran.summary();
+        assert_eq!(
+            text(&summary, "form"),
+            if script { "script" } else { "archive" }
+        );
+        assert_eq!(text(&summary, "database"), back);
+        if script {
+            assert_eq!(number(&summary, "rows"), 550);
+        }
+        assert_eq!(content(&cluster, &back), content(&cluster, &name), "{file}");
+
+        let (back, ran) = restore_file(&machine, &cluster, &role, &path(file), &["--no-owner"]);
+        ran.done();
+        assert_eq!(content(&cluster, &back), content(&cluster, &name), "{file}");
+    }
+}
+
+#[test]
+fn a_dump_that_is_not_whole_or_not_to_be_trusted_leaves_nothing() {
+    let cluster = cluster::shared();
+    let (name, role) = shop(&cluster);
+    let machine = Lifeboat::new();
+    let tree = Tree::create(machine.path("dumps"));
+    let whole = pg_dump(&cluster, &name, "plain");
+    tree.file("whole.sql", &whole);
+    let packed = gzip(&tree.root().join("whole.sql"));
+    let half = whole.len() / 2;
+    let pwned = machine.path("pwned");
+    let command = [
+        &whole[..],
+        format!("\\! touch {}\n", pwned.display()).as_bytes(),
+    ]
+    .concat();
+    for (file, content, code, words) in [
+        ("half.sql", &whole[..half], 1, "cut off"),
+        (
+            "half.sql.gz",
+            &packed[..packed.len() - 9],
+            1,
+            "cannot read the dump",
+        ),
+        ("command.sql", &command, 1, "psql command \\!"),
+        ("empty.sql", b"", 1, "empty"),
+        (
+            "mysql.sql",
+            b"-- MySQL dump 10.13  Distrib 8.0\n",
+            1,
+            "MySQL",
+        ),
+        (
+            "all.sql",
+            b"--\n-- PostgreSQL database cluster dump\n--\n",
+            1,
+            "pg_dumpall",
+        ),
+        ("owner.sql", &whole, 1, "must be"),
+        (
+            "rights.sql",
+            b"CREATE TABLE t ();\nALTER TABLE t OWNER TO nobody_here;\n",
+            13,
+            "nobody_here",
+        ),
+    ] {
+        tree.file(file, content);
+        let path = tree.root().join(file);
+        let (back, ran) = restore_file(&machine, &cluster, &role, &path, &[]);
+        let ran = ran.ends_with_code(code);
+        assert!(ran.explains(code).contains(words), "{file}: {ran:?}");
+        assert!(!ran.stderr.contains("Restored"), "{file}: {ran:?}");
+        assert_eq!(
+            ran.stderr.contains("--no-owner"),
+            file.starts_with("owner") || code == 13
+        );
+        assert_eq!(there(&cluster, &back), "0", "{file}");
+    }
+    assert!(!pwned.exists(), "a dump's command was run");
+    let missing = tree.root().join("no.sql");
+    let (_, ran) = restore_file(&machine, &cluster, &role, &missing, &[]);
+    ran.ends_with_code(1);
+    let (_, ran) = restore_file(&machine, &cluster, &role, tree.root(), &[]);
+    ran.ends_with_code(1);
+}
+
+#[test]
+fn a_superuser_is_refused_until_the_dump_is_trusted_with_the_server() {
+    let cluster = cluster::shared();
+    let (name, _) = shop(&cluster);
+    let machine = Lifeboat::new();
+    let tree = Tree::create(machine.path("dumps"));
+    for format in ["plain", "custom"] {
+        tree.file(format, pg_dump(&cluster, &name, format));
+        let path = tree.root().join(format);
+        let (back, ran) = restore_file(&machine, &cluster, "postgres", &path, &[]);
+        let ran = ran.ends_with_code(14);
+        assert!(ran.explains(14).contains("is a superuser"), "{ran:?}");
+        assert_eq!(there(&cluster, &back), "0");
+        let (back, ran) = restore_file(&machine, &cluster, "postgres", &path, &["--as-superuser"]);
+        ran.done();
+        assert_eq!(looks(&cluster, &back), looks(&cluster, &name));
+    }
+}
