@@ -418,7 +418,7 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
     let app = App::new();
     let begun = Instant::now();
     assert!(app.begin().wait().unwrap().success());
-    let usual = begun.elapsed();
+    let mut usual = begun.elapsed();
     app.restore_app(&["--undo"]).done();
     app.restore_app(&["--forget-old"]).done();
     let (mut killed, mut between, mut forward, mut backward, mut undone) = (0, 0, 0, 0, 0);
@@ -437,7 +437,12 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
             _ => app.wait_for_names(&mut child),
         }
         child.kill().unwrap();
-        killed += u64::from(child.wait().unwrap().code().is_none());
+        if child.wait().unwrap().code().is_none() {
+            killed += 1;
+        } else {
+            // It was faster than the first one, which met a busier machine.
+            usual = usual.mul_f64(0.8);
+        }
         between += u64::from(is_no_mixture(&app).is_none());
         if kill % 8 < 4 {
             // The verb once more: it ends what was begun, or begins again.
