@@ -1,149 +1,23 @@
-//! Drills: a good backup passes, each planted fault is named, and nothing of the scratch place stays.
+//! Drills: a good backup passes, what is not in order is named (more in `faults`), and nothing of the scratch place stays.
 //!
 //! **Invariant**: a drill that could not be done says nothing about the backup, and one that passed has done everything.
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use lifeboat_postgres::Cluster;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{
-    cluster::{self, address, client, new_name, psql},
     messages::text,
-    program::{Lifeboat, Ran},
-    trees::Tree,
+    program::Ran,
+    shop::{Shop, names_it, sentences},
 };
-
-/// The SHA-256 of `first` and of `second`.
-const FIRST: &str = "a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e";
-const SECOND: &str = "16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4";
-
-/// An app of everything, configured.
-struct App {
-    machine: Lifeboat,
-    cluster: std::sync::Arc<Cluster>,
-    database: String,
-    media: Tree,
-}
-
-impl App {
-    /// With these lines in the table of the drill.
-    fn new(drill: &str) -> Self {
-        let cluster = cluster::shared();
-        let (database, clerk) = (new_name("shop"), new_name("clerk \"x\""));
-        psql(&cluster, "postgres", &format!("CREATE DATABASE {database}"));
-        let quoted = clerk.replace('"', "\"\"");
-        psql(
-            &cluster,
-            &database,
-            &format!(
-                "CREATE ROLE \"{quoted}\";
-                 CREATE TABLE asset (id int PRIMARY KEY, path text, bytes int, sha text);
-                 INSERT INTO asset VALUES (1, 'a.jpg', 5, '{FIRST}'), (2, 'sub/b.jpg', 6, '{SECOND}');
-                 CREATE TABLE orders (id int PRIMARY KEY, asset int REFERENCES asset);
-                 INSERT INTO orders SELECT n, 1 + n % 2 FROM generate_series(1, 1000) n;
-                 CREATE TABLE event (at int) PARTITION BY RANGE (at);
-                 CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM (0) TO (10);
-                 INSERT INTO event SELECT generate_series(0, 6);
-                 ALTER TABLE orders OWNER TO \"{quoted}\";"
-            ),
-        );
-        let machine = Lifeboat::with_repository();
-        let media = Tree::create(machine.path("media"));
-        media.file("a.jpg", "first").file("sub/b.jpg", "second");
-        fs::write(machine.path(".env"), "SECRET=1").unwrap();
-        fs::create_dir(machine.path("tmp")).unwrap();
-        // The server that a drill starts as another account has to get through.
-        for folder in ["", "tmp"] {
-            let open = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(machine.path(folder), open).unwrap();
-        }
-        rusqlite::Connection::open(machine.path("app.db"))
-            .unwrap()
-            .execute_batch("CREATE TABLE session (id integer PRIMARY KEY); INSERT INTO session VALUES (1), (2), (3)")
-            .unwrap();
-        let app = Self {
-            machine,
-            cluster,
-            database,
-            media,
-        };
-        app.configure("", drill);
-        app
-    }
-
-    fn configure(&self, postgres: &str, drill: &str) {
-        let text = format!(
-            "[app.shop.postgres]\nurl = \"{}\"\n{postgres}\n\
-             [app.shop.sqlite.rows]\npath = \"app.db\"\n\
-             [app.shop.secrets]\npaths = [\".env\"]\n\
-             [app.shop.media.media]\npath = \"media\"\n\
-             [app.shop.media.media.reference.assets]\ncolumn = \"db:public.asset.path\"\nsize = \"bytes\"\nsha256 = \"sha\"\n\
-             [app.shop.drill]\n{drill}\n",
-            address(&self.cluster, "postgres", &self.database)
-        );
-        fs::write(self.machine.path("lifeboat.toml"), text).unwrap();
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.machine.command();
-        command
-            .args(arguments)
-            .arg("--config")
-            .arg(self.machine.path("lifeboat.toml"))
-            .env("TMPDIR", self.machine.path("tmp"));
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(arguments))
-    }
-
-    fn back_up(&self) {
-        self.run(&["backup", "shop"]).done();
-    }
-
-    /// Drills, and returns the report. Fails when anything stays where temporary files are.
-    fn drill(&self, code: i32) -> Value {
-        let ran = self.run(&["drill", "shop", "--json"]).ends_with_code(code);
-        self.is_clean();
-        ran.summary()
-    }
-
-    fn is_clean(&self) {
-        let left = fs::read_dir(self.machine.path("tmp")).unwrap();
-        let left: Vec<PathBuf> = left.map(|entry| entry.unwrap().path()).collect();
-        assert!(left.is_empty(), "{left:?}");
-    }
-}
-
-/// The sentences of a report.
-fn sentences(report: &Value, field: &str) -> Vec<String> {
-    let list = report[field].as_array();
-    let list = list.unwrap_or_else(|| panic!("`{field}` is a list in {report}"));
-    list.iter()
-        .map(|one| one.as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// Fails unless the report has one problem, whose sentence has all of these words.
-#[track_caller]
-fn names_it(report: &Value, words: &[&str]) {
-    let problems = sentences(report, "problems");
-    assert_eq!(problems.len(), 1, "{problems:#?}");
-    for word in words {
-        assert!(problems[0].contains(word), "{word} in {problems:?}");
-    }
-    assert_eq!(report["verdict"], "failed");
-}
 
 fn table<'r>(report: &'r Value, name: &str) -> &'r Value {
     let databases = report["databases"].as_array().unwrap().iter();
@@ -159,7 +33,7 @@ const CHECKS: &str = "checks = [\"db: SELECT count(*) = 1000 FROM orders\", \"ro
 
 #[test]
 fn a_good_backup_passes_and_its_snapshot_is_called_drilled() {
-    let app = App::new(CHECKS);
+    let app = Shop::new(CHECKS);
     for engine in ["", "engine = \"pg_dump\""] {
         app.configure(engine, CHECKS);
         app.back_up();
@@ -203,7 +77,7 @@ fn a_good_backup_passes_and_its_snapshot_is_called_drilled() {
 
 #[test]
 fn the_report_is_signed_and_a_page_shows_it() {
-    let app = App::new("checks = [\"db: SELECT '<b>' = '<b>'\"]");
+    let app = Shop::new("checks = [\"db: SELECT '<b>' = '<b>'\"]");
     app.back_up();
     let (page, json) = (app.machine.path("r.html"), app.machine.path("r.json"));
     let paths = [page.to_str().unwrap(), json.to_str().unwrap()];
@@ -257,60 +131,8 @@ fn verify(signed: &Value) {
 }
 
 #[test]
-fn a_missing_chunk_is_named_and_the_snapshot_is_not_called_drilled() {
-    let app = App::new("");
-    app.back_up();
-    app.drill(0);
-    fs::remove_dir_all(app.machine.repository().join("packs/d")).unwrap();
-    let ran = app.run(&["drill", "shop", "--json"]).ends_with_code(4);
-    app.is_clean();
-    let problems = sentences(&ran.summary(), "problems");
-    for source in ["db", "media/a.jpg", "rows/app.db"] {
-        let told = problems
-            .iter()
-            .any(|problem| problem.contains(source) && problem.contains("packs/d"));
-        assert!(told, "{source} in {problems:#?}");
-    }
-    let listed = app.run(&["snapshots"]).done();
-    assert!(listed.stdout().contains("(drill failed)"), "{listed:?}");
-    app.run(&["ls", "drilled"]).explains(1);
-}
-
-/// PostgreSQL's programs with `pg_dumpall` replaced by a script that finds the real one as `$REAL`.
-fn stand_in(app: &App, script: &str) -> PathBuf {
-    let folder = app.machine.path("programs");
-    fs::create_dir(&folder).unwrap();
-    for program in ["pg_dump", "pg_restore", "psql"] {
-        symlink(client(&app.cluster, program), folder.join(program)).unwrap();
-    }
-    let real = client(&app.cluster, "pg_dumpall");
-    let path = folder.join("pg_dumpall");
-    fs::write(
-        &path,
-        format!("#!/bin/sh\nREAL={}\n{script}\n", real.display()),
-    )
-    .unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
-
-#[test]
-fn a_missing_role_is_named() {
-    let app = App::new("");
-    let programs = stand_in(&app, "$REAL \"$@\" | grep -v clerk");
-    for engine in ["", "engine = \"pg_dump\""] {
-        app.configure(engine, "");
-        let mut backup = app.command(&["backup", "shop"]);
-        backup.env("LIFEBOAT_PG_BIN", &programs);
-        Ran::of(backup).done();
-        let report = app.drill(4);
-        names_it(&report, &["globals.sql does not make", "clerk", "db"]);
-    }
-}
-
-#[test]
 fn a_file_that_went_after_the_backup_said_so_is_a_warning_and_a_swapped_one_a_problem() {
-    let app = App::new("");
+    let app = Shop::new("");
     app.media.remove("a.jpg");
     app.run(&["backup", "shop"]).ends_with_code(3);
     let report = app.drill(0);
@@ -329,45 +151,10 @@ fn a_file_that_went_after_the_backup_said_so_is_a_warning_and_a_swapped_one_a_pr
 }
 
 #[test]
-fn a_file_that_lacks_without_the_snapshot_saying_so_is_named() {
-    let app = App::new("");
-    app.back_up();
-    // A column that the configuration had not when the backup was made.
-    psql(
-        &app.cluster,
-        &app.database,
-        "CREATE TABLE page (id int PRIMARY KEY, path text); INSERT INTO page VALUES (7, 'gone.jpg')",
-    );
-    app.back_up();
-    let file = app.machine.path("lifeboat.toml");
-    let config = fs::read_to_string(&file).unwrap();
-    let more = "[app.shop.media.media]\nreferenced-by = [\"db:public.page.path\"]";
-    fs::write(&file, config.replace("[app.shop.media.media]", more)).unwrap();
-    names_it(&app.drill(4), &["media/gone.jpg", "row 7 of public.page"]);
-}
-
-#[test]
-fn an_empty_table_is_named_by_a_check_and_by_what_the_source_guessed() {
-    let app = App::new("checks = [\"db: SELECT count(*) > 0 FROM orders\"]");
-    psql(&app.cluster, &app.database, "ANALYZE; DELETE FROM orders");
-    app.back_up();
-    let report = app.drill(4);
-    names_it(&report, &["SELECT count(*) > 0 FROM orders", "not true"]);
-    let warnings = sentences(&report, "warnings");
-    assert!(
-        warnings
-            .iter()
-            .any(|warning| warning.contains("public.orders is empty")
-                && warning.contains("1000 rows")),
-        "{warnings:?}"
-    );
-}
-
-#[test]
 fn checks_that_fail_are_named() {
     let drill = "checks = [\"db: SELECT x FROM nowhere\", \"rows: SELECT 0\"]\n\
                  [app.shop.drill.command.bad]\nrun = [\"sh\", \"-c\", \"echo cannot log in >&2; exit 3\"]";
-    let app = App::new(drill);
+    let app = Shop::new(drill);
     app.back_up();
     let report = app.drill(4);
     let problems = sentences(&report, "problems").join("\n");
@@ -379,7 +166,7 @@ fn checks_that_fail_are_named() {
 
 #[test]
 fn surroundings_that_fail_are_no_judgement() {
-    let app = App::new("[app.shop.drill.command.none]\nrun = [\"/no/such/program\"]");
+    let app = Shop::new("[app.shop.drill.command.none]\nrun = [\"/no/such/program\"]");
     app.back_up();
     let ran = app.run(&["drill", "shop"]);
     assert!(ran.explains(6).contains("/no/such/program"), "{ran:?}");
@@ -393,27 +180,9 @@ fn surroundings_that_fail_are_no_judgement() {
     assert_eq!(listed[0]["drill"], Value::Null);
 }
 
-/// The extension is made here and gone when the drill looks for it.
-#[test]
-fn a_missing_extension_is_named_before_the_first_byte() {
-    let app = App::new("");
-    app.back_up();
-    // Nothing on a machine of tests can be taken away: the catalog is made to speak of an extension that nobody has.
-    psql(
-        &app.cluster,
-        &app.database,
-        "INSERT INTO pg_extension SELECT 99999, 'vector', extowner, extnamespace, false, '0.7', NULL, NULL FROM pg_extension WHERE extname = 'plpgsql'",
-    );
-    app.back_up();
-    let ran = app.run(&["drill", "shop"]);
-    assert!(ran.explains(6).contains("extension vector"), "{ran:?}");
-    assert!(!ran.stderr.contains("Restoring"), "{ran:?}");
-    app.is_clean();
-}
-
 #[test]
 fn what_a_killed_drill_leaves_the_next_one_removes() {
-    let app = App::new("[app.shop.drill.command.wait]\nrun = [\"sleep\", \"600\"]");
+    let app = Shop::new("[app.shop.drill.command.wait]\nrun = [\"sleep\", \"600\"]");
     app.back_up();
     let mut child = app.command(&["drill", "shop"]).spawn().unwrap();
     let scratch = wait_until(|| {

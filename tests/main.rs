@@ -12,6 +12,7 @@ mod damage;
 mod drill;
 mod engines;
 mod failing_programs;
+mod faults;
 mod foreign;
 mod history;
 mod keys;

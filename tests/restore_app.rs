@@ -576,39 +576,6 @@ fn a_snapshot_with_more_migrations_than_the_database_is_refused_unless_asked_for
 }
 
 #[test]
-fn migrations_that_lack_or_are_too_many_are_in_the_plan() {
-    let app = App::new();
-    app.sql(
-        "CREATE TABLE django_migrations (id serial, app text, name text);
-         INSERT INTO django_migrations (app, name) VALUES ('shop', '0001'), ('shop', '0002')",
-    );
-    app.run(&["backup", "shop"]).done();
-    app.sql("INSERT INTO django_migrations (app, name) VALUES ('shop', '0003_later')");
-    let ran = app.restore_app(&["-n"]).done();
-    for words in ["shop.0003_later", "python manage.py migrate"] {
-        assert!(ran.stderr.contains(words), "{ran:?}");
-    }
-    app.sql("DELETE FROM django_migrations WHERE name > '0001'");
-    for more in [&["-n"][..], &["--yes-replace", "shop"]] {
-        let ran = app.restore_app(more);
-        let said = ran.explains(14);
-        assert!(
-            said.contains("shop.0002") && said.contains("--allow-newer"),
-            "{ran:?}"
-        );
-        // Before anything is backed up or restored.
-        assert!(!ran.stderr.contains("restore point"), "{ran:?}");
-        assert!(app.beside().is_empty() && !app.journal().exists());
-    }
-    app.restore_app(&["--yes-replace", "shop", "--allow-newer"])
-        .done();
-    assert_eq!(
-        app.sql("SELECT count(*) FROM django_migrations").trim(),
-        "2"
-    );
-}
-
-#[test]
 fn restored_rows_that_name_files_that_are_not_restored_replace_nothing() {
     let app = App::new();
     let path = app.machine.path("lifeboat.toml");

@@ -7,6 +7,7 @@ pub(crate) mod oddities;
 pub(crate) mod program;
 pub(crate) mod reader;
 pub(crate) mod same;
+pub(crate) mod shop;
 pub(crate) mod trees;
 
 /// A number that the long form of a test sets by an environment variable; `short` without it.

@@ -7,6 +7,7 @@ mod report;
 mod scratch;
 mod database;
 mod files;
+mod dumps;
 mod references;
 mod sqlite;
 mod checks;
@@ -232,6 +233,9 @@ impl Drill<'_> {
         let mut worst = self.databases();
         if !matches!(worst, Err(Trouble::Stopped | Trouble::Surroundings(_))) {
             worst = worse(worst, self.files());
+        }
+        if !matches!(worst, Err(Trouble::Stopped | Trouble::Surroundings(_))) {
+            worst = worse(worst, self.dumps());
         }
         self.report.restore_ms = milliseconds(begun);
         for step in [

@@ -167,6 +167,26 @@ pub fn restore_foreign_dump(
     }
 }
 
+/// What a local file is, below gzip where that is around it.
+pub(crate) fn kind_of_dump(path: &Path) -> io::Result<DumpKind> {
+    let head = |from: &mut dyn Read| {
+        let mut head = Vec::new();
+        let read = from.take(DUMP_HEAD_LEN_BYTES as u64).read_to_end(&mut head);
+        // What came before a packed file was found damaged says as much.
+        if head.is_empty() {
+            read.map(|_| head)
+        } else {
+            Ok(head)
+        }
+    };
+    let kind = DumpKind::of(&head(&mut File::open(path)?)?);
+    if kind != DumpKind::Gzip {
+        return Ok(kind);
+    }
+    let mut unpacked = MultiGzDecoder::new(File::open(path)?);
+    Ok(DumpKind::of(&head(&mut unpacked)?))
+}
+
 /// Says what is done with a dump each time that it is opened, and how much of it was read.
 struct Telling<'a> {
     progress: &'a dyn Progress,

@@ -7,8 +7,8 @@ use lifeboat_codec::EntryKind;
 use lifeboat_codec::StreamRef;
 use lifeboat_postgres::{
     ArchiveRows, Cluster, ClusterOptions, Connection, ExamineError, Examined, PlanError,
-    RestoreError, RestoreFailure, Settings, VerifyError, examine, lacking_extensions, make_globals,
-    server_programs,
+    RestoreError, RestoreFailure, ServerPrograms, Settings, VerifyError, examine,
+    lacking_extensions, make_globals, server_programs,
 };
 use lifeboat_repository::StreamError;
 use zeroize::Zeroizing;
@@ -158,17 +158,22 @@ impl Drill<'_> {
         })
     }
 
+    /// Starts the server of this drill.
+    pub(super) fn begin_server(&mut self, programs: &ServerPrograms) -> Done<&Cluster> {
+        let options = ClusterOptions {
+            parent: self.scratch.path().to_owned(),
+            ..ClusterOptions::default()
+        };
+        let cluster = Cluster::start(programs, &options).map_err(|error| surroundings(&error))?;
+        Ok(self.server.insert(cluster))
+    }
+
     /// Starts the server that has all that the databases need from outside.
     fn start(&mut self, major: u32, all: &[Facts]) -> Done<((), String)> {
         let environment = |name: &str| std::env::var_os(name);
         let programs =
             server_programs(Some(major), &environment).map_err(|error| surroundings(&error))?;
-        let options = ClusterOptions {
-            parent: self.scratch.path().to_owned(),
-            ..ClusterOptions::default()
-        };
-        let cluster = Cluster::start(&programs, &options).map_err(|error| surroundings(&error))?;
-        let cluster = self.server.insert(cluster);
+        let cluster = self.begin_server(&programs)?;
         let version = cluster.version();
         let admin = cluster.settings("postgres");
         let wanted: BTreeSet<String> = all
@@ -252,17 +257,6 @@ impl Drill<'_> {
             }
             _ => {}
         }
-        let server_is_well = self.server.as_ref().is_some_and(|server| {
-            Connection::open(&server.settings("postgres"), self.runtime).is_ok()
-        });
-        let has_room = self
-            .scratch
-            .free_bytes()
-            .is_ok_and(|free| free > ROOM_BYTES);
-        // The system's words for a full disk, in the server's or the program's message.
-        if !server_is_well || !has_room || told.contains("No space left on device") {
-            return Trouble::Surroundings(told);
-        }
         match error {
             DatabaseError::Restore(RestoreError::Plan(PlanError::Lacks { roles, extensions }))
                 if extensions.is_empty() =>
@@ -284,19 +278,39 @@ impl Drill<'_> {
                     sentence(error)
                 ))
             }
-            DatabaseError::Restore(
-                RestoreError::Plan(PlanError::Archive(_)) | RestoreError::Intake(_),
-            ) => self.problem(told),
-            DatabaseError::Restore(RestoreError::Failed { source: failure, .. }) => {
-                match &**failure {
-                    RestoreFailure::Query(_)
-                    | RestoreFailure::Program(_)
-                    | RestoreFailure::Intake(_)
-                    | RestoreFailure::Load(_)
-                    | RestoreFailure::Verify(VerifyError::Differs(_)) => self.problem(told),
-                    _ => Trouble::Surroundings(told),
-                }
+            DatabaseError::Restore(error) => self.judge_restore(told, error),
+            _ => Trouble::Surroundings(told),
+        }
+    }
+
+    /// Whose fault it is that something did not come into the drill's server.
+    pub(super) fn judge_restore(&mut self, told: String, error: &RestoreError) -> Trouble {
+        let server_is_well = self.server.as_ref().is_some_and(|server| {
+            Connection::open(&server.settings("postgres"), self.runtime).is_ok()
+        });
+        let has_room = self
+            .scratch
+            .free_bytes()
+            .is_ok_and(|free| free > ROOM_BYTES);
+        // The system's words for a full disk, in the server's or the program's message.
+        if !server_is_well || !has_room || told.contains("No space left on device") {
+            return Trouble::Surroundings(told);
+        }
+        match error {
+            RestoreError::Plan(PlanError::Archive(_)) | RestoreError::Intake(_) => {
+                self.problem(told)
             }
+            RestoreError::Failed {
+                source: failure, ..
+            } => match &**failure {
+                RestoreFailure::Query(_)
+                | RestoreFailure::Program(_)
+                | RestoreFailure::Intake(_)
+                | RestoreFailure::Load(_)
+                | RestoreFailure::Script(_)
+                | RestoreFailure::Verify(VerifyError::Differs(_)) => self.problem(told),
+                _ => Trouble::Surroundings(told),
+            },
             _ => Trouble::Surroundings(told),
         }
     }
@@ -391,7 +405,7 @@ impl Drill<'_> {
     }
 }
 
-fn examined(error: &ExamineError) -> Trouble {
+pub(super) fn examined(error: &ExamineError) -> Trouble {
     match error {
         ExamineError::Stopped => Trouble::Stopped,
         error => surroundings(error),
@@ -399,7 +413,7 @@ fn examined(error: &ExamineError) -> Trouble {
 }
 
 /// A database as a connection string that nothing in the environment changes.
-fn address(settings: &Settings, drill: &Drill<'_>) -> String {
+pub(super) fn address(settings: &Settings, drill: &Drill<'_>) -> String {
     let folder = drill
         .server
         .as_ref()

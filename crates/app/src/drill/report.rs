@@ -38,7 +38,7 @@ pub struct DrillReport {
     pub finished_ms: u64,
     /// How it ended.
     pub verdict: Verdict,
-    /// The server's start, the databases and the files: the time to recovery.
+    /// The server's start, the databases, the files and the dumps: the time to recovery.
     pub restore_ms: u64,
     /// What is wrong with the backup.
     pub problems: Vec<String>,
@@ -72,7 +72,7 @@ pub struct DrillStep {
 pub struct DrilledDatabase {
     /// The source.
     pub source: String,
-    /// `postgres` or `sqlite`.
+    /// `postgres`, `sqlite`, or `dump` for what a program wrote.
     pub kind: String,
     /// The server, or the library, that has it now.
     pub server: String,
