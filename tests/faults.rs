@@ -208,25 +208,58 @@ fn an_older_and_a_newer_migration_are_in_the_plan() {
         "CREATE TABLE django_migrations (id serial, app text, name text);
          INSERT INTO django_migrations (app, name) VALUES ('shop', '0001'), ('shop', '0002')",
     );
-    shop.back_up();
-    shop.sql("INSERT INTO django_migrations (app, name) VALUES ('shop', '0003_later')");
-    let said = shop.plan(0);
-    let words = "db lacks 1 migrations of Django (shop.0003_later): run `python manage.py migrate`";
-    assert!(said.contains(words), "{said}");
-    shop.sql("DELETE FROM django_migrations WHERE name > '0001'");
-    let said = shop.plan(14);
-    assert!(
-        said.contains("shop.0002") && said.contains("--allow-newer"),
-        "{said}"
-    );
-    // Before anything is backed up or restored.
-    let ran = shop.run(&["restore-app", "shop", "--yes-replace", "shop"]);
-    assert!(!ran.explains(14).contains("restore point"), "{ran:?}");
-    shop.is_not_replaced(14, &["shop.0002", "--allow-newer"]);
-    shop.run(&[&CONFIRMED[..], &["shop", "--allow-newer"]].concat())
-        .done();
-    let count = shop.sql("SELECT count(*) FROM django_migrations");
-    assert_eq!(count.trim(), "2");
+    let session = rusqlite::Connection::open(shop.machine.path("app.db")).unwrap();
+    session
+        .execute_batch(
+            "CREATE TABLE schema_migrations (version); INSERT INTO schema_migrations VALUES ('1'), ('2')",
+        )
+        .unwrap();
+    for engine in ENGINES {
+        shop.configure(engine, "");
+        shop.back_up();
+        shop.sql("INSERT INTO django_migrations (app, name) VALUES ('shop', '0003_later')");
+        session
+            .execute("INSERT INTO schema_migrations VALUES ('3')", [])
+            .unwrap();
+        let said = shop.plan(0);
+        for words in [
+            "db lacks 1 migrations of Django (shop.0003_later): run `python manage.py migrate`",
+            "rows lacks 1 migrations of Rails (3): run `bin/rails db:migrate`",
+        ] {
+            assert!(said.contains(words), "{engine}: {words} in {said}");
+        }
+        shop.sql("DELETE FROM django_migrations WHERE name > '0001'");
+        session
+            .execute("DELETE FROM schema_migrations WHERE version > '2'", [])
+            .unwrap();
+        let said = shop.plan(14);
+        assert!(
+            said.contains("shop.0002") && said.contains("--allow-newer"),
+            "{said}"
+        );
+        // Before anything is backed up or restored.
+        let ran = shop.run(&["restore-app", "shop", "--yes-replace", "shop"]);
+        assert!(!ran.explains(14).contains("restore point"), "{ran:?}");
+        shop.is_not_replaced(14, &["shop.0002", "--allow-newer"]);
+
+        shop.sql("INSERT INTO django_migrations (app, name) VALUES ('shop', '0002')");
+        session
+            .execute("DELETE FROM schema_migrations WHERE version > '1'", [])
+            .unwrap();
+        session
+            .execute("INSERT INTO schema_migrations VALUES ('0')", [])
+            .unwrap();
+        let said = shop.plan(14);
+        assert!(
+            said.contains("rows has 1 migrations of Rails") && said.contains("--allow-newer"),
+            "{said}"
+        );
+        session
+            .execute_batch(
+                "DELETE FROM schema_migrations; INSERT INTO schema_migrations VALUES ('1'), ('2')",
+            )
+            .unwrap();
+    }
 }
 
 #[test]

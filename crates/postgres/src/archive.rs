@@ -217,6 +217,16 @@ impl ArchiveScanner {
         }));
     }
 
+    /// Whether the table of contents and all rows of watched tables have passed.
+    pub(crate) fn has_shown_all(&self) -> bool {
+        let is_left = |watch: &Watch| {
+            let is_passing = watch.passing.is_some() && !matches!(self.state, State::Blocks);
+            is_passing || watch.entries.keys().any(|id| self.awaited.contains(id))
+        };
+        let is_done = matches!(self.state, State::Complete | State::Unknown);
+        is_done || (self.knows_contents() && !self.watch.as_deref().is_some_and(is_left))
+    }
+
     /// The head, once it has passed.
     pub(crate) fn head(&self) -> Option<&ArchiveHead> {
         self.head.as_ref()

@@ -57,6 +57,22 @@ pub(crate) fn constraint<'t>(
     action.starts_with("ADD CONSTRAINT ").then_some(action)
 }
 
+/// The columns that the rows of a table have in an archive, from the statement before them; nothing when that is not
+/// understood.
+pub(crate) fn copied_columns(copy: &str, schema: &str, name: &str) -> Option<Vec<String>> {
+    let rest = after_name(copy.strip_prefix("COPY ")?, schema, name)?;
+    let mut rest = rest.strip_prefix(" (")?;
+    let mut columns = Vec::new();
+    loop {
+        let (column, after) = identifier(rest)?;
+        columns.push(column);
+        match after.strip_prefix(", ") {
+            Some(more) => rest = more,
+            None => return after.starts_with(") FROM ").then_some(columns),
+        }
+    }
+}
+
 /// What comes after `schema`.`name`, when that is what `text` begins with.
 fn after_name<'t>(text: &'t str, schema: &str, name: &str) -> Option<&'t str> {
     let (first, rest) = identifier(text)?;
@@ -235,5 +251,21 @@ mod tests {
         assert_eq!(constraint(text, "public", "order", true), None);
         let other = "ALTER TABLE ONLY public.\"Order\" DROP COLUMN x;";
         assert_eq!(constraint(other, "public", "Order", true), None);
+    }
+
+    #[test]
+    fn the_columns_of_rows_are_read_from_their_statement() {
+        let columns = |copy| copied_columns(copy, "public", "a(b");
+        let quoted = "COPY \"public\".\"a(b\" (\"id\", \"x, \"\"y\"\")\", z) FROM stdin;\n";
+        let names = ["id", "x, \"y\")", "z"].map(str::to_owned);
+        assert_eq!(columns(quoted), Some(names.to_vec()));
+        for other in [
+            "COPY public.\"a(b\"  FROM stdin;",
+            "COPY public.b (id) FROM stdin;",
+            "COPY public.\"a(b\" (id",
+            "COPY public.\"a(b\" (id, ",
+        ] {
+            assert_eq!(columns(other), None, "{other}");
+        }
     }
 }

@@ -76,6 +76,7 @@ mod swap;
 mod definition;
 mod beside;
 mod archive_rows;
+mod archive_pick;
 mod examine;
 mod dump_kind;
 mod foreign;
@@ -86,6 +87,7 @@ pub mod fuzzing;
 mod testing;
 
 pub use archive::{ArchiveError, ArchiveHead, ArchiveSummary};
+pub use archive_pick::{ArchivePick, PickedTable};
 pub use archive_rows::ArchiveRows;
 pub use assembly::AssemblyError;
 pub use beside::{BesideError, BesideReport, BesideRestore, restore_beside};

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::SwapError;
 use super::journal::{Journal, PlaceKind};
-use super::migrations::{self, Applied, Migrations, Row};
+use super::migrations::{self, Applied, Migrations, of_sqlite};
 use super::place::{PlaceError, SIDECARS, inode_at, with_ending};
 use super::plan::{PlannedTarget, Seat, SwapPlan, TargetKind};
 use super::settle::{UNPACKED, Ways};
@@ -228,39 +228,6 @@ pub(super) fn new_path(target: &PlannedTarget, journal: &Journal) -> Option<Path
         }
         Seat::Database(_) => None,
     }
-}
-
-fn of_sqlite(path: &Path, at_rest: bool) -> rusqlite::Result<Applied> {
-    let database = if at_rest {
-        read_only(path)?
-    } else {
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
-    };
-    let sql = format!(
-        "SELECT '\"' || name || '\"', name FROM sqlite_master WHERE type = 'table' AND name IN ({}) ORDER BY 1",
-        migrations::tables()
-    );
-    let found = ask_sqlite(&database, &sql)?;
-    let ask = |sql: &str| ask_sqlite(&database, sql).ok();
-    Ok(migrations::applied(&migrations::pairs(found), ask))
-}
-
-fn ask_sqlite(database: &Connection, sql: &str) -> rusqlite::Result<Vec<Row>> {
-    use rusqlite::types::Value;
-    let mut statement = database.prepare(sql)?;
-    let columns = statement.column_count();
-    let text = |value: Value| match value {
-        Value::Null | Value::Blob(_) => None,
-        Value::Integer(number) => Some(number.to_string()),
-        Value::Real(number) => Some(number.to_string()),
-        Value::Text(text) => Some(text),
-    };
-    let rows = statement.query_map([], |row| {
-        (0..columns)
-            .map(|column| Ok(text(row.get(column)?)))
-            .collect()
-    })?;
-    rows.collect()
 }
 
 /// A database that nobody writes to. Nothing is made beside it.

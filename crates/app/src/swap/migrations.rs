@@ -3,15 +3,17 @@
 //! Each of the usual tools keeps a table of what was applied. A restored database that has had fewer than the one that it
 //! replaces is brought up by the app's own command; one that has had more may be too new for the app's code.
 
-use std::collections::BTreeSet;
-use std::io::{self, Write};
+mod sqlite;
+mod stored;
 
-use lifeboat_postgres::{Connection, CopyField, CopyFields, TablePart, Wanted};
-use lifeboat_repository::{Repository, Snapshot};
+use std::collections::BTreeSet;
+
+use lifeboat_postgres::Connection;
 
 use super::SwapError;
-use crate::database::DatabaseError;
-use crate::stored::{Form, StoredDatabase, StoredError, StoredParts};
+
+pub(super) use self::sqlite::of_sqlite;
+pub(super) use self::stored::InSnapshot;
 
 /// One row, every value as text.
 pub(super) type Row = Vec<Option<String>>;
@@ -170,99 +172,6 @@ pub(super) fn pairs(rows: Vec<Row>) -> Vec<(String, String)> {
     rows.into_iter().filter_map(pair).collect()
 }
 
-/// What a PostgreSQL database of a snapshot had had. Only of rows that are streams of their own, of which a few are read
-/// here; an archive would have to be read as a whole.
-pub(super) fn of_snapshot(
-    repository: &Repository,
-    snapshot: &Snapshot,
-    source: &str,
-) -> Result<Applied, SwapError> {
-    let mut applied = Applied::new();
-    let stored = StoredDatabase::find(repository, snapshot, Some(source))
-        .map_err(|error| SwapError::Database(error.into()))?;
-    let Form::Parts(parts) = &stored.form else {
-        return Ok(applied);
-    };
-    for part in parts
-        .parts
-        .tables
-        .iter()
-        .filter(|part| part.digest.is_some())
-    {
-        let Some(tool) = TOOLS.iter().position(|tool| tool.table == part.name) else {
-            continue;
-        };
-        let at = |column: &&str| part.columns.iter().position(|known| known == column);
-        let columns: Option<Vec<usize>> = TOOLS[tool].columns.iter().map(at).collect();
-        // Another tool's table.
-        let Some(columns) = columns else { continue };
-        let mut rows = Rows {
-            fields: CopyFields::new(&columns),
-            of_row: TOOLS[tool].of_row,
-            found: BTreeSet::new(),
-        };
-        read(&stored, parts, part, &mut rows)?;
-        let place = format!("{}.{}", identifier(&part.schema), part.name);
-        applied.push((tool, place, rows.found));
-    }
-    Ok(applied)
-}
-
-fn read(
-    stored: &StoredDatabase<'_>,
-    parts: &StoredParts,
-    part: &TablePart,
-    rows: &mut Rows,
-) -> Result<(), SwapError> {
-    let read = stored.write(parts, Wanted::Rows(part), rows);
-    let read = read.map_err(|error| DatabaseError::from(StoredError::Temporary(error)));
-    Ok(parts.judge(read)?)
-}
-
-/// As the server's `%I` writes an ordinary name; another one is compared when it has been restored.
-fn identifier(name: &str) -> String {
-    let is_plain =
-        |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'_';
-    if name.bytes().all(is_plain) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-}
-
-/// Rows of a snapshot on their way past.
-struct Rows {
-    fields: CopyFields,
-    of_row: fn(&[Option<&str>]) -> Option<String>,
-    found: BTreeSet<String>,
-}
-
-impl Write for Rows {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Self {
-            fields,
-            of_row,
-            found,
-        } = self;
-        fields.feed(bytes, &mut |row: &[CopyField]| {
-            let values: Vec<Option<&str>> = row
-                .iter()
-                .map(|field| {
-                    std::str::from_utf8(&field.text)
-                        .ok()
-                        .filter(|_| !field.null)
-                })
-                .collect();
-            found.extend(of_row(&values));
-        });
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Compares what was restored with what is there.
 pub(super) fn compare(source: &str, restored: &Applied, there: &Applied) -> Vec<Migrations> {
     let mut found = Vec::new();
@@ -369,29 +278,6 @@ mod tests {
         assert!(alembic.sentence.contains("alembic upgrade"), "{alembic:?}");
         let one_row = compared("schema_migrations", &["7"], &["8"]);
         assert_eq!(one_row.migrated, Migrated::Other);
-    }
-
-    #[test]
-    fn rows_that_pass_say_what_the_query_would() {
-        let passed = |table: &str, text: &str| -> Vec<String> {
-            let tool = TOOLS.iter().find(|tool| tool.table == table).unwrap();
-            let columns: Vec<usize> = (0..tool.columns.len()).collect();
-            let mut rows = Rows {
-                fields: CopyFields::new(&columns),
-                of_row: tool.of_row,
-                found: BTreeSet::new(),
-            };
-            rows.write_all(text.as_bytes()).unwrap();
-            rows.found.into_iter().collect()
-        };
-        let django = passed("django_migrations", "shop\t0001\nauth\t0002\n");
-        assert_eq!(django, ["auth.0002", "shop.0001"]);
-        let flyway = "1\tone\tt\n2\ttwo\tf\n\\N\trepeated\tt\n";
-        assert_eq!(passed("flyway_schema_history", flyway), ["1", "repeated"]);
-        let prisma = "a\t2026\t\\N\nb\t\\N\t\\N\nc\t2026\t2026\n";
-        assert_eq!(passed("_prisma_migrations", prisma), ["a"]);
-        assert_eq!(passed("alembic_version", "3f9a\n"), ["3f9a"]);
-        assert_eq!(passed("schema_migrations", "7\n8\n"), ["7", "8"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use lifeboat_codec::{Manifest, SourceRecord};
 use lifeboat_files::{Kind, mounts_within, standing};
@@ -15,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::SwapError;
 use super::journal::{DatabaseItem, PlaceItem, PlaceKind};
-use super::migrations::{Migrations, compare, of_postgres, of_snapshot};
+use super::migrations::{InSnapshot, Migrations, compare, of_postgres, of_sqlite};
 use super::place::{PlaceError, with_ending};
 use super::settle::Ways;
 use crate::config::{AppConfig, PostgresSource, SourceConfig};
@@ -117,11 +118,13 @@ impl SwapPlan {
 /// Makes the plan.
 ///
 /// # Errors
-/// When the snapshot or a server cannot be read. What is in the way stands in the plan.
+/// When the snapshot or a server cannot be read. What is in the way stands in the plan. Once `stop` is set, what takes long
+/// is left out.
 pub fn plan_swap(
     repository: &Repository,
     snapshot: &Snapshot,
     request: &SwapRequest<'_>,
+    stop: &AtomicBool,
     runtime: &Handle,
 ) -> Result<SwapPlan, SwapError> {
     let manifest = repository.manifest(snapshot)?;
@@ -132,8 +135,11 @@ pub fn plan_swap(
             admin: request.admin,
             runtime,
         },
-        repository,
-        snapshot,
+        comes: InSnapshot {
+            repository,
+            snapshot,
+            stop,
+        },
         suffix: format!("{:06x}", RandomState::new().hash_one(()) & 0xff_ffff),
         plan: SwapPlan {
             targets: Vec::new(),
@@ -155,8 +161,7 @@ pub fn plan_swap(
 struct Planner<'a> {
     request: &'a SwapRequest<'a>,
     ways: Ways<'a>,
-    repository: &'a Repository,
-    snapshot: &'a Snapshot,
+    comes: InSnapshot<'a>,
     suffix: String,
     plan: SwapPlan,
 }
@@ -308,7 +313,17 @@ impl<'a> Planner<'a> {
             .and_then(|session| of_postgres(&session).ok())
             .unwrap_or_default();
         if !there.is_empty() {
-            let comes = of_snapshot(self.repository, self.snapshot, source)?;
+            let comes = self.comes.postgres(source, &there)?;
+            self.plan.migrations.extend(compare(source, &comes, &there));
+        }
+        Ok(())
+    }
+
+    /// The same of an SQLite database.
+    fn sqlite_migrations(&mut self, source: &str, live: &Path) -> Result<(), SwapError> {
+        let there = of_sqlite(live, false).unwrap_or_default();
+        if !there.is_empty() {
+            let comes = self.comes.sqlite(source)?;
             self.plan.migrations.extend(compare(source, &comes, &there));
         }
         Ok(())
@@ -413,6 +428,9 @@ impl<'a> Planner<'a> {
                 }
             };
             let is_file = place.kind == PlaceKind::Sqlite;
+            if is_file && there.is_some_and(|there| there.kind == Kind::File) {
+                self.sqlite_migrations(&place.record.name, &place.live)?;
+            }
             self.plan.targets.push(PlannedTarget {
                 source: place.record.name.clone(),
                 kind: match place.kind {

@@ -336,7 +336,9 @@ fn replace(
         keep_out: own_folders(context)?,
     };
     let runtime = context.runtime()?;
-    let plan = plan_swap(&repository, snapshot, &request, runtime)?;
+    let stop = context.interrupt().flag();
+    let plan = plan_swap(&repository, snapshot, &request, stop, runtime)?;
+    context.going_on()?;
     say_plan(args.dry_run, snapshot, &plan, context)?;
     let mut summary = Summary::of(&args.app, snapshot, &plan, args.dry_run);
     if !plan.refusals.is_empty() {
@@ -358,7 +360,6 @@ fn replace(
         allow_newer: args.allow_newer,
         now_ms,
     };
-    let stop = context.interrupt().flag();
     let swapped = context.ui().watched(|watch| {
         swaps.make(
             &repository,
