@@ -10,6 +10,7 @@ mod bad_input;
 mod crash;
 mod damage;
 mod drill;
+mod drill_urls;
 mod engines;
 mod failing_programs;
 mod faults;

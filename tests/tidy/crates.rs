@@ -23,7 +23,7 @@ const ORDER: [&str; 7] = [
 const GROUND: usize = 4;
 
 /// Libraries that make a room what it is, and the crates that may name them.
-const ROOMS: [(&str, &[&str]); 28] = [
+const ROOMS: [(&str, &[&str]); 29] = [
     ("argon2", &["codec"]),
     // The repository sums up rows of its cache and marks trees it has seen; ids are the codec's. PostgreSQL's rows are
     // hashed as they stream past, by a crate that knows no codec.
@@ -49,6 +49,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("tar", &["app"]),
     ("toml", &["app"]),
     ("toml_edit", &["app"]),
+    ("ureq", &["app"]),
     ("zip", &["app"]),
     ("askama", &["server"]),
     ("axum", &["server"]),

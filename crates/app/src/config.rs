@@ -7,6 +7,7 @@
 
 mod names;
 mod secret;
+mod drill;
 mod model;
 mod problem;
 mod keys;
@@ -14,12 +15,18 @@ mod section;
 mod read;
 mod edit;
 
+pub(crate) use drill::DrillText;
+#[cfg(test)]
+pub(crate) use drill::drill_text;
+pub use drill::{
+    DrillBody, DrillCheck, DrillCommand, DrillConfig, DrillService, DrillTake, DrillUrl,
+};
 pub use edit::{EditError, add_app, remove_app};
 pub use keys::{config_template, explain_key};
 pub use model::{
-    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, DrillCheck, DrillCommand,
-    DrillConfig, FolderSource, OpenedBy, PostgresSource, ReferenceColumn, RepositoryConfig,
-    SECRETS_NAME, SecretsSource, SourceConfig, SqliteSource, UnknownApp,
+    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, FolderSource, OpenedBy,
+    PostgresSource, ReferenceColumn, RepositoryConfig, SECRETS_NAME, SecretsSource, SourceConfig,
+    SqliteSource, UnknownApp,
 };
 pub use names::{InvalidName, check_app_name};
 pub use problem::{ConfigError, ConfigProblem, Place};

@@ -4,12 +4,15 @@
 //! backup, or the surroundings' fault, and then the backup was not judged.
 
 mod report;
+mod running;
 mod scratch;
 mod database;
 mod files;
 mod dumps;
 mod references;
 mod sqlite;
+mod urls;
+mod service;
 mod checks;
 mod page;
 mod keep;
@@ -100,6 +103,7 @@ struct Drill<'a> {
     runtime: &'a Handle,
     report: DrillReport,
     server: Option<Cluster>,
+    service: Option<service::Service>,
     restored: Vec<Restored>,
     uncounted: Vec<database::Uncounted>,
 }
@@ -150,11 +154,13 @@ pub fn drill(
                 runtime,
                 report,
                 server: None,
+                service: None,
                 restored: Vec::new(),
                 uncounted: Vec::new(),
             };
             let done = drill.all();
-            // The server ends before its folder goes.
+            // The app ends before its server, and the server before its folder goes.
+            drop(drill.service.take());
             drop(drill.server.take());
             report = drill.report;
             done

@@ -39,10 +39,10 @@ pub use browse::{
 };
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
-    DrillCheck, DrillCommand, DrillConfig, EditError, FILE_NAME, FolderSource, InvalidName,
-    OpenedBy, Place, PostgresSource, ReferenceColumn, RepositoryConfig, SECRETS_NAME, Secret,
-    SecretError, SecretsSource, SourceConfig, SqliteSource, UnknownApp, add_app, check_app_name,
-    config_template, explain_key, remove_app,
+    DrillBody, DrillCheck, DrillCommand, DrillConfig, DrillService, DrillTake, DrillUrl, EditError,
+    FILE_NAME, FolderSource, InvalidName, OpenedBy, Place, PostgresSource, ReferenceColumn,
+    RepositoryConfig, SECRETS_NAME, Secret, SecretError, SecretsSource, SourceConfig, SqliteSource,
+    UnknownApp, add_app, check_app_name, config_template, explain_key, remove_app,
 };
 pub use database::{
     DatabaseError, DatabaseReport, DatabaseRequest, DumpFormat, dump_database, restore_database,

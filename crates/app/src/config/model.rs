@@ -3,6 +3,7 @@
 //! Invariant: paths are complete (relative ones were taken from the folder of the file), names are valid, the
 //! sources of one app have different names, and `Debug` shows no secret.
 
+use super::drill::DrillConfig;
 use super::secret::Secret;
 use crate::redact::{redact, redact_arguments};
 use crate::spelling::nearest;
@@ -72,33 +73,6 @@ pub struct AppConfig {
     pub sources: Vec<SourceConfig>,
     /// What a drill asks beside what it always does.
     pub drill: DrillConfig,
-}
-
-/// What a drill asks of a restored app.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DrillConfig {
-    /// Statements that have to be true.
-    pub checks: Vec<DrillCheck>,
-    /// Programs that have to end well.
-    pub commands: Vec<DrillCommand>,
-}
-
-/// A statement that has to be true of a restored database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DrillCheck {
-    /// The database source.
-    pub source: String,
-    /// The statement.
-    pub sql: String,
-}
-
-/// A program that tries a restored app.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DrillCommand {
-    /// Its name.
-    pub name: String,
-    /// The program and its arguments; never empty.
-    pub run: Vec<String>,
 }
 
 /// One source of an app.
@@ -277,16 +251,6 @@ impl fmt::Debug for PostgresSource {
             .field("skip_data", skip_data)
             .field("pg_dump", pg_dump)
             .field("via", &redact_arguments(via))
-            .finish()
-    }
-}
-
-impl fmt::Debug for DrillCommand {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, run } = self;
-        out.debug_struct("DrillCommand")
-            .field("name", name)
-            .field("run", &redact_arguments(run))
             .finish()
     }
 }

@@ -3,10 +3,12 @@
 //! Reading goes on after a problem, so that one run tells all of them. Invariant: a configuration comes out only when
 //! no problem was found.
 
+mod drill;
+
+use super::drill::DrillConfig;
 use super::model::{
-    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, DrillCheck, DrillCommand,
-    DrillConfig, FolderSource, OpenedBy, PostgresSource, ReferenceColumn, RepositoryConfig,
-    SecretsSource, SourceConfig, SqliteSource,
+    AppConfig, CommandSource, Config, CopyConfig, DATABASE_NAME, FolderSource, OpenedBy,
+    PostgresSource, ReferenceColumn, RepositoryConfig, SecretsSource, SourceConfig, SqliteSource,
 };
 use super::names::check_name;
 use super::problem::{ConfigError, ConfigProblem, Place};
@@ -215,7 +217,10 @@ impl Reader<'_> {
             }
         }
         let drill = section.table("drill");
-        let drill = drill.map_or_else(DrillConfig::default, |drill| self.drill(drill, &databases));
+        let names: Vec<&str> = sources.iter().map(|(_, source)| source.name()).collect();
+        let drill = drill.map_or_else(DrillConfig::default, |drill| {
+            self.drill(drill, &databases, &names)
+        });
         AppConfig {
             drill,
             name: section.name.clone(),
@@ -247,48 +252,6 @@ impl Reader<'_> {
             };
             self.problems.add(offset, message);
         }
-    }
-
-    fn drill(&mut self, section: &Section, databases: &[String]) -> DrillConfig {
-        let checks = section
-            .texts("checks")
-            .iter()
-            .filter_map(|text| self.check(text, databases))
-            .collect();
-        let commands = section
-            .tables_in("command")
-            .filter(|command| command.offset_of("run").is_some())
-            .map(|command| DrillCommand {
-                name: command.name.clone(),
-                run: values(command.texts("run")),
-            })
-            .collect();
-        DrillConfig { checks, commands }
-    }
-
-    /// A statement, and the database that is named before it or is the only one.
-    fn check(&mut self, text: &Placed<String>, databases: &[String]) -> Option<DrillCheck> {
-        let check = |source: &str, sql: &str| {
-            Some(DrillCheck {
-                source: source.to_owned(),
-                sql: sql.trim().to_owned(),
-            })
-        };
-        if let Some((name, sql)) = text.value.split_once(':')
-            && let Some(source) = databases.iter().find(|known| *known == name.trim())
-        {
-            return check(source, sql);
-        }
-        let message = match databases {
-            [only] => return check(only, &text.value),
-            [] => "`checks` are asked of a database, and the app has none".to_owned(),
-            [first, ..] => format!(
-                "any of the databases `{}` may be meant: write \"{first}: SELECT …\"",
-                databases.join("`, `")
-            ),
-        };
-        self.problems.add(text.offset, message);
-        None
     }
 
     fn refuse_equal_names(&mut self, sources: &[(usize, SourceConfig)]) {

@@ -34,6 +34,7 @@ pub(super) struct Section {
 enum Value {
     Text(String),
     Flag(bool),
+    Number(u64),
     Texts(Vec<Placed<String>>),
     Table(Section),
 }
@@ -220,6 +221,15 @@ fn check_value(
             Value::Text(check_text(key, offset, text, problems)?)
         }
         (Form::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
+        (Form::Number, DeValue::Integer(number)) => {
+            match u64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Value::Number(number),
+                Err(_) => {
+                    problems.add(offset, format!("`{}` is no number that can be", key.leaf()));
+                    return None;
+                }
+            }
+        }
         (Form::Texts | Form::Paths, DeValue::Array(values)) => {
             Value::Texts(check_texts(key, offset, values, problems))
         }
@@ -356,6 +366,20 @@ impl Section {
                 ..
             })
         )
+    }
+
+    /// The number of `key`.
+    pub(super) fn number(&self, key: &str) -> Option<Placed<u64>> {
+        match self.value(key)? {
+            Placed {
+                value: Value::Number(value),
+                offset,
+            } => Some(Placed {
+                value: *value,
+                offset: *offset,
+            }),
+            _ => None,
+        }
     }
 
     /// The texts of `key`; none when it is not given.

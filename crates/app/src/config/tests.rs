@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use lifeboat_store::Location;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 const FILE: &str = "/etc/lifeboat/lifeboat.toml";
@@ -54,7 +55,13 @@ fn whole_template() -> String {
         line.strip_prefix('#')
             .is_some_and(|rest| rest.starts_with(begins))
     };
-    let alternatives = ["#password-command", "#key-file", "#via"];
+    let alternatives = [
+        "#password-command",
+        "#key-file",
+        "#via",
+        "#json",
+        "#sha256-of",
+    ];
     config_template()
         .lines()
         .filter(|line| !alternatives.iter().any(|key| line.starts_with(key)))
@@ -126,11 +133,44 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
                     source: "db".to_owned(),
                     sql: "SELECT count(*) > 0 FROM orders".to_owned(),
                 }],
+                service: Some(DrillService {
+                    run: ["/srv/shop/bin/serve", "--bind", "127.0.0.1:{port}"]
+                        .map(str::to_owned)
+                        .to_vec(),
+                    ready: "/health".to_owned(),
+                    host: Some("shop.example.org".to_owned()),
+                    timeout: Duration::from_secs(120),
+                }),
+                values: vec![(
+                    "password".to_owned(),
+                    Secret::File("/etc/lifeboat/drill.password".into()),
+                )],
+                urls: vec![DrillUrl {
+                    name: "login".to_owned(),
+                    method: "POST".to_owned(),
+                    authority: None,
+                    path: drill_text("/login"),
+                    headers: vec![("Accept".to_owned(), drill_text("text/html"))],
+                    body: Some(DrillBody::Form(vec![
+                        ("user".to_owned(), drill_text("drill")),
+                        ("password".to_owned(), drill_text("{password}")),
+                    ])),
+                    status: 200,
+                    contains: Some("Orders".to_owned()),
+                    take: vec![DrillTake {
+                        name: "token".to_owned(),
+                        before: "name='csrf' value='".to_owned(),
+                        behind: "'".to_owned(),
+                    }],
+                    sha256_of: None,
+                    timeout: Duration::from_secs(30),
+                }],
                 commands: vec![DrillCommand {
                     name: "login".to_owned(),
                     run: ["/usr/local/bin/try-login", "--quick"]
                         .map(str::to_owned)
                         .to_vec(),
+                    timeout: Duration::from_secs(600),
                 }],
             },
             name: "shop".to_owned(),
@@ -163,6 +203,7 @@ fn the_template_explains_every_key_that_it_shows() {
 #[test]
 fn each_mistake_is_told_with_its_place_and_what_was_meant() {
     let media = "[app.shop.media.m]\npath = \"/m\"\n";
+    let local = format!("{media}[app.shop.drill.url.x]\nurl = \"http://localhost:80/x\"\n");
     for (text, expected) in [
         // Keys.
         (
@@ -229,6 +270,58 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
         (
             &format!("{media}[app.shop.drill.command.login]\nrun = []"),
             "4:7: `run` is an empty list",
+        ),
+        (
+            &format!("{media}[app.shop.drill]\nvalues = [\"password\"]"),
+            "4:11: a value has a name of small letters, and a colon before what it is: \"password: env:DRILL_PASSWORD\"",
+        ),
+        (
+            &format!("{media}[app.shop.drill.url.x]\nurl = \"/x\""),
+            "4:7: `url` is a path of the app, and the drill has no [app.NAME.drill.service] that starts it",
+        ),
+        (
+            &format!("{media}[app.shop.drill.url.x]\nurl = \"http://example.org/x\""),
+            "4:7: `url` leads to this machine (127.0.0.1, localhost or [::1]), for nothing else has what was restored",
+        ),
+        (
+            &format!("{media}[app.shop.drill.url.x]\nurl = \"https://localhost/x\""),
+            "4:7: `url` is a path of the app, or begins with http://127.0.0.1",
+        ),
+        (
+            &format!("{local}form = [\"a={{token}}\"]"),
+            "5:8: `{token}` is not known here: `values` has no such name, and no URL before this one takes it",
+        ),
+        (
+            &format!("{local}json = \"{{\""),
+            "5:8: `json` is no JSON; a value in braces stands between quotes, unless it is a number",
+        ),
+        (
+            &format!("{local}status = \"200\""),
+            "5:10: `status` must be a number, not a text; for example status = 200",
+        ),
+        (
+            &format!("{local}status = 20"),
+            "5:10: `status` is a status of HTTP: 200",
+        ),
+        (
+            &format!("{local}timeout = \"soon\""),
+            "5:11: `timeout` is a time of up to a day: \"90 seconds\", \"10m\"",
+        ),
+        (
+            &format!("{local}sha256-of = \"m:../a\""),
+            "5:13: `sha256-of` names a file of one of the app's folders: \"uploads:logos/logo.png\"",
+        ),
+        (
+            &format!("{local}sha256-of = \"m:a\"\ncontains = \"a\""),
+            "5:13: `sha256-of` says all about an answer; `contains` and `take` look into texts",
+        ),
+        (
+            &format!("{local}method = \"post\""),
+            "5:10: `method` is one of GET, HEAD, POST, PUT, PATCH, DELETE",
+        ),
+        (
+            &format!("{local}take = [\"token: value\"]"),
+            "5:9: `take` has a name of small letters, a colon, and a * between what stands before the value and behind it: \"token: name='csrf' value='*'\"",
         ),
         (
             &format!("{media}[app.shop.hooks]"),

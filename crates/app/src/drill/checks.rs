@@ -1,27 +1,21 @@
-//! What the configuration asks of a restored app: statements that have to be true, programs that have to end well.
+//! What the configuration asks of a restored app: statements that have to be true, answers that
+//! have to be right, programs that have to end well.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::Ordering;
+use std::io;
 use std::time::{Duration, Instant};
 
 use lifeboat_postgres::{ExamineError, QueryError, Settings};
 use rusqlite::types::Value;
 
+use super::running::{Running, SLICE};
+use super::service::PORT_VARIABLE;
+use super::urls::Site;
 use super::{At, Done, Drill, DrilledCheck, Trouble, milliseconds, surroundings};
-use crate::config::{DrillCheck, DrillCommand};
-use crate::redact::redact;
-use crate::source::SECRET_VARIABLES;
+use crate::config::{DrillCheck, DrillCommand, DrillConfig};
 use crate::sqlite::open_read_only;
-use crate::text::shown_path;
 
-/// No question takes longer.
+/// No statement takes longer.
 const LIMIT: Duration = Duration::from_secs(3600);
-/// How soon the end of a program, or the wish to stop, is noticed.
-const SLICE: Duration = Duration::from_millis(50);
-/// What is told of a program's complaints.
-const SAID_BYTES_MAX: u64 = 2048;
 /// An out-of-range sort of server trouble: it ended, or has no room or memory.
 const SERVER_TROUBLE: [&str; 3] = ["53", "57P", "58"];
 
@@ -43,17 +37,49 @@ impl Drill<'_> {
                 return done;
             }
         }
+        done = super::worse(done, self.ask_app(&app.drill));
         for command in &app.drill.commands {
+            if matches!(done, Err(Trouble::Stopped | Trouble::Surroundings(_))) {
+                break;
+            }
             let name = command.name.clone();
             let one = self.check(name, format!("Running {}", command.name), |drill| {
                 drill.command(command)
             });
             done = super::worse(done, one);
-            if matches!(done, Err(Trouble::Stopped | Trouble::Surroundings(_))) {
-                return done;
+        }
+        self.end_service();
+        done
+    }
+
+    /// Starts the app and asks its URLs, one after the other, until an answer is wrong: the next ones build on it.
+    fn ask_app(&mut self, config: &DrillConfig) -> Done<()> {
+        if let Some(service) = &config.service {
+            let what = "Starting the restored app".to_owned();
+            self.check("service".to_owned(), what, |drill| {
+                drill.begin_service(service)
+            })?;
+        }
+        if config.urls.is_empty() {
+            return Ok(());
+        }
+        let port = self.service.as_ref().map(|service| service.port);
+        let host = config.service.as_ref().and_then(|one| one.host.clone());
+        let mut site = Site::new(port, host, self.values(config)?);
+        for (index, url) in config.urls.iter().enumerate() {
+            let what = format!("Asking the app: {}", url.name);
+            let one = self.check(url.name.clone(), what, |drill| drill.url(url, &mut site));
+            if one.is_err() {
+                let left = config.urls.len() - index - 1;
+                if left > 0 && matches!(one, Err(Trouble::Backup)) {
+                    self.warning(format!(
+                        "{left} further URLs were not asked, for each builds on those before it."
+                    ));
+                }
+                return one;
             }
         }
-        done
+        Ok(())
     }
 
     /// One question; what is wrong with its answer is a problem.
@@ -125,62 +151,40 @@ impl Drill<'_> {
 
     /// Nothing when the program ends with 0.
     fn command(&mut self, command: &DrillCommand) -> Done<Option<String>> {
-        let (program, arguments) = command.run.split_first().ok_or(Trouble::Backup)?;
         let cannot = |error: &io::Error| {
             Trouble::Surroundings(format!(
-                "the command {} cannot be run: {program}: {error}",
-                command.name
+                "the command {} cannot be run: {}: {error}",
+                command.name,
+                command.run.first().map_or("", String::as_str)
             ))
         };
-        // A file takes whatever is said without anybody reading along.
-        let mut said =
-            tempfile::tempfile_in(self.scratch.path()).map_err(|error| cannot(&error))?;
-        let stderr = said.try_clone().map_err(|error| cannot(&error))?;
-        let mut start = Command::new(program);
-        for variable in SECRET_VARIABLES {
-            start.env_remove(variable);
+        let mut variables = self.variables();
+        if let Some(service) = &self.service {
+            variables.push((PORT_VARIABLE.to_owned(), service.port.to_string()));
         }
-        let mut child = start
-            .args(arguments)
-            .envs(self.variables())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
+        let mut running = Running::start(&command.run, variables, self.scratch.path(), false)
             .map_err(|error| cannot(&error))?;
-        let ended = self.wait_for(&mut child).map_err(|error| cannot(&error))?;
-        self.going_on()?;
-        let how = match ended {
-            Some(status) if status.success() => return Ok(None),
-            Some(status) => status.to_string(),
-            None => format!("it did not end within {} minutes", LIMIT.as_secs() / 60),
+        let deadline = Instant::now() + command.timeout;
+        let how = loop {
+            self.going_on()?;
+            match running.ended().map_err(|error| cannot(&error))? {
+                Some(status) if status.success() => return Ok(None),
+                Some(status) => break status.to_string(),
+                None if Instant::now() > deadline => {
+                    break format!("it did not end within {} s", command.timeout.as_secs());
+                }
+                None => std::thread::sleep(SLICE),
+            }
         };
-        let complaint = last_words(&mut said);
-        let colon = if complaint.is_empty() { "" } else { ": " };
         Ok(Some(format!(
-            "the command {} does not find the restored app well: {how}{colon}{complaint}",
-            command.name
+            "the command {} does not find the restored app well: {how}{}",
+            command.name,
+            running.last_words()
         )))
     }
 
-    /// How the program ended; nothing when it took too long, or the drill is to stop, and it was ended.
-    fn wait_for(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(Some(status));
-            }
-            if self.stop.load(Ordering::Relaxed) || Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                return Ok(None);
-            }
-            std::thread::sleep(SLICE);
-        }
-    }
-
     /// Where the restored app is.
-    fn variables(&self) -> Vec<(String, String)> {
+    pub(super) fn variables(&self) -> Vec<(String, String)> {
         let name = |name: &str| format!("LIFEBOAT_DRILL_{name}");
         let files = self.scratch.files();
         let mut variables = vec![
@@ -233,18 +237,4 @@ fn is_the_servers(error: &QueryError) -> bool {
     error.sqlstate.as_deref().is_none_or(|code| {
         code != "57014" && SERVER_TROUBLE.iter().any(|class| code.starts_with(class))
     }) && !error.message.contains("not one row")
-}
-
-/// The end of what a program said, in one line.
-fn last_words(file: &mut File) -> String {
-    let mut bytes = Vec::new();
-    let read = file.metadata().and_then(|found| {
-        file.seek(SeekFrom::Start(found.len().saturating_sub(SAID_BYTES_MAX)))?;
-        file.take(SAID_BYTES_MAX).read_to_end(&mut bytes)
-    });
-    if read.is_err() {
-        return String::new();
-    }
-    let said = String::from_utf8_lossy(&bytes).trim().replace('\n', " / ");
-    shown_path(redact(&said).as_bytes())
 }

@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use super::running::{Running, end_marked};
+
 const PREFIX: &str = "lifeboat-drill-";
 const LOCK: &str = "lock";
+/// The file that tells which program the app is.
+const PROGRAM: &str = "program";
 /// How the folders of throw-away servers begin.
 const SERVER_PREFIX: &str = "lifeboat-pg-";
 
@@ -62,6 +66,11 @@ impl Scratch {
     /// The folder with a folder for each source of files.
     pub(super) fn files(&self) -> PathBuf {
         self.path.join("files")
+    }
+
+    /// Writes down a program that has to be ended also when this drill is killed.
+    pub(super) fn note(&self, running: &Running) -> io::Result<()> {
+        fs::write(self.path.join(PROGRAM), running.mark()?)
     }
 
     /// Bytes that are free here.
@@ -118,6 +127,9 @@ pub(super) fn remove_leftovers(parent: &Path) -> Vec<String> {
 }
 
 fn remove_leftover(path: &Path) -> io::Result<()> {
+    if let Ok(marked) = fs::read_to_string(path.join(PROGRAM)) {
+        end_marked(&marked);
+    }
     for entry in fs::read_dir(path)?.flatten() {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with(SERVER_PREFIX) {
