@@ -354,20 +354,9 @@ impl Fit {
 
     /// Only a server on this machine can be looked at, and only when it tells where its data are.
     fn room(&mut self, connection: &Connection, demand: &Demand<'_>) {
-        if !matches!(connection.settings().host(), Host::Socket(_)) {
-            return;
-        }
-        let folder = connection.row(
-            "ask where the data are",
-            "SELECT pg_catalog.current_setting('data_directory', true)",
-        );
-        let Ok([Some(folder)]) = folder.as_deref() else {
+        let Some((folder, free)) = free_room(connection) else {
             return;
         };
-        let Ok(room) = rustix::fs::statvfs(Path::new(folder)) else {
-            return;
-        };
-        let free = room.f_bavail.saturating_mul(room.f_frsize);
         self.free_bytes = Some(free);
         let sentence = |needed: u64| {
             format!(
@@ -383,6 +372,21 @@ impl Fit {
             self.doubt(sentence(demand.size_bytes), mend);
         }
     }
+}
+
+/// Where a server on this machine keeps its data, and how many bytes are free there, as far as the server tells.
+pub(crate) fn free_room(connection: &Connection) -> Option<(String, u64)> {
+    if !matches!(connection.settings().host(), Host::Socket(_)) {
+        return None;
+    }
+    // A role that may not know it gets no row; an error would end the transaction that it may be in.
+    let folder = connection.row(
+        "ask where the data are",
+        "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'",
+    );
+    let folder = folder.ok()?.pop()??;
+    let room = rustix::fs::statvfs(Path::new(&folder)).ok()?;
+    Some((folder, room.f_bavail.saturating_mul(room.f_frsize)))
 }
 
 /// The major version at the beginning of a server's own words: `15.18 (Debian …)`.

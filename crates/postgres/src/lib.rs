@@ -75,6 +75,9 @@ mod restore_parts;
 mod swap;
 mod definition;
 mod beside;
+mod inventory;
+mod in_place_plan;
+mod in_place;
 mod archive_rows;
 mod archive_pick;
 mod examine;
@@ -113,6 +116,8 @@ pub use foreign::{
 };
 pub use globals::{Globals, GlobalsError, globals};
 pub use identity::IdentityError;
+pub use in_place::{InPlace, InPlaceError, InPlaceReport, Outcome, outcome};
+pub use in_place_plan::{InPlacePlan, InPlacePlanError, InPlaceRestore, plan_in_place};
 pub use intake::IntakeError;
 pub use large_object::{LargeObject, LargeObjectError};
 pub use load::LoadError;

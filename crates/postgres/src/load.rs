@@ -33,6 +33,8 @@ const LARGE_OBJECT_BLOCK_LEN_BYTES: usize = 256 << 10;
 /// How many large objects are written in one transaction, each of which is a lock until its end, and how many bytes.
 const BATCH_OBJECTS_MAX: usize = 500;
 const BATCH_LEN_BYTES_MAX: u64 = 32 << 20;
+/// What is done with them, for messages.
+const LARGE_OBJECTS: &str = "write large objects";
 /// How many sequences one message sets.
 const SEQUENCES_PER_MESSAGE: usize = 200;
 
@@ -325,23 +327,34 @@ fn large_objects(
     objects: &[LargeObjectPart],
     source: &PartSource<'_>,
 ) -> Result<(), LoadError> {
-    const WHAT: &str = "write large objects";
+    session.execute(LARGE_OBJECTS, "BEGIN")?;
+    put_large_objects(session, &objects.iter().collect::<Vec<_>>(), source)?;
+    session.execute(LARGE_OBJECTS, "COMMIT")?;
+    Ok(())
+}
+
+/// Writes large objects in the transaction that the session is in.
+pub(crate) fn put_large_objects(
+    session: &Session<'_>,
+    objects: &[&LargeObjectPart],
+    source: &PartSource<'_>,
+) -> Result<(), LoadError> {
     // Those that the archive has not made have no owner and no grants, but they have their bytes.
     let numbers: Vec<_> = objects
         .iter()
         .map(|object| format!("({})", object.oid))
         .collect();
     session.execute(
-        WHAT,
+        LARGE_OBJECTS,
         &format!(
-            "BEGIN; SELECT pg_catalog.lo_create(n::pg_catalog.oid) FROM (VALUES {}) AS wanted (n)
+            "SELECT pg_catalog.lo_create(n::pg_catalog.oid) FROM (VALUES {}) AS wanted (n)
               WHERE n::pg_catalog.oid NOT IN (SELECT oid FROM pg_catalog.pg_largeobject_metadata)",
             numbers.join(", ")
         ),
     )?;
     let client = session.connection().client();
     let statement = session.wait(
-        WHAT,
+        LARGE_OBJECTS,
         client.prepare_typed(
             "SELECT pg_catalog.lo_put($1, $2, $3)",
             &[Type::OID, Type::INT8, Type::BYTEA],
@@ -374,7 +387,6 @@ fn large_objects(
             });
         }
     }
-    session.execute(WHAT, "COMMIT")?;
     Ok(())
 }
 

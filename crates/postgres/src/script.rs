@@ -101,21 +101,11 @@ pub fn write_script(
         return Err(AssemblyError::RestrictKey);
     }
     let assembly = Assembly::new(schema, parts)?;
-    let mut script = Script {
-        assembly: &assembly,
-        source,
-        options,
-        out: BufWriter::with_capacity(BUFFER_LEN_BYTES, out),
-        tablespace: None,
-        access_method: None,
-    };
+    let out = BufWriter::with_capacity(BUFFER_LEN_BYTES, out);
+    let mut script = Script::new(&assembly, options, out);
     script.head()?;
-    for pass in [Pass::Main, Pass::Grants, Pass::AfterGrants] {
-        for item in &assembly.items {
-            if Pass::of(&item.entry) == pass && script.wants(&item.entry) {
-                script.item(item)?;
-            }
-        }
+    for item in script.in_order() {
+        script.item(item, source)?;
     }
     script.tail()
 }
@@ -144,17 +134,59 @@ impl Pass {
     }
 }
 
-struct Script<'s> {
+/// A script being written to `out`.
+pub(crate) struct Script<'s, W> {
     assembly: &'s Assembly<'s>,
-    source: &'s PartSource<'s>,
     options: &'s ScriptOptions,
-    out: BufWriter<&'s mut dyn Write>,
+    out: W,
     /// The default tablespace and table access method that the script has set last.
     tablespace: Option<&'s str>,
     access_method: Option<&'s str>,
 }
 
-impl<'s> Script<'s> {
+impl<'s> Script<'s, Vec<u8>> {
+    /// The statements that come first, for a session of ours.
+    pub(crate) fn head_text(&mut self) -> Result<String, AssemblyError> {
+        self.head()?;
+        self.text()
+    }
+
+    /// The statements that make an entry, without its data.
+    pub(crate) fn text_of(&mut self, entry: &'s ArchiveEntry) -> Result<String, AssemblyError> {
+        self.announce(entry)?;
+        self.define(entry)?;
+        self.text()
+    }
+
+    fn text(&mut self) -> Result<String, AssemblyError> {
+        let text = String::from_utf8(std::mem::take(&mut self.out));
+        text.map_err(|_| AssemblyError::Encoding)
+    }
+}
+
+impl<'s, W: Write> Script<'s, W> {
+    pub(crate) fn new(assembly: &'s Assembly<'s>, options: &'s ScriptOptions, out: W) -> Self {
+        Self {
+            assembly,
+            options,
+            out,
+            tablespace: None,
+            access_method: None,
+        }
+    }
+
+    /// What has something to say, in the order in which it is said.
+    pub(crate) fn in_order(&self) -> Vec<&'s Item<'s>> {
+        let assembly = self.assembly;
+        let passes = [Pass::Main, Pass::Grants, Pass::AfterGrants];
+        let of_pass = |pass: Pass| {
+            let items = assembly.items.iter();
+            items.filter(move |item| Pass::of(&item.entry) == pass)
+        };
+        let all = passes.into_iter().flat_map(of_pass);
+        all.filter(|item| self.wants(&item.entry)).collect()
+    }
+
     fn put(&mut self, text: &str) -> Result<(), AssemblyError> {
         let written = self.out.write_all(text.as_bytes());
         written.map_err(AssemblyError::Write)
@@ -207,14 +239,14 @@ impl<'s> Script<'s> {
         !(is_setting || is_database || about_database || is_unwanted || says_nothing)
     }
 
-    fn item(&mut self, item: &'s Item<'s>) -> Result<(), AssemblyError> {
+    fn item(&mut self, item: &'s Item<'s>, source: &PartSource<'_>) -> Result<(), AssemblyError> {
         self.announce(&item.entry)?;
         self.define(&item.entry)?;
         match &item.data {
             Data::Nothing => Ok(()),
             Data::Rows(part, digest) => {
                 self.put(item.entry.copy.as_deref().unwrap_or_default())?;
-                put_rows(self.source, part, digest, &mut self.out)?;
+                put_rows(source, part, digest, &mut self.out)?;
                 self.put("\\.\n\n\n")?;
                 if self.assembly.has_amounts {
                     self.put("RESET lc_monetary;\n\n")?;
@@ -224,7 +256,7 @@ impl<'s> Script<'s> {
             Data::LargeObjects(group) => {
                 self.put("BEGIN;\n\n")?;
                 for part in group {
-                    self.large_object(part)?;
+                    self.large_object(part, source)?;
                 }
                 self.put("COMMIT;\n\n")
             }
@@ -379,7 +411,11 @@ impl<'s> Script<'s> {
         Ok(())
     }
 
-    fn large_object(&mut self, part: &LargeObjectPart) -> Result<(), AssemblyError> {
+    fn large_object(
+        &mut self,
+        part: &LargeObjectPart,
+        source: &PartSource<'_>,
+    ) -> Result<(), AssemblyError> {
         self.put(&format!(
             "SELECT pg_catalog.lo_open('{}', {OPEN_TO_WRITE});\n",
             part.oid
@@ -389,7 +425,7 @@ impl<'s> Script<'s> {
             standard_strings: self.assembly.standard_strings,
             bytes: Vec::with_capacity(LARGE_OBJECT_LEN_BYTES),
         };
-        put_large_object(self.source, part, &mut hex)?;
+        put_large_object(source, part, &mut hex)?;
         hex.put().map_err(AssemblyError::Write)?;
         self.put("SELECT pg_catalog.lo_close(0);\n\n")
     }
@@ -409,13 +445,13 @@ fn statements(text: &str) -> Vec<&str> {
 }
 
 /// Writes a large object's bytes as statements.
-struct Hex<'w, 's> {
-    out: &'w mut BufWriter<&'s mut dyn Write>,
+struct Hex<'w, W> {
+    out: &'w mut W,
     standard_strings: bool,
     bytes: Vec<u8>,
 }
 
-impl Hex<'_, '_> {
+impl<W: Write> Hex<'_, W> {
     fn put(&mut self) -> std::io::Result<()> {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         if self.bytes.is_empty() {
@@ -440,7 +476,7 @@ impl Hex<'_, '_> {
     }
 }
 
-impl Write for Hex<'_, '_> {
+impl<W: Write> Write for Hex<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         // A statement is written when the next one begins, as `pg_restore` does.
         if self.bytes.len() == LARGE_OBJECT_LEN_BYTES {

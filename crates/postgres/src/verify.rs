@@ -165,6 +165,15 @@ pub(crate) struct Verification<'a> {
     pub(crate) jobs: u32,
 }
 
+/// How a session looks past policies and forgets that it did.
+#[derive(Clone, Copy)]
+enum Aside {
+    /// By a transaction.
+    Transaction,
+    /// In the transaction that it is in.
+    Savepoint,
+}
+
 /// What one session reads without a pause.
 #[derive(Clone, Copy)]
 enum Task<'a> {
@@ -229,13 +238,44 @@ impl Verification<'_> {
         if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
-        let mut findings = findings
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let findings = findings.into_inner();
+        let findings = findings.unwrap_or_else(PoisonError::into_inner);
+        self.judge(&Session::open(database, handle, &stops)?, findings)
+    }
+
+    /// The same over one session, in the transaction that it is in.
+    pub(crate) fn within(&self, session: &mut Session<'_>) -> Result<Verified, VerifyError> {
+        let peculiar = peculiar(session)?;
+        let mut findings = Findings::default();
+        for task in self.tasks(&peculiar) {
+            if is_set(session.stops()) {
+                return Err(VerifyError::Stopped);
+            }
+            match task {
+                Task::Table(part) => {
+                    let found = self.table(session, part, &peculiar, Aside::Savepoint)?;
+                    findings.table(part, &found, peculiar.together.get(&part.path()));
+                }
+                Task::LargeObjects(objects) => {
+                    for object in objects {
+                        let found = self.large_object(session, object)?;
+                        findings.large_object(object, found.as_ref());
+                    }
+                }
+            }
+        }
+        self.judge(session, findings)
+    }
+
+    fn judge(
+        &self,
+        session: &Session<'_>,
+        mut findings: Findings,
+    ) -> Result<Verified, VerifyError> {
         for (root, (expected, found)) in std::mem::take(&mut findings.together) {
             findings.compare(format!("the rows of {root}"), &expected, &found);
         }
-        self.sequences(&Session::open(database, handle, &stops)?, &mut findings)?;
+        self.sequences(session, &mut findings)?;
         if findings.differences.is_empty() {
             return Ok(findings.verified);
         }
@@ -283,7 +323,7 @@ impl Verification<'_> {
             let lock = || findings.lock().unwrap_or_else(PoisonError::into_inner);
             match task {
                 Task::Table(part) => {
-                    let found = self.table(session, part, peculiar)?;
+                    let found = self.table(session, part, peculiar, Aside::Transaction)?;
                     lock().table(part, &found, peculiar.together.get(&part.path()));
                 }
                 Task::LargeObjects(objects) => {
@@ -301,6 +341,7 @@ impl Verification<'_> {
         session: &mut Session<'_>,
         part: &TablePart,
         peculiar: &Peculiar,
+        aside: Aside,
     ) -> Result<Digest, VerifyError> {
         if !peculiar.policed.contains(&part.path()) {
             return read(session, part, self.hash_key);
@@ -308,12 +349,19 @@ impl Verification<'_> {
         // Policies that hold for the owner too would have the server refuse. Nobody else sees the transaction.
         let what = format!("read {} past its policies", part.path());
         let table = quote::qualified(&part.schema, &part.name);
+        let (begin, end) = match aside {
+            Aside::Transaction => ("BEGIN", "ROLLBACK"),
+            Aside::Savepoint => (
+                "SAVEPOINT policies",
+                "ROLLBACK TO SAVEPOINT policies; RELEASE SAVEPOINT policies",
+            ),
+        };
         session.execute(
             &what,
-            &format!("BEGIN; ALTER TABLE ONLY {table} NO FORCE ROW LEVEL SECURITY"),
+            &format!("{begin}; ALTER TABLE ONLY {table} NO FORCE ROW LEVEL SECURITY"),
         )?;
         let digest = read(session, part, self.hash_key)?;
-        session.execute(&what, "ROLLBACK")?;
+        session.execute(&what, end)?;
         Ok(digest)
     }
 
