@@ -16,6 +16,7 @@ mod failing_programs;
 mod faults;
 mod foreign;
 mod history;
+mod in_place;
 mod keys;
 mod postgres;
 mod reader;

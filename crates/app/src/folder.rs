@@ -34,6 +34,9 @@ const OPEN_DEPTH_MAX: usize = 200;
 /// Bytes of entries that a worker gathers before it gives them to the folder's tree.
 const PART_BYTES: usize = 64 << 10;
 
+/// How the name of a folder begins in which a restore in place keeps what it has replaced, inside of a source's folder.
+pub(crate) const KEPT_INSIDE: &str = ".lifeboat-restore-";
+
 /// How a folder is read.
 pub(crate) struct FolderOptions<'a> {
     pub(crate) excludes: Excludes,
@@ -477,6 +480,10 @@ impl<'a> Walk<'a> {
     }
 
     fn excluded(&self, node: &Node<'_>, name: &[u8], kind: Kind, path: &mut Vec<u8>) -> bool {
+        // What a restore in place keeps inside of a folder is no part of it.
+        if node.depth == 0 && kind == Kind::Folder && name.starts_with(KEPT_INSIDE.as_bytes()) {
+            return true;
+        }
         let excludes = &self.options.excludes;
         if excludes.is_empty() {
             return false;

@@ -65,8 +65,8 @@ pub use source::{ENGINE_BECAUSE, PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceE
 pub use spelling::nearest;
 pub use stored::StoredError;
 pub use swap::{
-    JournalError, KeptSwap, LockError, Migrated, Migrations, Phase as SwapPhase, PlaceError,
-    PlannedTarget, Side as SwapSide, SwapError, SwapOptions, SwapPlan, SwapRequest, Swapped, Swaps,
-    TargetKind, plan_swap, refuse_newer,
+    InPlaceWish, JournalError, KeptSwap, LockError, Migrated, Migrations, Phase as SwapPhase,
+    PlaceError, PlannedTarget, Ready as ReadySwap, Side as SwapSide, SwapError, SwapOptions,
+    SwapPlan, SwapRequest, Swapped, Swaps, TargetKind, plan_swap, refuse_newer,
 };
 pub use text::{sentence, shown_path};

@@ -5,22 +5,28 @@
 
 mod journal;
 mod place;
+mod inside;
 mod lock;
 mod migrations;
 mod references;
 mod settle;
 mod plan;
 mod beside;
+mod content;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_postgres::{ResolveError, SwapError as DatabaseSwapError, Swapper};
+use lifeboat_postgres::{
+    InPlaceError, InPlacePlanError, QueryError, ResolveError, SwapError as DatabaseSwapError,
+    Swapper,
+};
 use lifeboat_repository::{Progress, ReadError, Repository, Snapshot};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
 use self::beside::Beside;
+pub use self::content::Ready;
 use self::journal::{Journal, JournalFile, PlaceKind};
 pub use self::journal::{JournalError, Phase, Side};
 pub use self::lock::LockError;
@@ -28,12 +34,13 @@ pub use self::migrations::{Migrated, Migrations};
 pub use self::place::PlaceError;
 use self::place::inode_at;
 use self::plan::Seat;
-pub use self::plan::{PlannedTarget, SwapPlan, SwapRequest, TargetKind, plan_swap};
+pub use self::plan::{InPlaceWish, PlannedTarget, SwapPlan, SwapRequest, TargetKind, plan_swap};
 use self::settle::{Ways, remove_half_made, remove_other, settle};
 use crate::config::AppConfig;
 use crate::database::DatabaseError;
 use crate::restore::RestoreError;
 use crate::source::SourceError;
+use crate::stored::StoredError;
 
 /// An app could not be swapped.
 #[derive(Debug, Error)]
@@ -47,6 +54,24 @@ pub enum SwapError {
     /// A server.
     #[error(transparent)]
     Server(#[from] DatabaseSwapError),
+    /// The content of a database.
+    #[error(transparent)]
+    Content(#[from] InPlaceError),
+    /// The plan for the content of a database.
+    #[error(transparent)]
+    ContentPlan(#[from] InPlacePlanError),
+    /// A database in a snapshot.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
+    /// There is no restore point.
+    #[error("there is no restore point, without which nothing is replaced in place")]
+    NoPoint,
+    /// The restore point lacks rows.
+    #[error("the restore point lacks the rows of {0}")]
+    PointLacks(String),
+    /// The rows are not streams of their own.
+    #[error("{0} is one archive of pg_dump, of which nothing comes back in place")]
+    WholeArchive(String),
     /// A folder or file.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -164,6 +189,12 @@ pub enum SwapError {
     },
 }
 
+impl From<QueryError> for SwapError {
+    fn from(error: QueryError) -> Self {
+        Self::Server(error.into())
+    }
+}
+
 /// What is kept of a swap.
 #[derive(Clone, Debug)]
 pub struct KeptSwap {
@@ -177,6 +208,8 @@ pub struct KeptSwap {
     pub live: Side,
     /// Where what is not live is kept, for people.
     pub kept_as: Vec<String>,
+    /// The snapshot that has the content which a database that stays would get back, in hexadecimal.
+    pub content: Option<String>,
 }
 
 /// A swap that was done.
@@ -233,6 +266,9 @@ impl Swaps {
     pub fn kept(&self) -> Result<Option<KeptSwap>, SwapError> {
         Ok(self.file.read()?.map(|journal| KeptSwap {
             kept_as: kept_as(&journal, journal.live.other()),
+            content: journal
+                .content
+                .and_then(|item| item.snapshot(journal.live.other()).map(str::to_owned)),
             snapshot: journal.snapshot,
             begun_ms: journal.begun_ms,
             phase: journal.phase,
@@ -265,8 +301,14 @@ impl Swaps {
         match journal.phase {
             Phase::Standing => return Ok(None),
             Phase::Preparing => {
+                if let Some(item) = &journal.content {
+                    item.end_sessions(ways)?;
+                }
                 remove_half_made(&journal, ways)?;
                 self.file.remove()?;
+            }
+            Phase::Swapping if journal.content.is_some() => {
+                self.end(&mut journal, ways)?;
             }
             Phase::Swapping => {
                 settle(&journal, ways, stop)?;
@@ -401,6 +443,43 @@ impl Swaps {
         stop: &AtomicBool,
         runtime: &Handle,
     ) -> Result<Swapped, SwapError> {
+        let ways = Ways {
+            app: request.app,
+            admin: request.admin,
+            runtime,
+        };
+        let mut journal = self.begin(snapshot, plan, options, ways)?;
+        let beside = Beside {
+            repository,
+            snapshot,
+            ways,
+            jobs: options.jobs,
+            progress,
+            stop,
+            content: None,
+        };
+        let prepared = prepare(&beside, plan, &mut journal, options.allow_newer);
+        let (warnings, migrations) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => return Err(self.clean_up(&journal, ways, failure)),
+        };
+        progress.phase("Swapping");
+        self.swap(&mut journal, ways, stop)?;
+        Ok(Swapped {
+            kept_as: kept_as(&journal, Side::Old),
+            migrations,
+            warnings,
+        })
+    }
+
+    /// Begins to replace what the plan says.
+    fn begin(
+        &self,
+        snapshot: &Snapshot,
+        plan: &SwapPlan,
+        options: SwapOptions,
+        ways: Ways<'_>,
+    ) -> Result<Journal, SwapError> {
         if !plan.refusals.is_empty() {
             return Err(SwapError::Refused(plan.refusals.clone()));
         }
@@ -409,21 +488,17 @@ impl Swaps {
                 app: self.app.clone(),
             });
         }
-        let ways = Ways {
-            app: request.app,
-            admin: request.admin,
-            runtime,
-        };
         look_again(plan, ways)?;
         let mut journal = Journal::new(
             &self.app,
             snapshot.name.id.to_string(),
             options.now_ms,
-            request.admin.map(str::to_owned),
+            ways.admin.map(str::to_owned),
         );
         for target in &plan.targets {
             match &target.seat {
                 Seat::Database(item) => journal.databases.push(item.clone()),
+                Seat::Content(content) => journal.content = Some(content.0.clone()),
                 Seat::Place(item) => {
                     if item.kind == PlaceKind::Sqlite {
                         journal.locks.push(item.live.clone());
@@ -437,48 +512,39 @@ impl Swaps {
                 }
             }
         }
+        journal.number();
         self.file.write(&journal)?;
-        let beside = Beside {
-            repository,
-            snapshot,
-            ways,
-            jobs: options.jobs,
-            progress,
-            stop,
-        };
-        let prepared = prepare(&beside, plan, &mut journal, options.allow_newer);
-        let (warnings, migrations) = match prepared {
-            Ok(prepared) => prepared,
-            Err(failure) => {
-                return Err(match remove_half_made(&journal, ways) {
-                    Ok(()) => {
-                        self.file.remove()?;
-                        failure
-                    }
-                    Err(left) => SwapError::LeftBeside {
-                        source: Box::new(failure),
-                        left: Box::new(left),
-                    },
-                });
-            }
-        };
-        progress.phase("Swapping");
-        match self.turn(&mut journal, Side::New, ways, stop) {
-            Ok(()) => Ok(Swapped {
-                kept_as: kept_as(&journal, Side::Old),
-                migrations,
-                warnings,
-            }),
-            Err(failure @ SwapError::TurnedBack(_)) => {
-                match self.forget_other(&mut journal, ways) {
-                    Ok(()) => Err(failure),
-                    Err(left) => Err(SwapError::LeftBeside {
-                        source: Box::new(failure),
-                        left: Box::new(left),
-                    }),
-                }
-            }
-            Err(failure) => Err(failure),
+        Ok(journal)
+    }
+
+    /// Removes what was restored and did not become live, after a failure; gives the error that tells both.
+    fn clean_up(&self, journal: &Journal, ways: Ways<'_>, failure: SwapError) -> SwapError {
+        let removed = remove_half_made(journal, ways);
+        match removed.and_then(|()| Ok(self.file.remove()?)) {
+            Ok(()) => failure,
+            Err(left) => SwapError::LeftBeside {
+                source: Box::new(failure),
+                left: Box::new(left),
+            },
+        }
+    }
+
+    /// Makes what was restored live. If that fails, it is removed, and what was there before is live.
+    fn swap(
+        &self,
+        journal: &mut Journal,
+        ways: Ways<'_>,
+        stop: &AtomicBool,
+    ) -> Result<(), SwapError> {
+        match self.turn(journal, Side::New, ways, stop) {
+            Err(failure @ SwapError::TurnedBack(_)) => match self.forget_other(journal, ways) {
+                Ok(()) => Err(failure),
+                Err(left) => Err(SwapError::LeftBeside {
+                    source: Box::new(failure),
+                    left: Box::new(left),
+                }),
+            },
+            turned => turned,
         }
     }
 }
@@ -527,7 +593,8 @@ fn look_again(plan: &SwapPlan, ways: Ways<'_>) -> Result<(), SwapError> {
                 now.map(|database| database.oid) == item.old_oid
             }
             Seat::Place(item) => inode_at(&item.live).map_err(PlaceError::from)? == item.old_inode,
-            Seat::Inside { .. } => true,
+            // Whoever replaces a content looks at it in the transaction that does it.
+            Seat::Content(_) | Seat::Inside { .. } => true,
         };
         if !is_same {
             return Err(SwapError::Changed(target.at.clone()));
@@ -544,7 +611,12 @@ fn kept_as(journal: &Journal, side: Side) -> Vec<String> {
         .map(|item| format!("database {}", item.rest(side)));
     let places = journal.places.iter();
     let places = places
-        .filter(|item| item.inode(side).is_some())
+        .filter(|item| item.inside || item.inode(side).is_some())
         .map(|item| item.rest(side).display().to_string());
-    databases.chain(places).collect()
+    let content = journal.content.iter().filter_map(|item| {
+        let snapshot = item.snapshot(side)?;
+        let short = snapshot.get(..8).unwrap_or(snapshot);
+        Some(format!("database {} in snapshot {short}", item.database))
+    });
+    databases.chain(content).chain(places).collect()
 }

@@ -8,7 +8,7 @@ use crate::metadata::{Metadata, stat_name};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, RenameFlags, fsync, open, renameat_with};
 use rustix::io::Errno;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,38 @@ impl<'a> Entry<'a> {
         )
     }
 
+    /// Another entry of the same folder.
+    fn beside<'b>(&self, name: &'b OsStr) -> Result<Entry<'b>, Error> {
+        let folder = self.folder.try_clone().map_err(|error| {
+            Error::because(
+                ErrorKind::Other,
+                "hold the folder of",
+                self.path,
+                error.to_string(),
+            )
+        })?;
+        Ok(Entry {
+            folder,
+            name: name.as_bytes(),
+            path: name.as_bytes(),
+        })
+    }
+
+    /// Renames it to what has no object yet.
+    fn rename_new(&self, to: &Self) -> Result<(), Errno> {
+        match self.rename(to, RenameFlags::NOREPLACE) {
+            // Some file systems of networks know no flags. Whoever else would take the name just now, takes a random one.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match stat_name(to.folder.as_fd(), to.name) {
+                    Err(Errno::NOENT) => self.rename(to, RenameFlags::empty()),
+                    Ok(_) => Err(Errno::EXIST),
+                    Err(errno) => Err(errno),
+                }
+            }
+            renamed => renamed,
+        }
+    }
+
     fn sync(&self) -> Result<(), Error> {
         fsync(&self.folder)
             .map_err(|errno| Error::from_errno("make durable the name of", self.path, errno))
@@ -104,20 +136,46 @@ pub fn exchange(one: &Path, other: &Path) -> Result<bool, Error> {
 pub fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
     let action = "rename to";
     let (from, to) = (Entry::of(from, action)?, Entry::of(to, action)?);
-    let renamed = match from.rename(&to, RenameFlags::NOREPLACE) {
-        // Some file systems of networks know no flags. Whoever else would take the name just now, takes a random one.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            match stat_name(to.folder.as_fd(), to.name) {
-                Err(Errno::NOENT) => from.rename(&to, RenameFlags::empty()),
-                Ok(_) => Err(Errno::EXIST),
-                Err(errno) => Err(errno),
-            }
-        }
-        renamed => renamed,
-    };
-    renamed.map_err(|errno| Error::from_errno(action, to.path, errno))?;
+    from.rename_new(&to)
+        .map_err(|errno| Error::from_errno(action, to.path, errno))?;
     to.sync()?;
     from.sync()
+}
+
+/// Moves every entry of the folder `from`, but the one called `except`, into the folder `to` of the same file system, where
+/// nothing may have their names. What comes while it goes on is moved too. Durable when it returns.
+///
+/// # Errors
+/// When an entry may not be renamed or something has its name; those before it have been moved.
+pub fn move_entries(from: &Path, to: &Path, except: Option<&OsStr>) -> Result<(), Error> {
+    let action = "rename to";
+    let listed = |path: &Path| -> Result<Vec<OsString>, Error> {
+        let failed = |error: std::io::Error| {
+            let bytes = path.as_os_str().as_bytes();
+            Error::because(ErrorKind::Other, "list", bytes, error.to_string())
+        };
+        let names = std::fs::read_dir(path).map_err(failed)?;
+        let names = names.map(|entry| entry.map(|entry| entry.file_name()));
+        names.collect::<Result<_, _>>().map_err(failed)
+    };
+    loop {
+        let mut names = listed(from)?;
+        names.retain(|name| Some(name.as_os_str()) != except);
+        let Some(first) = names.first() else {
+            return Ok(());
+        };
+        let (one, other) = (from.join(first), to.join(first));
+        let (one, other) = (Entry::of(&one, action)?, Entry::of(&other, action)?);
+        for name in &names {
+            let path = to.join(name);
+            let (source, target) = (one.beside(name)?, other.beside(name)?);
+            source
+                .rename_new(&target)
+                .map_err(|errno| Error::from_errno(action, path.as_os_str().as_bytes(), errno))?;
+        }
+        other.sync()?;
+        one.sync()?;
+    }
 }
 
 /// What is mounted at a path or below it, as this process sees it.

@@ -32,7 +32,7 @@ pub use create::{
 };
 pub use entry::{Kind, Time};
 pub use error::{Error, ErrorKind};
-pub use exchange::{exchange, mounts_within, rename_new, standing};
+pub use exchange::{exchange, mounts_within, move_entries, rename_new, standing};
 pub use exclude::{ExcludeError, Excludes};
 pub use listing::{Listed, Listing};
 pub use metadata::{Identity, Metadata};

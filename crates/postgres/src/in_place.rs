@@ -277,7 +277,10 @@ impl<'a> InPlace<'a> {
         self.shut()?;
         let decision = Decision::make(self.session.connection(), restore, &assembly)?;
         let new = decision.plan.seen.difference(&shown.seen);
-        let new: Vec<String> = new.cloned().collect();
+        let mut new: Vec<String> = new.cloned().collect();
+        if decision.plan.oid != shown.oid {
+            new.push("another database of that name".to_owned());
+        }
         if !new.is_empty() {
             return Err(InPlaceError::Appeared(new));
         }
@@ -553,6 +556,14 @@ pub fn outcome(
         Some(_) => Err(InPlaceError::AtWork(mark.to_owned())),
         None => Err(InPlaceError::Forgotten(transaction.to_owned())),
     }
+}
+
+/// Ends the sessions that a killed run with this `mark` has left.
+///
+/// # Errors
+/// When the server does not answer, or one of them does not end.
+pub fn end_sessions(settings: &Settings, mark: &str, handle: &Handle) -> Result<(), InPlaceError> {
+    end_marked(&Connection::open(settings, handle)?, mark)
 }
 
 /// Ends the sessions that a killed run has left: a statement outlives the program that sent it.

@@ -273,7 +273,7 @@ impl Decision {
             "SELECT d.oid, CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT')
                                 THEN pg_catalog.pg_database_size(d.oid) END,
                     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a
-                      WHERE a.datid = d.oid AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()),
+                      WHERE a.datid = d.oid AND a.usename IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()),
                     (SELECT pg_catalog.string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts p WHERE p.database = d.datname),
                     (SELECT pg_catalog.string_agg(slot_name, ', ') FROM pg_catalog.pg_replication_slots s
                       WHERE s.database = d.datname)

@@ -116,7 +116,7 @@ pub use foreign::{
 };
 pub use globals::{Globals, GlobalsError, globals};
 pub use identity::IdentityError;
-pub use in_place::{InPlace, InPlaceError, InPlaceReport, Outcome, outcome};
+pub use in_place::{InPlace, InPlaceError, InPlaceReport, Outcome, end_sessions, outcome};
 pub use in_place_plan::{InPlacePlan, InPlacePlanError, InPlaceRestore, plan_in_place};
 pub use intake::IntakeError;
 pub use large_object::{LargeObject, LargeObjectError};

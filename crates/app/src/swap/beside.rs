@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use lifeboat_files::Overwrite;
-use lifeboat_postgres::{Connection as Session, to_database};
+use lifeboat_postgres::{Connection as Session, InPlace, to_database};
 use lifeboat_repository::{Progress, Repository, Snapshot};
 use rusqlite::{Connection, OpenFlags};
 
 use super::SwapError;
-use super::journal::{Journal, PlaceKind};
+use super::journal::{ContentItem, Journal, PlaceKind};
 use super::migrations::{self, Applied, Migrations, of_sqlite};
 use super::place::{PlaceError, SIDECARS, inode_at, with_ending};
 use super::plan::{PlannedTarget, Seat, SwapPlan, TargetKind};
@@ -31,6 +31,8 @@ pub(super) struct Beside<'a> {
     pub(super) jobs: Option<u32>,
     pub(super) progress: &'a dyn Progress,
     pub(super) stop: &'a AtomicBool,
+    /// The database that stays, while its new content is in a transaction.
+    pub(super) content: Option<(&'a ContentItem, &'a InPlace<'a>)>,
 }
 
 impl Beside<'_> {
@@ -68,9 +70,12 @@ impl Beside<'_> {
             )?;
             item.new_oid = swapper.named(&item.new)?.map(|database| database.oid);
         }
+        for place in journal.places.iter().filter(|place| place.inside) {
+            place.make_holder()?;
+        }
         for target in &plan.targets {
             match &target.seat {
-                Seat::Database(_) => {}
+                Seat::Database(_) | Seat::Content(_) => {}
                 Seat::Place(item) => self.place(target, &item.new, item.kind)?,
                 Seat::Inside { kind, .. } => {
                     let path = new_path(target, journal);
@@ -79,7 +84,7 @@ impl Beside<'_> {
                 }
             }
         }
-        for place in &mut journal.places {
+        for place in journal.places.iter_mut().filter(|place| !place.inside) {
             place.new_inode = inode_at(&place.new).map_err(PlaceError::from)?;
         }
         Ok(warnings)
@@ -214,7 +219,7 @@ fn sqlite_paths(target: &PlannedTarget, journal: &Journal) -> Option<(PathBuf, P
     match &target.seat {
         Seat::Place(item) => Some((new, item.live.clone())),
         Seat::Inside { live, .. } => Some((new, live.clone())),
-        Seat::Database(_) => None,
+        Seat::Database(_) | Seat::Content(_) => None,
     }
 }
 
@@ -226,7 +231,7 @@ pub(super) fn new_path(target: &PlannedTarget, journal: &Journal) -> Option<Path
             let outer = journal.places.iter().find(|place| place.live == *outer)?;
             Some(outer.new.join(below))
         }
-        Seat::Database(_) => None,
+        Seat::Database(_) | Seat::Content(_) => None,
     }
 }
 

@@ -16,8 +16,10 @@ use thiserror::Error;
 
 /// The folder of the journals, in the state folder.
 const FOLDER: &str = "restore-app";
-/// The only form that is known.
-const VERSION: u32 = 1;
+/// The form of a journal that replaces everything by names.
+const BY_NAMES: u32 = 1;
+/// The form of one that has something which stays the object that it is.
+const IN_PLACE: u32 = 2;
 
 /// Which of the two states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +100,45 @@ pub(super) struct PlaceItem {
     pub(super) old_inode: Option<u64>,
     /// The restored one, once it is whole.
     pub(super) new_inode: Option<u64>,
+    /// Whether `live` stays the folder that it is, and its entries change places with those of folders inside it:
+    /// `new` and `old` lie in it then.
+    #[serde(default)]
+    pub(super) inside: bool,
+}
+
+/// A database whose content is replaced in one transaction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ContentItem {
+    /// The source's name.
+    pub(super) source: String,
+    /// The database's name.
+    pub(super) database: String,
+    /// By what sessions of this restore are known.
+    pub(super) mark: String,
+    /// The snapshot that has the content that was there before, in hexadecimal, once it is made.
+    pub(super) old_snapshot: Option<String>,
+    /// The snapshot that has the restored content, or what became of it.
+    pub(super) new_snapshot: Option<String>,
+    /// The last transaction that was to replace the content. What became of it decides which side is live.
+    pub(super) transaction: Option<String>,
+}
+
+impl ContentItem {
+    /// The snapshot that has the content of a side.
+    pub(super) fn snapshot(&self, side: Side) -> Option<&str> {
+        match side {
+            Side::Old => self.old_snapshot.as_deref(),
+            Side::New => self.new_snapshot.as_deref(),
+        }
+    }
+
+    /// Notes the snapshot that has the content of a side.
+    pub(super) fn keep(&mut self, side: Side, snapshot: String) {
+        match side {
+            Side::Old => self.old_snapshot = Some(snapshot),
+            Side::New => self.new_snapshot = Some(snapshot),
+        }
+    }
 }
 
 /// The whole of it.
@@ -120,6 +161,12 @@ pub(super) struct Journal {
     pub(super) databases: Vec<DatabaseItem>,
     /// The folders and files.
     pub(super) places: Vec<PlaceItem>,
+    /// The database that stays the object that it is.
+    #[serde(default)]
+    pub(super) content: Option<ContentItem>,
+    /// Whether nothing has been replaced yet, so that what was restored goes again when it cannot be.
+    #[serde(default)]
+    pub(super) is_first: bool,
     /// SQLite databases that must be in nobody's hands while names change: those of `places`, and those that lie in
     /// its folders.
     pub(super) locks: Vec<PathBuf>,
@@ -129,7 +176,7 @@ impl Journal {
     /// A journal of a swap that begins.
     pub(super) fn new(app: &str, snapshot: String, begun_ms: u64, admin: Option<String>) -> Self {
         Self {
-            version: VERSION,
+            version: BY_NAMES,
             app: app.to_owned(),
             snapshot,
             begun_ms,
@@ -138,8 +185,16 @@ impl Journal {
             admin,
             databases: Vec::new(),
             places: Vec::new(),
+            content: None,
+            is_first: true,
             locks: Vec::new(),
         }
+    }
+
+    /// What an older version would not understand gets a number that it refuses.
+    pub(super) fn number(&mut self) {
+        let is_in_place = self.content.is_some() || self.places.iter().any(|place| place.inside);
+        self.version = if is_in_place { IN_PLACE } else { BY_NAMES };
     }
 }
 
@@ -225,7 +280,7 @@ impl JournalFile {
             source,
         };
         let journal: Journal = serde_json::from_slice(&text).map_err(content)?;
-        if journal.version != VERSION {
+        if ![BY_NAMES, IN_PLACE].contains(&journal.version) {
             let version = journal.version;
             let error = serde::de::Error::custom(format!("it has the version {version}"));
             return Err(content(error));
@@ -305,7 +360,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let file = JournalFile::take(state.path(), "shop").unwrap();
         let mut journal = Journal::new("shop", String::new(), 7, None);
-        journal.version = 2;
+        journal.version = 3;
         file.write(&journal).unwrap();
         let error = file.read().unwrap_err();
         assert!(matches!(error, JournalError::Content { .. }), "{error}");

@@ -23,6 +23,17 @@ pub enum PlaceError {
     /// The file system refused.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Something is in a folder that is made by nobody else.
+    #[error("cannot {action} {}", path.display())]
+    Inside {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something else stands where the app's own should.
     #[error("{} is neither what was there before nor what was restored", .0.display())]
     Foreign(PathBuf),
@@ -59,6 +70,9 @@ impl PlaceItem {
 
     /// Whether this side is live and the other one is where it rests.
     pub(super) fn is_settled(&self, side: Side) -> Result<bool, PlaceError> {
+        if self.inside {
+            return self.is_settled_inside(side);
+        }
         let at_live = inode_at(&self.live)?;
         let other = self.inode(side.other());
         let rests = match other {
@@ -70,6 +84,9 @@ impl PlaceItem {
 
     /// Makes this side live, and puts the other one where it rests.
     pub(super) fn settle(&self, side: Side) -> Result<(), PlaceError> {
+        if self.inside {
+            return self.settle_inside(side);
+        }
         let (wanted, other) = (self.inode(side), self.inode(side.other()));
         let rest = self.rest(side.other());
         for _ in 0..STEPS_MAX {
@@ -157,6 +174,7 @@ mod tests {
                 old: path("old"),
                 old_inode: None,
                 new_inode: None,
+                inside: false,
             };
             // Both live at once, so that they have different numbers.
             for what in ["o", "n"] {
@@ -242,6 +260,7 @@ mod tests {
             old: path("kept"),
             old_inode: inode_at(&path("app.db")).unwrap(),
             new_inode: inode_at(&path("new")).unwrap(),
+            inside: false,
         };
         item.settle(Side::New).unwrap();
         assert_eq!(fs::read(path("app.db")).unwrap(), b"new");

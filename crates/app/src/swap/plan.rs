@@ -9,19 +9,23 @@ use std::sync::atomic::AtomicBool;
 
 use lifeboat_codec::{Manifest, SourceRecord};
 use lifeboat_files::{Kind, mounts_within, standing};
-use lifeboat_postgres::{Connection, Settings, Swapper};
+use lifeboat_postgres::{
+    Connection, InPlacePlan, InPlaceRestore, Settings, Swapper, plan_in_place,
+};
 use lifeboat_repository::{Repository, Snapshot};
 use rustix::fs::statvfs;
 use tokio::runtime::Handle;
 
 use super::SwapError;
-use super::journal::{DatabaseItem, PlaceItem, PlaceKind};
+use super::journal::{ContentItem, DatabaseItem, PlaceItem, PlaceKind};
 use super::migrations::{InSnapshot, Migrations, compare, of_postgres, of_sqlite};
 use super::place::{PlaceError, with_ending};
 use super::settle::Ways;
 use crate::config::{AppConfig, PostgresSource, SourceConfig};
 use crate::display::Bytes;
+use crate::folder::KEPT_INSIDE;
 use crate::postgres::postgres_settings;
+use crate::stored::{Form, StoredDatabase, StoredParts};
 
 /// PostgreSQL cuts longer names off.
 const NAME_BYTES_MAX: usize = 63;
@@ -38,8 +42,17 @@ pub struct SwapRequest<'a> {
     pub app: &'a AppConfig,
     /// The address of somebody who may make and rename databases, without a password, where the app's role may not.
     pub admin: Option<&'a str>,
+    /// Whether databases and folders stay the objects that they are, and only their content is replaced.
+    pub in_place: Option<InPlaceWish>,
     /// Folders that no target may contain: the repository, and what this program keeps.
     pub keep_out: Vec<PathBuf>,
+}
+
+/// How content is replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct InPlaceWish {
+    /// Whether what the snapshot does not have is removed too.
+    pub reset: bool,
 }
 
 /// What kind of thing is replaced.
@@ -64,6 +77,8 @@ pub struct PlannedTarget {
     pub at: String,
     /// Whether something is there that is replaced.
     pub exists: bool,
+    /// Whether that stays the object that it is, and its content is replaced.
+    pub in_place: bool,
     /// The size of that, where it can be asked for cheaply.
     pub replaced_bytes: Option<u64>,
     /// Sessions that will be ended.
@@ -81,6 +96,8 @@ pub struct PlannedTarget {
 #[derive(Clone, Debug)]
 pub(super) enum Seat {
     Database(DatabaseItem),
+    /// A database that stays; with what was seen in it.
+    Content(Box<(ContentItem, InPlacePlan)>),
     /// A place of its own.
     Place(PlaceItem),
     /// Inside the place of another target, at this path below it.
@@ -97,6 +114,8 @@ pub(super) enum Seat {
 pub struct SwapPlan {
     /// What is replaced: databases, then folders and files, outer ones first.
     pub targets: Vec<PlannedTarget>,
+    /// Whether what the snapshot does not have goes too.
+    pub(super) reset: bool,
     /// How the snapshot's databases stand to those that they replace, as far as that is known before they are restored.
     pub migrations: Vec<Migrations>,
     /// Sentences about what stays as it is, and what to know.
@@ -143,6 +162,7 @@ pub fn plan_swap(
         suffix: format!("{:06x}", RandomState::new().hash_one(()) & 0xff_ffff),
         plan: SwapPlan {
             targets: Vec::new(),
+            reset: request.in_place.is_some_and(|wish| wish.reset),
             migrations: Vec::new(),
             notes: Vec::new(),
             refusals: Vec::new(),
@@ -249,8 +269,11 @@ impl<'a> Planner<'a> {
         let own = postgres_settings(source, &environment)?;
         let (_, settings) = self.ways.settings(source)?;
         let live = own.database().to_owned();
-        let swapper = Swapper::open(&settings, &[&live], self.ways.runtime)?;
         let at = format!("the database {live} on {}", server_of(&own));
+        if let Some(wish) = self.request.in_place {
+            return self.content(record, source, &settings.with_database(&live), at, wish);
+        }
+        let swapper = Swapper::open(&settings, &[&live], self.ways.runtime)?;
         self.look_at_server(&own, &live, &swapper);
         if let Some(obstacle) = swapper.obstacle()? {
             self.refuse(format!("{at} cannot be replaced: {obstacle}"));
@@ -295,12 +318,85 @@ impl<'a> Planner<'a> {
             kind: TargetKind::Database,
             at,
             exists: standing.is_some(),
+            in_place: false,
             replaced_bytes: standing.as_ref().and_then(|standing| standing.len_bytes),
             sessions: standing.as_ref().map_or(0, |standing| standing.sessions),
             files: record.files,
             bytes: record.bytes,
             kept_as: standing.map(|_| item.old.clone()),
             seat: Seat::Database(item),
+        });
+        Ok(())
+    }
+
+    /// A database whose content is replaced.
+    fn content(
+        &mut self,
+        record: &SourceRecord,
+        source: &PostgresSource,
+        settings: &Settings,
+        at: String,
+        wish: InPlaceWish,
+    ) -> Result<(), SwapError> {
+        let name = &record.name;
+        let mut seats = self.plan.targets.iter().map(|target| &target.seat);
+        if seats.any(|seat| matches!(seat, Seat::Content(_))) {
+            self.refuse(format!(
+                "the snapshot has more than one PostgreSQL database, and no transaction spans {name} and the other"
+            ));
+            return Ok(());
+        }
+        let stored = StoredDatabase::find(self.comes.repository, self.comes.snapshot, Some(name))?;
+        let Form::Parts(parts) = &stored.form else {
+            self.refuse(format!(
+                "{name} is one archive of pg_dump in this snapshot, and only rows that are streams of their own are restored in place"
+            ));
+            return Ok(());
+        };
+        if source.pg_dump {
+            self.refuse(format!(
+                "{name} is configured to be read by pg_dump, and from such a restore point nothing comes back in place"
+            ));
+        }
+        let restore = content_restore(&stored, parts, wish.reset);
+        let mut schema = stored.schema(parts)?;
+        let mut plan = parts.judge(
+            plan_in_place(settings, &restore, &mut schema, self.ways.runtime)
+                .map_err(SwapError::from),
+        )?;
+        for finding in std::mem::take(&mut plan.refusals) {
+            let mend = finding.mend.map(|mend| format!(" ({mend})"));
+            let sentence = finding.sentence.trim_end_matches('.');
+            self.refuse(format!("{at}: {sentence}{}", mend.unwrap_or_default()));
+        }
+        self.plan.notes.append(&mut plan.notes);
+        if wish.reset && !plan.unknown.is_empty() {
+            self.plan.notes.push(format!(
+                "Goes, although the snapshot does not have it: {}.",
+                plan.unknown.join(", ")
+            ));
+        }
+        self.migrations(name, settings)?;
+        let item = ContentItem {
+            source: name.clone(),
+            database: settings.database().to_owned(),
+            mark: format!("lifeboat-in-place-{}", self.suffix),
+            old_snapshot: None,
+            new_snapshot: Some(self.comes.snapshot.name.id.to_string()),
+            transaction: None,
+        };
+        self.plan.targets.push(PlannedTarget {
+            source: name.clone(),
+            kind: TargetKind::Database,
+            at,
+            exists: true,
+            in_place: true,
+            replaced_bytes: plan.len_bytes,
+            sessions: plan.sessions,
+            files: record.files,
+            bytes: record.bytes,
+            kept_as: Some("the restore point".to_owned()),
+            seat: Seat::Content(Box::new((item, plan))),
         });
         Ok(())
     }
@@ -405,15 +501,27 @@ impl<'a> Planner<'a> {
                     (seat, None)
                 }
                 None => {
-                    self.look_at_place(place);
+                    let inside = self.request.in_place.is_some()
+                        && place.kind == PlaceKind::Folder
+                        && there.is_some();
+                    self.look_at_place(place, inside);
+                    let (new, old) = if inside {
+                        let holder = format!("{KEPT_INSIDE}{}", self.suffix);
+                        let holder = place.live.join(holder);
+                        (holder.join("new"), holder.join("old"))
+                    } else {
+                        let beside = |which| path_beside(&place.live, which, &self.suffix);
+                        (beside("new"), beside("old"))
+                    };
                     let item = PlaceItem {
                         source: place.record.name.clone(),
                         kind: place.kind,
-                        new: path_beside(&place.live, "new", &self.suffix),
-                        old: path_beside(&place.live, "old", &self.suffix),
+                        new,
+                        old,
                         live: place.live.clone(),
                         old_inode: there.map(|there| there.inode),
                         new_inode: None,
+                        inside,
                     };
                     for path in [&item.new, &item.old] {
                         if standing(path).map_err(PlaceError::from)?.is_some() {
@@ -431,6 +539,7 @@ impl<'a> Planner<'a> {
             if is_file && there.is_some_and(|there| there.kind == Kind::File) {
                 self.sqlite_migrations(&place.record.name, &place.live)?;
             }
+            let in_place = matches!(&seat, Seat::Place(item) if item.inside);
             self.plan.targets.push(PlannedTarget {
                 source: place.record.name.clone(),
                 kind: match place.kind {
@@ -439,6 +548,7 @@ impl<'a> Planner<'a> {
                 },
                 at,
                 exists: there.is_some(),
+                in_place,
                 replaced_bytes: there.filter(|_| is_file).map(|there| there.size),
                 sessions: 0,
                 files: place.record.files,
@@ -451,14 +561,18 @@ impl<'a> Planner<'a> {
     }
 
     /// What keeps a folder or file from being renamed, or would be taken away with it.
-    fn look_at_place(&mut self, place: &Wanted<'_>) {
+    fn look_at_place(&mut self, place: &Wanted<'_>, inside: bool) {
         let at = place.live.display();
-        match mounts_within(&place.live) {
+        let mounts = mounts_within(&place.live).map(|mut mounts| {
+            mounts.retain(|mount| !(inside && *mount == place.live));
+            mounts
+        });
+        match mounts {
             Ok(mounts) if mounts.is_empty() => {}
             Ok(mounts) => {
                 let mount = mounts[0].display();
                 self.refuse(if mounts[0] == place.live {
-                    format!("{at} is a mount point, and cannot be renamed")
+                    format!("{at} is a mount point, and cannot be renamed; --in-place leaves it where it is")
                 } else {
                     format!("{mount} is mounted in {at}, and would go away with it")
                 });
@@ -481,11 +595,15 @@ impl<'a> Planner<'a> {
         let mut needed: Vec<(u64, PathBuf, u64)> = Vec::new();
         for target in &self.plan.targets {
             let live = match &target.seat {
-                Seat::Database(_) => continue,
+                Seat::Database(_) | Seat::Content(_) => continue,
                 Seat::Place(item) => &item.live,
                 Seat::Inside { outer, .. } => outer,
             };
-            let parent = live.parent().unwrap_or(Path::new("/"));
+            let is_inside = self.request.in_place.is_some() && live.is_dir();
+            let parent = match is_inside {
+                true => live,
+                false => live.parent().unwrap_or(Path::new("/")),
+            };
             let Ok(Some(folder)) = standing(parent) else {
                 continue;
             };
@@ -508,6 +626,21 @@ impl<'a> Planner<'a> {
                 ));
             }
         }
+    }
+}
+
+/// A stored database as what replaces a content.
+pub(super) fn content_restore<'s>(
+    stored: &'s StoredDatabase<'_>,
+    parts: &'s StoredParts,
+    reset: bool,
+) -> InPlaceRestore<'s> {
+    InPlaceRestore {
+        parts: &parts.parts,
+        facts: stored.facts.as_ref(),
+        extensions: &stored.extensions,
+        hash_key: parts.key.bytes(),
+        reset,
     }
 }
 

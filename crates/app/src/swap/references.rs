@@ -117,6 +117,17 @@ impl Beside<'_> {
                 column.table, column.column
             ))
         };
+        if let Some((item, content)) = self.content
+            && item.source == column.source
+        {
+            let asked = content.ask(|session| read_names(session, column, held));
+            return match asked {
+                Err(SwapError::Server(DatabaseSwapError::Query(error))) => {
+                    Ok(unasked(error.message))
+                }
+                asked => asked.map(|()| None),
+            };
+        }
         let mut databases = journal.databases.iter();
         if let Some(item) = databases.find(|item| item.source == column.source) {
             return match self.ask_postgres(item, column, held) {
@@ -165,29 +176,39 @@ impl Beside<'_> {
         let settings = settings.with_database(&item.new);
         let session =
             Session::open(&settings, self.ways.runtime).map_err(DatabaseSwapError::from)?;
-        let ask = |sql: &str| {
-            let rows = session.rows("read the rows that name files", sql);
-            rows.map_err(|error| SwapError::from(DatabaseSwapError::from(error)))
-        };
-        let (schema, table) = column
-            .table
-            .split_once('.')
-            .unwrap_or(("public", &column.table));
-        let name = quoted(&column.column);
-        ask("BEGIN READ ONLY")?;
-        ask(&format!(
-            "DECLARE named NO SCROLL CURSOR FOR SELECT {name}::text FROM {}.{} WHERE {name} IS NOT NULL",
-            quoted(schema),
-            quoted(table)
-        ))?;
-        loop {
-            let rows = ask(&format!("FETCH {ROWS_MAX} FROM named"))?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            for value in rows.into_iter().flatten().flatten() {
-                held.look(column, &value)?;
-            }
+        let begun = session.rows("begin", "BEGIN READ ONLY");
+        begun.map_err(DatabaseSwapError::from)?;
+        read_names(&session, column, held)
+    }
+}
+
+/// Reads a column in the transaction that the session is in.
+fn read_names(
+    session: &Session,
+    column: &ReferenceColumn,
+    held: &mut Held<'_>,
+) -> Result<(), SwapError> {
+    let ask = |sql: &str| {
+        let rows = session.rows("read the rows that name files", sql);
+        rows.map_err(|error| SwapError::from(DatabaseSwapError::from(error)))
+    };
+    let (schema, table) = column
+        .table
+        .split_once('.')
+        .unwrap_or(("public", &column.table));
+    let name = quoted(&column.column);
+    ask(&format!(
+        "DECLARE named NO SCROLL CURSOR FOR SELECT {name}::text FROM {}.{} WHERE {name} IS NOT NULL",
+        quoted(schema),
+        quoted(table)
+    ))?;
+    loop {
+        let rows = ask(&format!("FETCH {ROWS_MAX} FROM named"))?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for value in rows.into_iter().flatten().flatten() {
+            held.look(column, &value)?;
         }
     }
 }

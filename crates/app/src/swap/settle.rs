@@ -209,6 +209,10 @@ pub(super) fn remove_half_made(journal: &Journal, ways: Ways<'_>) -> Result<(), 
         ways.swapper(item)?.remove_made(&item.new)?;
     }
     for place in &journal.places {
+        if place.inside {
+            place.remove_unused_holder()?;
+            continue;
+        }
         remove(&place.new)?;
         remove(&with_ending(&place.new, UNPACKED))?;
     }
@@ -235,13 +239,16 @@ pub(super) fn remove_other(journal: &Journal, ways: Ways<'_>) -> Result<(), Swap
 fn remove_place(place: &PlaceItem, side: Side) -> Result<(), SwapError> {
     let path = place.rest(side);
     let inode = inode_at(path).map_err(super::place::PlaceError::from)?;
-    if inode.is_none() || inode != place.inode(side) {
+    if !place.inside && (inode.is_none() || inode != place.inode(side)) {
         return Ok(());
     }
     if place.kind == PlaceKind::Folder
         && let Some(repository) = repository_within(path).map_err(super::place::PlaceError::from)?
     {
         return Err(SwapError::Repository(repository));
+    }
+    if place.inside {
+        return Ok(place.remove_holder(side.other())?);
     }
     remove(path)?;
     if place.kind == PlaceKind::Sqlite {

@@ -1,14 +1,15 @@
 //! `lifeboat restore-app`: a snapshot's databases and folders take the place of the running app's, or go into a new
 //! place.
 
+mod in_place;
 mod into;
 mod told;
 
 use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use lifeboat_app::{
-    AppConfig, Elapsed, KeptSwap, Source, SwapOptions, SwapPhase, SwapPlan, SwapRequest, SwapSide,
-    Swaps, plan_swap, refuse_newer,
+    AppConfig, Elapsed, InPlaceWish, KeptSwap, Source, SwapOptions, SwapPhase, SwapRequest,
+    SwapSide, Swaps, plan_swap, refuse_newer,
 };
 use lifeboat_repository::{Repository, Snapshot};
 
@@ -38,6 +39,7 @@ Examples:
   lifeboat restore-app shop -n
   lifeboat restore-app shop --at 2026-11-19
   lifeboat restore-app shop shop~1 --yes-replace shop --admin postgres://postgres@db/postgres
+  lifeboat restore-app shop --in-place --yes-replace shop
   lifeboat restore-app staging --from shop
   lifeboat restore-app shop --undo
   lifeboat restore-app shop --forget-old
@@ -67,9 +69,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     to: Option<String>,
 
-    /// Replace the running app; without --into and --to this is what happens.
-    #[arg(long, conflicts_with_all = ["into", "to"])]
+    /// Leave the database and the folders the objects that they are, and replace their content: where no database can be
+    /// made or renamed, and a folder is a mount point. A restore point is always made.
+    #[arg(long, conflicts_with_all = ["into", "to", "undo", "forget_old", "no_restore_point"])]
     in_place: bool,
+
+    /// With --in-place: remove also what the snapshot does not have, such as another app's tables in the same database.
+    #[arg(long, requires = "in_place")]
+    reset: bool,
 
     /// Replace it without asking; the app's name once more.
     #[arg(long, value_name = "APP", conflicts_with_all = ["into", "to"])]
@@ -176,10 +183,11 @@ fn begun(
     swaps: &Swaps,
     context: &Context,
 ) -> Result<Option<ExitCode>, CommandError> {
-    let Some(kept) = swaps.kept()? else {
+    let Some(mut kept) = swaps.kept()? else {
         return Ok(None);
     };
-    let undoes = args.undo && kept.phase == SwapPhase::Swapping;
+    // What a transaction decides is ended first, and nobody turns it round.
+    let undoes = args.undo && kept.phase == SwapPhase::Swapping && kept.content.is_none();
     if kept.phase == SwapPhase::Standing || undoes {
         return Ok(None);
     }
@@ -203,6 +211,16 @@ fn begun(
             .note("It had replaced nothing; what it had restored beside is removed.");
         return Ok(None);
     }
+    let now = swaps.kept()?;
+    if kept.phase == SwapPhase::Swapping && now.is_none() {
+        context
+            .ui()
+            .note("Its transaction was not committed: nothing is replaced, and what it had restored is removed.");
+        return Ok(Some(ExitCode::Done).filter(|_| args.undo || args.forget_old));
+    }
+    if let Some(now) = now {
+        kept = now;
+    }
     let action = match (kept.phase, kept.live) {
         (SwapPhase::Forgetting, _) => Action::Forgotten,
         (_, SwapSide::New) => Action::Replaced,
@@ -220,13 +238,21 @@ fn undo(
 ) -> Result<ExitCode, CommandError> {
     let started = Instant::now();
     let stop = context.interrupt().flag();
+    if let Some(content) = swaps.kept()?.and_then(|kept| kept.content) {
+        let kept = in_place::undo(args, app, swaps, &content, context)?;
+        say_ended(args, context, action_of(&kept), &kept, started)?;
+        return Ok(ExitCode::Done);
+    }
     let kept = swaps.undo(app, args.admin.as_deref(), stop, context.runtime()?)?;
-    let action = match kept.live {
+    say_ended(args, context, action_of(&kept), &kept, started)?;
+    Ok(ExitCode::Done)
+}
+
+fn action_of(kept: &KeptSwap) -> Action {
+    match kept.live {
         SwapSide::Old => Action::Undone,
         SwapSide::New => Action::Replaced,
-    };
-    say_ended(args, context, action, &kept, started)?;
-    Ok(ExitCode::Done)
+    }
 }
 
 fn forget(
@@ -237,6 +263,12 @@ fn forget(
 ) -> Result<ExitCode, CommandError> {
     let started = Instant::now();
     let kept = swaps.forget(app, args.admin.as_deref(), context.runtime()?)?;
+    if let Some(content) = &kept.content {
+        let short = content.get(..8).unwrap_or(content);
+        context.ui().note(&format!(
+            "Snapshot {short} stays, with the database's content; once it is not wanted, `lifeboat unpin {short}` lets rules forget it."
+        ));
+    }
     say_ended(args, context, Action::Forgotten, &kept, started)?;
     Ok(ExitCode::Done)
 }
@@ -259,6 +291,7 @@ fn say_ended(
         Action::Undone => format!(
             "{app} is as it was before the restore of snapshot {short}. What was restored is kept as {kept_as}."
         ),
+        Action::Forgotten if kept.kept_as.is_empty() => "Nothing is kept any more.".to_owned(),
         Action::Forgotten => format!("Removed {kept_as}."),
     });
     let is_kept = action != Action::Forgotten;
@@ -333,6 +366,7 @@ fn replace(
     let request = SwapRequest {
         app,
         admin: args.admin.as_deref(),
+        in_place: args.in_place.then_some(InPlaceWish { reset: args.reset }),
         keep_out: own_folders(context)?,
     };
     let runtime = context.runtime()?;
@@ -353,25 +387,44 @@ fn replace(
     }
     confirm(args, context)?;
     let now_ms = repository.now_ms();
-    summary.restore_point = restore_point(args, app, &plan, &mut repository, context)?;
-    context.going_on()?;
     let options = SwapOptions {
         jobs: args.jobs(),
         allow_newer: args.allow_newer,
         now_ms,
     };
-    let swapped = context.ui().watched(|watch| {
-        swaps.make(
-            &repository,
+    let swapped = if args.in_place {
+        let job = in_place::Job {
+            app,
             snapshot,
-            &request,
-            &plan,
+            request: &request,
+            plan: &plan,
             options,
-            watch,
-            stop,
-            runtime,
-        )
-    })?;
+        };
+        let (swapped, point) = in_place::replace(&job, swaps, &mut repository, context)?;
+        summary.restore_point = Some(point);
+        swapped
+    } else {
+        let is_there = plan.targets.iter().any(|target| target.exists);
+        if !args.no_restore_point && is_there {
+            summary.restore_point = Some(restore_point(app, &mut repository, context)?);
+        } else if !args.no_restore_point {
+            let ui = context.ui();
+            ui.note("Nothing is there that a restore point could keep.");
+        }
+        context.going_on()?;
+        context.ui().watched(|watch| {
+            swaps.make(
+                &repository,
+                snapshot,
+                &request,
+                &plan,
+                options,
+                watch,
+                stop,
+                runtime,
+            )
+        })?
+    };
     for warning in &swapped.warnings {
         context.ui().warning(warning);
     }
@@ -389,7 +442,7 @@ fn replace(
             swapped.kept_as.join(", ")
         ));
     }
-    if plan.has_folders() {
+    if plan.has_folders() && !args.in_place {
         context.ui().note(
             "Programs and containers that have a folder open see the old one until they are started again.",
         );
@@ -426,23 +479,12 @@ fn unconfirmed(args: &Args, why: &str) -> CommandError {
     .hint(format!("Give --yes-replace {} to replace it.", args.app))
 }
 
-/// Backs up what is there, so that it can come back even when the kept state is gone.
+/// Backs up what is there, so that it can come back even when the kept state is gone. Gives the snapshot's id.
 fn restore_point(
-    args: &Args,
     app: &AppConfig,
-    plan: &SwapPlan,
     repository: &mut Repository,
     context: &Context,
-) -> Result<Option<String>, CommandError> {
-    if args.no_restore_point {
-        return Ok(None);
-    }
-    if plan.targets.iter().all(|target| !target.exists) {
-        context
-            .ui()
-            .note("Nothing is there that a restore point could keep.");
-        return Ok(None);
-    }
+) -> Result<String, CommandError> {
     let sources = app.sources.iter().cloned().map(Source::from).collect();
     let request = of_app(context, app, sources, &[RESTORE_POINT.to_owned()])?;
     let runtime = context.runtime()?;
@@ -465,7 +507,7 @@ fn restore_point(
     context.ui().note(&format!(
         "Restore point: snapshot {}, as {} is now.",
         id.short(),
-        args.app
+        app.name
     ));
-    Ok(Some(id.to_string()))
+    Ok(id.to_string())
 }

@@ -1,7 +1,7 @@
 //! What to do when an app cannot take the place of the running one.
 
-use lifeboat_app::{JournalError, LockError, PlaceError, SwapError};
-use lifeboat_postgres::{ConnectError, SwapError as ServerError};
+use lifeboat_app::{DatabaseError, JournalError, LockError, PlaceError, SwapError};
+use lifeboat_postgres::{ConnectError, InPlaceError, InPlacePlanError, SwapError as ServerError};
 
 use super::{databases, of_read};
 use crate::{error::CommandError, exit_code::ExitCode};
@@ -15,6 +15,7 @@ impl From<SwapError> for CommandError {
         let (code, hint) = match error {
             SwapError::Database(error) => return error.into(),
             SwapError::Restore(error) => return error.into(),
+            SwapError::Stored(error) => return DatabaseError::from(error).into(),
             SwapError::TurnedBack(ref source) => of_turned_back(source),
             SwapError::Stuck { .. } => (ExitCode::Failed, AGAIN),
             SwapError::LeftBeside { .. } => (
@@ -31,6 +32,7 @@ impl From<SwapError> for CommandError {
 fn of_turned_back(error: &SwapError) -> (ExitCode, &'static str) {
     match error {
         SwapError::Lock(LockError::InUse(_)) => (ExitCode::Refused, FREE),
+        SwapError::Content(error) => of_content(error),
         SwapError::Server(_) => (
             ExitCode::Database,
             "See who stays in the database; `SELECT * FROM pg_stat_activity` shows it. Then run the command again.",
@@ -65,9 +67,19 @@ fn of(error: &SwapError) -> (ExitCode, &'static str) {
             "Mend this source in the configuration; `lifeboat app test` tries it.",
         ),
         SwapError::Lock(LockError::InUse(_)) => (ExitCode::Refused, FREE),
+        SwapError::Content(error) => of_content(error),
+        SwapError::ContentPlan(InPlacePlanError::Connect(error)) => of_connect(error),
+        SwapError::ContentPlan(_) => (
+            ExitCode::Database,
+            "Restore without --in-place, into a database of its own (--admin); nothing was touched.",
+        ),
+        SwapError::NoPoint | SwapError::PointLacks(_) | SwapError::WholeArchive(_) => (
+            ExitCode::Refused,
+            "Restore without --in-place, which keeps what was there as it is (--admin); nothing was replaced.",
+        ),
         SwapError::Refused(_) => (
             ExitCode::Refused,
-            "Mend that (--admin names somebody who may make and rename databases), or restore into a new place with --into and --to; nothing was touched.",
+            "Mend that (--admin names somebody who may make and rename databases, --in-place makes and renames none), or restore into a new place with --into and --to; nothing was touched.",
         ),
         SwapError::Changed(_) => (
             ExitCode::Refused,
@@ -105,6 +117,33 @@ fn of(error: &SwapError) -> (ExitCode, &'static str) {
             "Put back what was moved; the journal says what belongs where.",
         ),
         _ => (ExitCode::Failed, AGAIN),
+    }
+}
+
+/// The advice for a content that was not replaced.
+fn of_content(error: &InPlaceError) -> (ExitCode, &'static str) {
+    match error {
+        InPlaceError::Connect(error) => of_connect(error),
+        InPlaceError::Held(_) => (
+            ExitCode::Refused,
+            "Stop who works there, then run the command again; nothing was replaced.",
+        ),
+        InPlaceError::Appeared(_) | InPlaceError::Refused(_) => (
+            ExitCode::Refused,
+            "Look who else is at work there, then run the command again to see a new plan; nothing was replaced.",
+        ),
+        InPlaceError::Lost(_) => (
+            ExitCode::Refused,
+            "Restore without --in-place, into a database of its own (--admin); nothing was replaced.",
+        ),
+        InPlaceError::Verify(_) | InPlaceError::Load(_) | InPlaceError::Assembly(_) => (
+            ExitCode::Incomplete,
+            "Nothing was replaced. `lifeboat check --read-data` looks whether the repository is whole; an older snapshot may be.",
+        ),
+        _ => (
+            ExitCode::Database,
+            "Mend the cause, then run the command again; nothing was replaced.",
+        ),
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) struct Target {
     kind: &'static str,
     at: String,
     exists: bool,
+    in_place: bool,
     files: u64,
     bytes: u64,
     replaced_bytes: Option<u64>,
@@ -75,6 +76,7 @@ impl Target {
             },
             at: planned.at.clone(),
             exists: planned.exists,
+            in_place: planned.in_place,
             files: planned.files,
             bytes: planned.bytes,
             replaced_bytes: planned.replaced_bytes,
@@ -123,7 +125,11 @@ fn sentence(target: &PlannedTarget) -> String {
     if !target.exists {
         return format!("{source} ({comes}) becomes {at}, where nothing is now");
     }
-    let mut text = format!("{source} ({comes}) takes the place of {at}");
+    let does = match target.in_place {
+        true => "replaces the content of",
+        false => "takes the place of",
+    };
+    let mut text = format!("{source} ({comes}) {does} {at}");
     if let Some(bytes) = target.replaced_bytes {
         text.push_str(&format!(" ({})", Bytes(bytes)));
     }
