@@ -161,3 +161,80 @@ fn what_fails_on_the_way_leaves_no_snapshot() {
     app.run(&["backup", "shop"]).done();
     assert_eq!(app.snapshots(), 1);
 }
+
+/// Databases whose name begins so.
+fn there(cluster: &Cluster, name: &str) -> String {
+    let sql = format!("SELECT count(*) FROM pg_database WHERE starts_with(datname, '{name}')");
+    psql(cluster, "postgres", &sql).trim().to_owned()
+}
+
+#[test]
+fn a_snapshot_of_either_engine_comes_back_by_way_of_another_program() {
+    let cluster = cluster::shared();
+    let app = App::new(&cluster);
+    psql(
+        &cluster,
+        &app.database,
+        "CREATE TABLE line (orders int REFERENCES orders, text text);
+         INSERT INTO line SELECT n, E'tab\t' || n FROM generate_series(1, 100) n;
+         CREATE INDEX ON line (text); CREATE SEQUENCE ticket; SELECT nextval('ticket'), lo_from_bytea(7, 'large');
+         CREATE DOMAIN small AS int CHECK (VALUE < 10); CREATE VIEW all_lines AS SELECT * FROM line",
+    );
+    let config = app.machine.path("lifeboat.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let native: String = text
+        .lines()
+        .filter(|line| !line.starts_with("via"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let via = format!("{} exec -T db", app.machine.path("container").display());
+    for (engine, text) in [("pg_dump", &text), ("native", &native)] {
+        fs::write(&config, text).unwrap();
+        app.run(&["backup", "shop"]).done();
+        let back = new_name("back");
+        let to = address(&cluster, "postgres", &back);
+        let ran = app
+            .run(&["restore-db", "shop:db", "--to", &to, "--via", &via])
+            .done();
+        assert!(ran.stderr.contains("Restored database"), "{ran:?}");
+        assert_eq!(
+            looks(&cluster, &back),
+            looks(&cluster, &app.database),
+            "{engine}"
+        );
+        let large = psql(&cluster, &back, "SELECT lo_get(7)");
+        assert_eq!(large.trim(), "\\x6c61726765");
+        let ran = app.run(&["restore-db", "shop:db", "--to", &to, "--via", &via]);
+        assert!(ran.explains(14).contains("exists already"), "{ran:?}");
+
+        // However it fails, and whatever is said of it: the database is not there.
+        let restore_only = |then: &str| format!("case \"$1\" in pg_restore) {then};; esac\n{RUN}");
+        for (script, words) in [
+            ("$RUN \"$@\"; exit 1", "pg_restore ended with exit code 1"),
+            ("head -c 5000 | $RUN \"$@\"; exit 0", "pg_restore"),
+            ("cat > /dev/null; exit 0", "objects are not there"),
+            ("head -c 100 > /dev/null; exit 0", "objects are not there"),
+            ("head -c 100 > /dev/null; kill -9 $$", "SIGKILL"),
+        ] {
+            app.container(&cluster, &restore_only(script));
+            let back = new_name("back");
+            let to = address(&cluster, "postgres", &back);
+            let ran = app.run(&["restore-db", "shop:db", "--to", &to, "--via", &via]);
+            assert_eq!(ran.code, 1, "{engine}, {script}: {ran:?}");
+            assert!(ran.stderr.contains(words), "{engine}, {script}: {ran:?}");
+            assert!(!ran.stderr.contains("Restored"), "{ran:?}");
+            assert_eq!(there(&cluster, &back), "0", "{engine}, {script}");
+        }
+        app.container(&cluster, RUN);
+    }
+    for more in [
+        &["--via", &via, "--table", "public.orders"][..],
+        &["--via", &via, "--jobs", "2"],
+        &["--via", "'docker exec"],
+        &["--via", ""],
+    ] {
+        let to = address(&cluster, "postgres", "never");
+        app.run(&[&["restore-db", "shop:db", "--to", &to][..], more].concat())
+            .ends_with_code(2);
+    }
+    assert_eq!(there(&cluster, "never"), "0");
+}

@@ -5,19 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lifeboat_codec::StreamRef;
 use lifeboat_postgres::{
-    AssemblyError, BesideError, BesideRestore, ConnectError, Connection, PartsRestore, PlainError,
-    PreflightError, Programs, ProgramsError, ResolveError, RestoreOptions, ScriptOptions, Settings,
-    Wanted, resolve, restore_archive, restore_beside, restore_parts, write_archive, write_plain,
-    write_script,
+    AssemblyError, BesideError, BesideRestore, PartsRestore, PlainError, PreflightError, Programs,
+    ProgramsError, ResolveError, RestoreOptions, ScriptOptions, Settings, Wanted, administration,
+    resolve, resolve_via, restore_archive, restore_beside, restore_parts, write_archive,
+    write_plain, write_script,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::stored::{Form, StoredDatabase, StoredError, StoredParts};
-
-/// What a server says to whoever wants to connect to a database that is not there.
-const NO_SUCH_DATABASE: &str = "3D000";
 
 /// More connections at once are opened only when somebody asks for them.
 const JOBS_MAX: u32 = 8;
@@ -41,6 +38,9 @@ pub struct DatabaseRequest {
     pub no_acl: bool,
     /// Believe the server's counts, and do not read again what it took.
     pub no_verify: bool,
+    /// What stands before PostgreSQL's programs where only they reach the server; empty where this machine does. Then
+    /// all comes over one connection, and no table comes alone.
+    pub via: Vec<String>,
 }
 
 /// What was restored.
@@ -122,7 +122,11 @@ pub fn restore_database(
 ) -> Result<DatabaseReport, DatabaseError> {
     let stored = StoredDatabase::find(repository, snapshot, request.source.as_deref())?;
     let environment = |name: &str| std::env::var_os(name);
-    let target = resolve(&request.to, &environment)?;
+    let target = if request.via.is_empty() {
+        resolve(&request.to, &environment)?
+    } else {
+        resolve_via(&request.to, &request.via)?
+    };
     let work = Work {
         request,
         target: &target,
@@ -135,7 +139,32 @@ pub fn restore_database(
             source_name: stored.source.clone(),
             why: "of which no table comes alone into a schema",
         }),
-        Form::Archive(archive) => work.archive(&stored, archive),
+        Form::Archive(archive) => {
+            let send = |to: &mut dyn Write| stored.reader().copy_to(archive, to);
+            work.archive(&stored, archive.length, send)
+        }
+        // `pg_restore` has to do it where the server is, and gets what `pg_dump` would have written.
+        Form::Parts(parts) if target.is_beyond() => {
+            let content =
+                |wanted: Wanted<'_>, out: &mut dyn Write| stored.write(parts, wanted, out);
+            let mut schema = stored.schema(parts)?;
+            let mut wrong = None;
+            let send = |to: &mut dyn Write| {
+                let written = write_archive(&mut schema, &parts.parts, &content, to);
+                written.map_err(|error| match error {
+                    AssemblyError::Write(error) => StreamError::Write(error),
+                    error => {
+                        let shown = std::io::Error::other(error.to_string());
+                        wrong = Some(error);
+                        StreamError::Write(shown)
+                    }
+                })
+            };
+            let restored = work.archive(&stored, bytes_of(parts, &[]), send);
+            // What could not be put together is the cause.
+            let restored = wrong.map_or(restored, |error| Err(error.into()));
+            parts.judge(restored)
+        }
         Form::Parts(parts) => {
             let restored = match &request.schema {
                 Some(schema) => work.beside(&stored, parts, schema),
@@ -187,13 +216,14 @@ impl Work<'_> {
     fn archive(
         &self,
         stored: &StoredDatabase<'_>,
-        archive: &StreamRef,
+        bytes: u64,
+        send: impl FnOnce(&mut dyn Write) -> Result<(), StreamError> + Send,
     ) -> Result<DatabaseReport, DatabaseError> {
         let new_database = self.target.database();
         let (admin, programs) = self.administration()?;
         // A stream cannot be read in parallel: more connections cost a copy of the archive.
         let options = self.options(stored, 1);
-        self.begin(stored, archive.length);
+        self.begin(stored, bytes);
         let (mut from, to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
         let mut to = Told {
             to,
@@ -201,7 +231,7 @@ impl Work<'_> {
         };
         std::thread::scope(|scope| {
             let sender = scope.spawn(move || {
-                let result = stored.reader().copy_to(archive, &mut to);
+                let result = send(&mut to);
                 // Closing the pipe is what tells the other side that this is all.
                 let flushed = to.flush();
                 drop(to);
@@ -325,34 +355,12 @@ impl Work<'_> {
     }
 
     /// The way to a database of the target's server that is there before the new one, and the programs for it.
-    ///
-    /// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
     fn administration(&self) -> Result<(Settings, Programs), DatabaseError> {
         let (admin, major) = administration(self.target, self.runtime)?;
         let environment = |name: &str| std::env::var_os(name);
-        Ok((admin, Programs::find(major, &environment)?))
+        let programs = Programs::reaching(&admin, major, &environment)?;
+        Ok((admin, programs))
     }
-}
-
-/// The way to a database of the target's server that is there before the new one, and the server's major version.
-///
-/// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
-pub(crate) fn administration(
-    target: &Settings,
-    runtime: &Handle,
-) -> Result<(Settings, u32), PreflightError> {
-    let mut admin = target.with_database("postgres");
-    let connection = match Connection::open(&admin, runtime) {
-        Err(ConnectError::Refused { source, .. })
-            if source.sqlstate.as_deref() == Some(NO_SUCH_DATABASE) =>
-        {
-            admin = target.with_database("template1");
-            Connection::open(&admin, runtime)
-        }
-        opened => opened,
-    }?;
-    let major = connection.server_major()?;
-    Ok((admin, major))
 }
 
 /// Bytes of the rows and large objects that are read for these tables; for all, without any.

@@ -14,14 +14,13 @@ use flate2::read::MultiGzDecoder;
 use lifeboat_codec::EntryKind;
 use lifeboat_postgres::{
     DUMP_HEAD_LEN_BYTES, DumpKind, ForeignError, ForeignReport, ForeignRestore, PreflightError,
-    ResolveError, resolve, restore_foreign,
+    ResolveError, administration, resolve, restore_foreign,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::browse::{Found, PathError, find_item};
-use crate::database::administration;
 use crate::text::shown_path;
 
 /// How a foreign dump is restored.

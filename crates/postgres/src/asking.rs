@@ -22,6 +22,9 @@ pub(crate) trait Ask: Send + Sync {
     /// set meanwhile.
     fn execute_unless(&self, what: &str, sql: &str, stop: &AtomicBool) -> Result<(), QueryError>;
 
+    /// Runs statements that are done together or not at all.
+    fn execute_together(&self, what: &str, statements: &[&str]) -> Result<(), QueryError>;
+
     /// The one row of a query that has exactly one.
     fn row(&self, what: &str, sql: &str) -> Result<Row, QueryError> {
         let mut rows = self.rows(what, sql)?;
@@ -44,6 +47,11 @@ impl Ask for Connection {
     fn execute_unless(&self, what: &str, sql: &str, stop: &AtomicBool) -> Result<(), QueryError> {
         Self::execute_unless(self, what, sql, stop)
     }
+
+    /// One message is one transaction.
+    fn execute_together(&self, what: &str, statements: &[&str]) -> Result<(), QueryError> {
+        Self::execute(self, what, &statements.join("; "))
+    }
 }
 
 impl Ask for Psql {
@@ -58,6 +66,11 @@ impl Ask for Psql {
     /// What ends it is the limit that the statement has at the server.
     fn execute_unless(&self, what: &str, sql: &str, _: &AtomicBool) -> Result<(), QueryError> {
         Self::execute(self, what, sql)
+    }
+
+    /// What has a backslash before its semicolon goes with what follows in one message.
+    fn execute_together(&self, what: &str, statements: &[&str]) -> Result<(), QueryError> {
+        Self::execute(self, what, &statements.join(" \\; "))
     }
 }
 

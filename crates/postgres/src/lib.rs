@@ -70,6 +70,7 @@ mod verify;
 mod sql_statement;
 mod sql_text;
 mod survey;
+mod arrived;
 mod restore;
 mod restore_parts;
 mod swap;
@@ -126,7 +127,7 @@ pub use native::{FileFailure, NativeError, NativeFile, NativeOptions, NativeRead
 pub use parts::{Digest, LargeObjectPart, Parts, SequencePart, TablePart};
 pub use plain::{PlainError, write_plain};
 pub use plan::{PlanError, RestoreOptions};
-pub use preflight::{Finding, Preflight, PreflightError, preflight};
+pub use preflight::{Finding, Preflight, PreflightError, administration, preflight};
 pub use programs::{ProgramVersion, Programs, ProgramsError, ServerPrograms, server_programs};
 pub use rearchive::write_archive;
 pub use resolve::{Environment, ResolveError, resolve, resolve_via, to_database};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::{
     archive::{ArchiveEntry, ArchiveError, ArchiveScanner},
-    connect::{Connection, QueryError},
+    asking::Ask,
+    connect::QueryError,
     facts::{DatabaseFacts, Extension},
     preflight::Finding,
     programs::{ProgramVersion, Programs},
@@ -134,7 +135,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn make(
-        connection: &Connection,
+        connection: &dyn Ask,
         programs: &Programs,
         scanner: &ArchiveScanner,
         options: &RestoreOptions,
@@ -188,7 +189,7 @@ impl Plan {
 }
 
 pub(crate) fn missing_roles(
-    connection: &Connection,
+    connection: &dyn Ask,
     chosen: &[&ArchiveEntry],
     options: &RestoreOptions,
 ) -> Result<Vec<String>, QueryError> {
@@ -216,7 +217,7 @@ pub(crate) fn missing_roles(
 }
 
 pub(crate) fn missing_extensions(
-    connection: &Connection,
+    connection: &dyn Ask,
     chosen: &[&ArchiveEntry],
 ) -> Result<Vec<String>, QueryError> {
     let extensions = chosen.iter().filter(|entry| entry.kind == "EXTENSION");
@@ -230,7 +231,7 @@ pub(crate) fn missing_extensions(
 }
 
 pub(crate) fn column(
-    connection: &Connection,
+    connection: &dyn Ask,
     what: &str,
     sql: &str,
 ) -> Result<Vec<String>, QueryError> {

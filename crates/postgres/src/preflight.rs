@@ -6,6 +6,7 @@
 use std::fmt;
 
 use tokio::runtime::Handle;
+use tokio_postgres::error::SqlState;
 
 use crate::{
     asking::{self, Ask},
@@ -58,6 +59,40 @@ pub enum PreflightError {
     Findings(Vec<Finding>),
 }
 
+/// The way to a database of the target's server that is there before a new one is made, and the server's major version.
+///
+/// `postgres` may have been dropped, or never made by whoever runs the server; `template1` always is.
+///
+/// # Errors
+/// When the server does not answer.
+pub fn administration(
+    target: &Settings,
+    handle: &Handle,
+) -> Result<(Settings, u32), PreflightError> {
+    let mut admin = target.with_database("postgres");
+    let session = match asking::open(&admin, handle) {
+        Err(error) if lacks_database(&error) => {
+            admin = target.with_database("template1");
+            asking::open(&admin, handle)
+        }
+        opened => opened,
+    }?;
+    let major = catalog::server(&*session)?.major();
+    Ok((admin, major))
+}
+
+fn lacks_database(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Refused { source, .. } => source.is(&SqlState::INVALID_CATALOG_NAME),
+        // The words of a server that speaks English; `psql` has no code for what keeps it out.
+        ConnectError::Unreachable { source, .. } => {
+            let said = source.to_string();
+            said.contains("database \"postgres\" does not exist")
+        }
+        _ => false,
+    }
+}
+
 fn joined(findings: &[Finding]) -> String {
     let sentences: Vec<_> = findings
         .iter()
@@ -89,11 +124,7 @@ pub fn preflight(
     let server = catalog::server(connection)?;
     let mut findings = rights(connection, &server)?;
     findings.extend(unknown_tables(connection, skip_data)?);
-    let programs = match settings.via {
-        Some(_) => Programs::beyond(settings, server.major()),
-        None => Programs::find(server.major(), environment),
-    };
-    let programs = match programs {
+    let programs = match Programs::reaching(settings, server.major(), environment) {
         Ok(programs) => Some(programs),
         Err(error) => {
             findings.push(clients(&error, server.major()));

@@ -177,6 +177,22 @@ impl Programs {
         }
     }
 
+    /// The programs that reach a server of this version as the settings say: of this machine, or where the server is.
+    ///
+    /// # Errors
+    /// When there are none, or only older ones.
+    pub fn reaching(
+        settings: &Settings,
+        server_major: u32,
+        environment: Environment<'_>,
+    ) -> Result<Self, ProgramsError> {
+        if settings.is_beyond() {
+            Self::beyond(settings, server_major)
+        } else {
+            Self::find(server_major, environment)
+        }
+    }
+
     /// The programs that run where the server is, by way of the settings' program.
     pub(crate) fn beyond(settings: &Settings, server_major: u32) -> Result<Self, ProgramsError> {
         let mut asked = None;

@@ -21,6 +21,8 @@ use tokio_postgres::error::SqlState;
 
 use crate::{
     archive::ArchiveSummary,
+    arrived::Arriving,
+    asking::{self, Ask},
     catalog,
     child::{self, Input, ProgramError, Running},
     connect::{ConnectError, Connection, QueryError},
@@ -37,6 +39,8 @@ use crate::{
     survey::ScriptError,
     verify::VerifyError,
 };
+
+const PROGRAM: &str = "pg_restore";
 
 /// How often the name is tried while somebody is in the new database who cannot be sent away: for about a minute.
 const RENAMES_MAX: u32 = 12;
@@ -106,6 +110,16 @@ pub enum RestoreFailure {
     /// What came in is not what the backup was made of.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Not all objects of the archive are there, whatever was said on the way.
+    #[error(
+        "pg_restore was said to have ended well, and {lacking} of the archive's objects are not there, such as {first}"
+    )]
+    Lacking {
+        /// How many.
+        lacking: usize,
+        /// One of them.
+        first: String,
+    },
     /// A script is not run to its end.
     #[error(transparent)]
     Script(#[from] ScriptError),
@@ -155,17 +169,18 @@ pub fn restore_archive(
     stop: &AtomicBool,
     handle: &Handle,
 ) -> Result<RestoreReport, RestoreError> {
-    let connection = Connection::open(admin, handle)?;
-    let place = free_place(&connection, new_database)?;
-    let server = catalog::server(&connection)?;
+    let connection = asking::open(admin, handle)?;
+    let place = free_place(&*connection, new_database)?;
+    let server = catalog::server(&*connection)?;
     let intake = Intake::open(archive, stop)?;
-    let plan = Plan::make(&connection, programs, intake.scanner(), options)?;
+    let plan = Plan::make(&*connection, programs, intake.scanner(), options)?;
+    let arriving = Arriving::of(intake.scanner().contents().unwrap_or_default());
     let source = if options.jobs > 1 {
         Source::File(intake.spool(&options.spool_folder)?)
     } else {
         Source::Stream(intake)
     };
-    create(&connection, &place, options, server.major())?;
+    create(&*connection, &place, options, server.major())?;
     // Hours may pass until somebody asks the next question there; a server may end idle sessions.
     drop(connection);
     let work = Work {
@@ -173,6 +188,7 @@ pub fn restore_archive(
         programs,
         place: &place,
         plan: &plan,
+        arriving: &arriving,
         options,
         stop,
         handle,
@@ -188,9 +204,9 @@ pub fn restore_archive(
             })
         }
         Err(source) => {
-            let dropped = Connection::open(admin, handle).map_err(|error| error.to_string());
+            let dropped = asking::open(admin, handle).map_err(|error| error.to_string());
             let dropped = dropped.and_then(|connection| {
-                drop_database(&connection, &place, server.major()).map_err(|error| error.message)
+                drop_database(&*connection, &place, server.major()).map_err(|error| error.message)
             });
             Err(RestoreError::Failed {
                 database: new_database.to_owned(),
@@ -202,7 +218,7 @@ pub fn restore_archive(
 }
 
 /// The name that a new database has while it is being made, when neither that nor its own is taken.
-pub(crate) fn free_place(connection: &Connection, database: &str) -> Result<String, RestoreError> {
+pub(crate) fn free_place(connection: &dyn Ask, database: &str) -> Result<String, RestoreError> {
     if exists(connection, database)? {
         return Err(RestoreError::Exists(database.to_owned()));
     }
@@ -213,7 +229,7 @@ pub(crate) fn free_place(connection: &Connection, database: &str) -> Result<Stri
     Ok(place)
 }
 
-pub(crate) fn exists(connection: &Connection, database: &str) -> Result<bool, QueryError> {
+pub(crate) fn exists(connection: &dyn Ask, database: &str) -> Result<bool, QueryError> {
     let sql = format!(
         "SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}",
         quote::literal(database)
@@ -230,7 +246,7 @@ enum Source<'a> {
 }
 
 pub(crate) fn create(
-    connection: &Connection,
+    connection: &dyn Ask,
     database: &str,
     options: &RestoreOptions,
     major: u32,
@@ -261,6 +277,7 @@ struct Work<'a> {
     /// The database's name meanwhile.
     place: &'a str,
     plan: &'a Plan,
+    arriving: &'a Arriving,
     options: &'a RestoreOptions,
     stop: &'a AtomicBool,
     handle: &'a Handle,
@@ -273,22 +290,34 @@ impl Work<'_> {
         source: Source<'_>,
         database: &str,
     ) -> Result<(ArchiveSummary, Vec<String>), RestoreFailure> {
-        let admin = || Connection::open(self.admin, self.handle);
-        shut(&admin()?, self.place)?;
+        let admin = || asking::open(self.admin, self.handle);
+        shut(&*admin()?, self.place)?;
         let settings = self.admin.with_database(self.place);
-        let inside = Connection::open(&settings, self.handle)?;
-        let settings = inside.settings().clone();
-        Identity::of(&inside)?.confirm(&settings, self.programs)?;
-        drop(inside);
+        let settings = if settings.is_beyond() {
+            settings
+        } else {
+            // The address that was reached is the one that the programs shall reach.
+            let inside = Connection::open(&settings, self.handle)?;
+            inside.settings().clone()
+        };
+        Identity::of(&*asking::open(&settings, self.handle)?)?.confirm(&settings, self.programs)?;
         let (summary, stderr) = self.fill(&settings, source)?;
         let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
-        if self.options.analyze {
+        if settings.is_beyond() {
+            let inside = asking::open(&settings, self.handle)?;
+            if let Some((lacking, first)) = self.arriving.lacking(&*inside)? {
+                return Err(RestoreFailure::Lacking { lacking, first });
+            }
+            if self.options.analyze {
+                warnings.extend(analyze_by(&*inside));
+            }
+        } else if self.options.analyze {
             let stops = [self.stop];
             warnings.extend(analyze(&Session::open(&settings, self.handle, &stops)?)?);
         }
         let admin = admin()?;
-        warnings.extend(open_to_others(&admin, self.place, self.options));
-        give_name(&admin, self.place, database, self.stop)?;
+        warnings.extend(open_to_others(&*admin, self.place, self.options));
+        give_name(&*admin, self.place, database, self.stop)?;
         Ok((summary, warnings))
     }
 
@@ -318,11 +347,14 @@ impl Work<'_> {
             Source::File((file, summary)) => {
                 // Parallel workers open the archive again by its name; this name leads to the file that has none.
                 command.arg("/dev/stdin").stdin(Stdio::from(file));
-                (summary, Running::start(command)?.wait_unless(stop)?)
+                (
+                    summary,
+                    Running::start_as(PROGRAM, command)?.wait_unless(stop)?,
+                )
             }
             Source::Stream(intake) => {
                 command.stdin(Stdio::piped());
-                let mut running = Running::start(command)?;
+                let mut running = Running::start_as(PROGRAM, command)?;
                 let stdin = running
                     .child()
                     .stdin
@@ -356,12 +388,22 @@ pub(crate) fn analyze(session: &Session<'_>) -> Result<Option<String>, RestoreFa
         .and_then(|()| session.execute("make the planner's statistics", "ANALYZE"));
     match made {
         Ok(()) => Ok(None),
-        Err(SessionError::Query(error)) => Ok(Some(format!(
-            "The planner's statistics were not made: {}.",
-            error.message
-        ))),
+        Err(SessionError::Query(error)) => Ok(Some(no_statistics(&error))),
         Err(SessionError::Stopped) => Err(LoadError::Stopped.into()),
     }
+}
+
+/// The same over a session of which nothing else is needed.
+fn analyze_by(session: &dyn Ask) -> Option<String> {
+    let made = session
+        .execute("reset the path", "RESET search_path")
+        .and_then(|()| session.execute("make the planner's statistics", "ANALYZE"));
+    made.err().map(|error| no_statistics(&error))
+}
+
+fn no_statistics(error: &QueryError) -> String {
+    let why = &error.message;
+    format!("The planner's statistics were not made: {why}.")
 }
 
 pub(crate) fn command(
@@ -378,7 +420,7 @@ pub(crate) fn command(
             .trim()
             .to_owned(),
     );
-    let mut command = child::command(&programs.program("pg_restore"), Some(&settings));
+    let mut command = child::command(&programs.program(PROGRAM), Some(&settings));
     command
         .args(["--exit-on-error", "--no-password", "--dbname"])
         .arg(settings.conninfo())
@@ -419,7 +461,7 @@ pub(crate) fn write_list(
 
 /// Gives the new database the source's settings; what cannot be set is a warning, for the rows are all there.
 pub(crate) fn apply_settings(
-    connection: &Connection,
+    connection: &dyn Ask,
     database: &str,
     options: &RestoreOptions,
 ) -> Vec<String> {
@@ -440,7 +482,7 @@ pub(crate) fn apply_settings(
 }
 
 /// Keeps everybody out but its owner, who we are, and superusers; whoever was quicker is sent away.
-pub(crate) fn shut(admin: &Connection, database: &str) -> Result<(), QueryError> {
+pub(crate) fn shut(admin: &dyn Ask, database: &str) -> Result<(), QueryError> {
     admin.execute(
         "shut the new database",
         &format!(
@@ -452,7 +494,7 @@ pub(crate) fn shut(admin: &Connection, database: &str) -> Result<(), QueryError>
 }
 
 /// Ends all sessions in a database that we may end; a superuser's are not ours to end unless we are one.
-pub(crate) fn send_away(admin: &Connection, database: &str) -> Result<(), QueryError> {
+pub(crate) fn send_away(admin: &dyn Ask, database: &str) -> Result<(), QueryError> {
     let sessions = admin.rows(
         "list the sessions in the new database",
         &format!(
@@ -473,7 +515,7 @@ pub(crate) fn send_away(admin: &Connection, database: &str) -> Result<(), QueryE
 /// Gives a database that is whole its name. Nobody may be in it meanwhile, such as a program that watches over all
 /// databases of a server: it is closed to everybody, who is in it is sent away, and the name opens it again.
 pub(crate) fn give_name(
-    admin: &Connection,
+    admin: &dyn Ask,
     place: &str,
     database: &str,
     stop: &AtomicBool,
@@ -488,12 +530,13 @@ pub(crate) fn give_name(
             return Err(LoadError::Stopped.into());
         }
         send_away(admin, place)?;
-        // One message is one transaction. The server itself waits five seconds for the last session to end.
-        let renamed = admin.execute(
+        // The server itself waits five seconds for the last session to end.
+        let renamed = admin.execute_together(
             "give the new database its name",
-            &format!(
-                "ALTER DATABASE {old} RENAME TO {new}; ALTER DATABASE {new} ALLOW_CONNECTIONS true"
-            ),
+            &[
+                &format!("ALTER DATABASE {old} RENAME TO {new}"),
+                &format!("ALTER DATABASE {new} ALLOW_CONNECTIONS true"),
+            ],
         );
         match renamed {
             Err(error) if error.is(&SqlState::OBJECT_IN_USE) && attempts_left > 0 => {}
@@ -506,7 +549,7 @@ pub(crate) fn give_name(
 /// Gives the database its settings and lets in whom the source let in. What cannot be set is a warning, for the rows
 /// are all there.
 pub(crate) fn open_to_others(
-    connection: &Connection,
+    connection: &dyn Ask,
     database: &str,
     options: &RestoreOptions,
 ) -> Vec<String> {
@@ -532,7 +575,7 @@ pub(crate) fn open_to_others(
 }
 
 pub(crate) fn drop_database(
-    connection: &Connection,
+    connection: &dyn Ask,
     database: &str,
     major: u32,
 ) -> Result<(), QueryError> {

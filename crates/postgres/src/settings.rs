@@ -155,10 +155,21 @@ impl Settings {
 
     /// The same server and role, another database.
     pub fn with_database(&self, database: &str) -> Self {
+        let via = self.via.as_ref().map(|Via { argv, conninfo }| Via {
+            argv: argv.clone(),
+            // Of a keyword that stands twice the last one counts.
+            conninfo: format!("{conninfo} dbname={}", quote::conninfo(database)),
+        });
         Self {
             database: database.to_owned(),
+            via,
             ..self.clone()
         }
+    }
+
+    /// Whether PostgreSQL's programs run where the server is, and no connection of our own goes there.
+    pub fn is_beyond(&self) -> bool {
+        self.via.is_some()
     }
 
     /// The same way with this password.

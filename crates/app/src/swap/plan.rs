@@ -25,6 +25,7 @@ use crate::config::{AppConfig, PostgresSource, SourceConfig};
 use crate::display::Bytes;
 use crate::folder::KEPT_INSIDE;
 use crate::postgres::postgres_settings;
+use crate::redact::redact_arguments;
 use crate::stored::{Form, StoredDatabase, StoredParts};
 
 /// PostgreSQL cuts longer names off.
@@ -214,9 +215,10 @@ impl<'a> Planner<'a> {
                 ("postgres", Some(SourceConfig::Postgres(source))) if !source.via.is_empty() => {
                     self.refuse(format!(
                         "{name} is reached by way of {}, where its database cannot be replaced; `lifeboat restore-db {}:{name} \
-                         --to postgres://…` restores it to a server that this machine reaches, and `lifeboat dump` gives \
-                         what psql loads there",
-                        source.via[0], app.name
+                         --to postgres:///NEW --via '{}'` restores it into a new one there",
+                        source.via[0],
+                        app.name,
+                        redact_arguments(&source.via).join(" ")
                     ));
                 }
                 ("postgres", Some(SourceConfig::Postgres(source))) => self.database(record, source)?,

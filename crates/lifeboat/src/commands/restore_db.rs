@@ -20,6 +20,7 @@ Examples:
   lifeboat restore-db shop@2026-11-19 --to postgres:///scratch --no-owner --no-acl
   lifeboat restore-db shop --to postgres:///scratch --table public.orders
   lifeboat restore-db shop --to postgres:///shop --table public.orders --schema of_yesterday
+  lifeboat restore-db shop --to postgres://postgres@/shop_new --via 'docker compose exec -T db'
   lifeboat restore-db shop:legacy/shop.sql.gz --to postgres://restorer@db/shop_old
   lifeboat restore-db --file shop.dump --to postgres://restorer@db/shop_old --no-owner --no-acl")]
 pub(crate) struct Args {
@@ -35,6 +36,15 @@ pub(crate) struct Args {
     /// Create this database, which must not exist, and restore into it; with --schema a database that exists.
     #[arg(long, value_name = "URL")]
     to: String,
+
+    /// Reach the server by way of this program, which starts PostgreSQL's own where the server is; --to is the address
+    /// from there.
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        conflicts_with_all = ["file", "table", "schema", "jobs", "as_superuser"]
+    )]
+    via: Option<String>,
 
     /// Restore only this table, as schema.table; may be given several times.
     #[arg(long, value_name = "TABLE")]
@@ -66,6 +76,19 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The program and arguments of `--via`, taken apart as a shell does it.
+    fn via(&self) -> Result<Vec<String>, CommandError> {
+        let Some(command) = &self.via else {
+            return Ok(Vec::new());
+        };
+        match shlex::split(command) {
+            Some(words) if !words.is_empty() => Ok(words),
+            _ => Err(CommandError::usage(format!(
+                "--via '{command}' is no command: a quote has no end, or there is nothing"
+            ))),
+        }
+    }
+
     fn foreign(&self) -> ForeignRequest {
         ForeignRequest {
             to: self.to.clone(),
@@ -105,9 +128,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let selected = selection.select(snapshot)?;
     let path = selected.path.as_bytes();
     if dump_in(&repository, selected.snapshot, path)? {
-        if !args.table.is_empty() || args.no_verify {
+        if !args.table.is_empty() || args.no_verify || args.via.is_some() {
             return Err(CommandError::usage(
-                "a dump that others made is restored as a whole, without --table and --no-verify",
+                "a dump that others made is restored as a whole and without --via, --table and --no-verify",
             ));
         }
         let source = ForeignSource::Snapshot(&repository, selected.snapshot, path);
@@ -125,6 +148,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         no_owner: args.no_owner,
         no_acl: args.no_acl,
         no_verify: args.no_verify,
+        via: args.via()?,
     };
     let runtime = context.runtime()?;
     let stop = context.interrupt().flag();
