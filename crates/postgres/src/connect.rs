@@ -417,7 +417,7 @@ async fn connect(settings: &Settings) -> Result<Opened, ConnectError> {
                 settled.tls.mode = TlsMode::Disable;
                 log_in(
                     &client_settings(settings, config::SslMode::Disable),
-                    Wire::new(socket, tap.clone()),
+                    Wire::lending(socket, tap.clone(), Socket::LENDING),
                     NoTls,
                 )
                 .await

@@ -25,6 +25,7 @@ mod tls;
 mod settings;
 mod resolve;
 mod socket;
+mod loan;
 mod pipe;
 mod wire;
 mod connect;

@@ -10,9 +10,19 @@ use std::{
     time::Duration,
 };
 
+use crate::loan::Loan;
+
 pub(crate) const BLOCK_LEN_BYTES: usize = 64 << 10;
 /// One that is filled, one that is read, and the rest on the way.
 const BLOCKS_MAX: usize = 6;
+
+/// What comes out for the thread.
+#[derive(Debug)]
+pub(crate) enum Out {
+    Block(Vec<u8>),
+    /// The thread reads by itself, and gives it back.
+    Loan(Loan),
+}
 
 /// The thread does not want any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +33,18 @@ struct State {
     full: VecDeque<Vec<u8>>,
     spare: Vec<Vec<u8>>,
     made: usize,
-    /// The task that waits for a spare block.
+    lent: Option<Loan>,
+    given_back: Option<Loan>,
+    /// The task that waits for a spare block, or for what it lent.
     writer: Option<Waker>,
     ended: bool,
     given_up: bool,
+}
+
+impl State {
+    fn has_nothing(&self) -> bool {
+        self.full.is_empty() && self.lent.is_none() && !self.ended
+    }
 }
 
 /// See the module.
@@ -65,14 +83,35 @@ impl Pipe {
         self.lock().given_up
     }
 
+    /// For the task: lends the connection.
+    pub(crate) fn lend(&self, loan: Loan) {
+        self.lock().lent = Some(loan);
+        self.arrived.notify_one();
+    }
+
+    /// For the task: what it lent.
+    pub(crate) fn poll_given_back(&self, context: &mut Context<'_>) -> Poll<Result<Loan, GivenUp>> {
+        let mut state = self.lock();
+        if state.given_up {
+            return Poll::Ready(Err(GivenUp));
+        }
+        match state.given_back.take() {
+            Some(loan) => Poll::Ready(Ok(loan)),
+            None => {
+                state.writer = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
     /// For the task: nothing more comes.
     pub(crate) fn end(&self) {
         self.lock().ended = true;
         self.arrived.notify_one();
     }
 
-    /// For the thread: gives an emptied block back and waits for the next one; `None` is the end.
-    pub(crate) fn next(&self, mut emptied: Vec<u8>) -> Option<Vec<u8>> {
+    /// For the thread: gives an emptied block back and waits for what comes next; `None` is the end.
+    pub(crate) fn next(&self, mut emptied: Vec<u8>) -> Option<Out> {
         emptied.clear();
         let mut state = self.lock();
         if emptied.capacity() != 0 {
@@ -83,7 +122,10 @@ impl Pipe {
         }
         loop {
             if let Some(block) = state.full.pop_front() {
-                return Some(block);
+                return Some(Out::Block(block));
+            }
+            if let Some(loan) = state.lent.take() {
+                return Some(Out::Loan(loan));
             }
             if state.ended {
                 return None;
@@ -99,11 +141,18 @@ impl Pipe {
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let (state, _) = self
             .arrived
-            .wait_timeout_while(self.lock(), timeout, |state| {
-                state.full.is_empty() && !state.ended
-            })
+            .wait_timeout_while(self.lock(), timeout, |state| state.has_nothing())
             .unwrap_or_else(PoisonError::into_inner);
-        !state.full.is_empty() || state.ended
+        !state.has_nothing()
+    }
+
+    /// For the thread: gives the connection back.
+    pub(crate) fn give_back(&self, loan: Loan) {
+        let mut state = self.lock();
+        state.given_back = Some(loan);
+        if let Some(writer) = state.writer.take() {
+            writer.wake();
+        }
     }
 
     /// For the thread: it does not want any more.
@@ -134,6 +183,13 @@ mod tests {
         .collect()
     }
 
+    fn next(pipe: &Pipe, emptied: Vec<u8>) -> Option<Vec<u8>> {
+        pipe.next(emptied).map(|out| match out {
+            Out::Block(block) => block,
+            Out::Loan(_) => panic!("nothing was lent"),
+        })
+    }
+
     #[test]
     fn blocks_are_bounded_and_used_again() {
         let pipe = Pipe::default();
@@ -142,11 +198,11 @@ mod tests {
         let mut block = blocks.pop().unwrap();
         block.extend_from_slice(b"abc");
         pipe.push(block);
-        let block = pipe.next(Vec::new()).unwrap();
+        let block = next(&pipe, Vec::new()).unwrap();
         assert_eq!(block, b"abc");
         assert_eq!(exhaust(&pipe).len(), 0);
         pipe.end();
-        assert_eq!(pipe.next(block), None);
+        assert_eq!(next(&pipe, block), None);
         assert_eq!(exhaust(&pipe), [Vec::<u8>::new()]);
     }
 
@@ -156,7 +212,7 @@ mod tests {
         assert!(!pipe.wait(Duration::from_millis(1)));
         pipe.push(vec![1]);
         assert!(pipe.wait(Duration::ZERO));
-        assert_eq!(pipe.next(Vec::new()), Some(vec![1]));
+        assert_eq!(next(&pipe, Vec::new()), Some(vec![1]));
         pipe.end();
         assert!(pipe.wait(Duration::ZERO));
     }

@@ -19,8 +19,9 @@ use tokio_postgres::SimpleQueryMessage;
 use crate::{
     connect::{Connection, QueryError},
     digest::Digester,
+    loan::Loan,
     parts::{Digest, TablePart},
-    pipe::Pipe,
+    pipe::{Out, Pipe},
     quote,
 };
 
@@ -64,6 +65,8 @@ pub struct Rows<'a> {
     table: String,
     pipe: Arc<Pipe>,
     answer: Option<JoinHandle<Answer>>,
+    /// The connection, where rows are read from it without the session's task.
+    loan: Option<Loan>,
     block: Vec<u8>,
     /// How much of the block has been given out.
     used: usize,
@@ -93,6 +96,7 @@ impl<'a> Rows<'a> {
             table: quote::qualified(&part.schema, &part.name),
             pipe,
             answer: Some(answer),
+            loan: None,
             block: Vec::new(),
             used: 0,
             digester: Digester::new(hash_key),
@@ -106,8 +110,14 @@ impl<'a> Rows<'a> {
     }
 
     /// Waits until reading would not wait; `false` when it still would after `timeout`.
-    pub fn wait(&self, timeout: Duration) -> bool {
-        self.used < self.block.len() || self.outcome.is_some() || self.pipe.wait(timeout)
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        if self.used < self.block.len() || self.outcome.is_some() {
+            return true;
+        }
+        match &mut self.loan {
+            Some(loan) => loan.wait(timeout),
+            None => self.pipe.wait(timeout),
+        }
     }
 
     /// Judges the rows after their end was read: only `Ok` makes the bytes that were read the table's rows.
@@ -155,8 +165,22 @@ impl Read for Rows<'_> {
             return Ok(0);
         }
         while self.used == self.block.len() && self.outcome.is_none() {
+            if let Some(mut loan) = self.loan.take() {
+                match loan.read(buffer) {
+                    Some(count) => {
+                        self.digester.feed(&buffer[..count]);
+                        self.loan = Some(loan);
+                        return Ok(count);
+                    }
+                    None => self.pipe.give_back(loan),
+                }
+            }
             match self.pipe.next(std::mem::take(&mut self.block)) {
-                Some(block) => {
+                Some(Out::Loan(loan)) => {
+                    self.used = 0;
+                    self.loan = Some(loan);
+                }
+                Some(Out::Block(block)) => {
                     self.digester.feed(&block);
                     self.block = block;
                     self.used = 0;

@@ -12,15 +12,61 @@ use tokio::{
     net::{TcpStream, UnixStream, lookup_host},
 };
 
-use crate::settings::{Host, Keepalives, Settings};
+use crate::{
+    loan::{Bare, Lending},
+    settings::{Host, Keepalives, Settings},
+};
 
-/// A stream of either kind.
-pub(crate) struct Socket(Pin<Box<dyn Stream>>);
+/// A stream of either kind, which can be taken away from the runtime.
+pub(crate) struct Socket(Option<Pin<Box<dyn Stream>>>);
 
 /// What both kinds can do.
-trait Stream: AsyncRead + AsyncWrite + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {
+    fn bare(self: Pin<Box<Self>>) -> io::Result<Bare>;
+}
 
-impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+impl Stream for UnixStream {
+    fn bare(self: Pin<Box<Self>>) -> io::Result<Bare> {
+        Pin::into_inner(self).into_std().map(Bare::Unix)
+    }
+}
+
+impl Stream for TcpStream {
+    fn bare(self: Pin<Box<Self>>) -> io::Result<Bare> {
+        Pin::into_inner(self).into_std().map(Bare::Tcp)
+    }
+}
+
+impl Socket {
+    pub(crate) fn new(stream: impl Stream + 'static) -> Self {
+        Self(Some(Box::pin(stream)))
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut dyn Stream>> {
+        match &mut self.0 {
+            Some(stream) => Ok(stream.as_mut()),
+            None => Err(lent()),
+        }
+    }
+
+    pub(crate) const LENDING: Lending<Self> = Lending {
+        lend: |socket| socket.0.take().map_or_else(|| Err(lent()), Stream::bare),
+        take_back: |socket, bare| {
+            *socket = match bare {
+                Bare::Unix(stream) => Self::new(UnixStream::from_std(stream)?),
+                Bare::Tcp(stream) => Self::new(TcpStream::from_std(stream)?),
+            };
+            Ok(())
+        },
+    };
+}
+
+fn lent() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "the connection is with who reads the rows",
+    )
+}
 
 impl AsyncRead for Socket {
     fn poll_read(
@@ -28,7 +74,7 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_read(context, space)
+        self.stream()?.poll_read(context, space)
     }
 }
 
@@ -38,15 +84,19 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write(context, bytes)
+        self.stream()?.poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_flush(context)
+        match &mut self.0 {
+            Some(stream) => stream.as_mut().poll_flush(context),
+            // What was written before went at once.
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_shutdown(context)
+        self.stream()?.poll_shutdown(context)
     }
 }
 
@@ -55,7 +105,7 @@ pub(crate) async fn open(settings: &Settings) -> io::Result<Socket> {
     let name = match (&settings.host, settings.address) {
         (Host::Socket(folder), None) => {
             let path = folder.join(format!(".s.PGSQL.{}", settings.port));
-            return Ok(Socket(Box::pin(UnixStream::connect(path).await?)));
+            return Ok(Socket::new(UnixStream::connect(path).await?));
         }
         (_, Some(address)) => address.to_string(),
         (Host::Tcp(name), None) => name.clone(),
@@ -68,7 +118,7 @@ pub(crate) async fn open(settings: &Settings) -> io::Result<Socket> {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
                 keep_alive(&stream, &settings.keepalives)?;
-                return Ok(Socket(Box::pin(stream)));
+                return Ok(Socket::new(stream));
             }
             Ok(Err(error)) => last = Some(error),
             Err(_) => last = Some(io::ErrorKind::TimedOut.into()),

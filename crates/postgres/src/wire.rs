@@ -18,12 +18,12 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-use crate::pipe::{BLOCK_LEN_BYTES, Pipe};
+use crate::{
+    loan::{COPY_DATA, HEADER_LEN_BYTES, Incoming, Lending, Loan},
+    pipe::{BLOCK_LEN_BYTES, Pipe},
+};
 
-/// A letter and a length.
-const HEADER_LEN_BYTES: usize = 5;
 const COPY_OUT_RESPONSE: u8 = b'H';
-const COPY_DATA: u8 = b'd';
 const COPY_DONE: u8 = b'c';
 const NOTICE: u8 = b'N';
 const NOTIFICATION: u8 = b'A';
@@ -66,10 +66,8 @@ enum Part {
 pub(crate) struct Wire<S> {
     inner: S,
     tap: Tap,
-    incoming: Box<[u8]>,
-    /// What of `incoming` has arrived and is not used.
-    start: usize,
-    end: usize,
+    lending: Option<Lending<S>>,
+    incoming: Incoming,
     part: Part,
     aside: Option<Aside>,
 }
@@ -79,6 +77,8 @@ pub(crate) struct Wire<S> {
 struct Aside {
     pipe: Arc<Pipe>,
     block: Vec<u8>,
+    /// The connection is with who reads the rows.
+    is_lent: bool,
 }
 
 impl Aside {
@@ -105,11 +105,18 @@ impl<S> Wire<S> {
         Self {
             inner,
             tap,
-            incoming: vec![0; BLOCK_LEN_BYTES].into_boxed_slice(),
-            start: 0,
-            end: 0,
+            lending: None,
+            incoming: Incoming::new(),
             part: Part::Header,
             aside: None,
+        }
+    }
+
+    /// The same; who reads rows gets the socket itself.
+    pub(crate) fn lending(inner: S, tap: Tap, lending: Lending<S>) -> Self {
+        Self {
+            lending: Some(lending),
+            ..Self::new(inner, tap)
         }
     }
 
@@ -121,10 +128,16 @@ impl<S> Wire<S> {
         session: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let arrived = self.end - self.start;
+            let arrived = self.incoming.arrived().len();
             match self.part {
                 Part::Header if arrived < HEADER_LEN_BYTES => return Poll::Ready(Ok(())),
-                Part::Header => self.part = self.begin_message()?,
+                Part::Header => {
+                    if self.lend()? {
+                        ready!(self.poll_given_back(context))?;
+                        continue;
+                    }
+                    self.part = self.begin_message()?;
+                }
                 Part::Passing(0) | Part::Row(0) | Part::Hidden(0) => self.part = Part::Header,
                 _ if arrived == 0 => return Poll::Ready(Ok(())),
                 Part::Passing(len_bytes) => {
@@ -132,7 +145,7 @@ impl<S> Wire<S> {
                     if count == 0 {
                         return Poll::Ready(Ok(()));
                     }
-                    session.put_slice(self.use_up(count));
+                    session.put_slice(self.incoming.use_up(count));
                     self.part = Part::Passing(len_bytes - count);
                 }
                 Part::Row(len_bytes) => {
@@ -141,39 +154,73 @@ impl<S> Wire<S> {
                 }
                 Part::Hidden(len_bytes) => {
                     let count = len_bytes.min(arrived);
-                    self.use_up(count);
+                    self.incoming.use_up(count);
                     self.part = Part::Hidden(len_bytes - count);
                 }
             }
         }
     }
 
+    /// Lends the connection if what comes next is a row, to who wants it.
+    fn lend(&mut self) -> io::Result<bool> {
+        let Some(aside) = self.aside.as_mut().filter(|aside| aside.block.is_empty()) else {
+            return Ok(false);
+        };
+        if self
+            .incoming
+            .header()?
+            .is_none_or(|header| header.letter != COPY_DATA)
+        {
+            return Ok(false);
+        }
+        let Some(lending) = &self.lending else {
+            return Ok(false);
+        };
+        let socket = (lending.lend)(&mut self.inner)?;
+        let incoming = std::mem::replace(&mut self.incoming, Incoming::none());
+        aside.is_lent = true;
+        aside.pipe.lend(Loan::new(socket, incoming));
+        Ok(true)
+    }
+
+    /// Waits until the connection is no longer lent.
+    fn poll_given_back(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let aside = self.aside.as_mut().filter(|aside| aside.is_lent);
+        let (Some(aside), Some(lending)) = (aside, &self.lending) else {
+            return Poll::Ready(Ok(()));
+        };
+        let Ok(loan) = ready!(aside.pipe.poll_given_back(context)) else {
+            return Poll::Ready(Err(given_up()));
+        };
+        if loan.is_within_a_row() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        aside.is_lent = false;
+        self.incoming = loan.incoming;
+        Poll::Ready((lending.take_back)(&mut self.inner, loan.socket))
+    }
+
     /// Looks at a message's header.
-    #[expect(
-        clippy::big_endian_bytes,
-        reason = "the network's order of bytes is the protocol's"
-    )]
     fn begin_message(&mut self) -> io::Result<Part> {
-        let header = &self.incoming[self.start..self.start + HEADER_LEN_BYTES];
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-        // The length counts itself; with the letter it is the whole message.
-        let content = (length as usize)
-            .checked_sub(HEADER_LEN_BYTES - 1)
-            .ok_or_else(|| io::Error::other("the server sent a message of an impossible length"))?;
+        let Some(header) = self.incoming.header()? else {
+            return Ok(Part::Header);
+        };
+        let content = header.content_len_bytes;
         let whole = content + HEADER_LEN_BYTES;
-        Ok(match (header[0], self.aside.is_some()) {
+        Ok(match (header.letter, self.aside.is_some()) {
             (COPY_OUT_RESPONSE, false) => match self.tap.take() {
                 Some(pipe) => {
                     self.aside = Some(Aside {
                         pipe,
                         block: Vec::new(),
+                        is_lent: false,
                     });
                     Part::Hidden(whole)
                 }
                 None => Part::Passing(whole),
             },
             (COPY_DATA, true) => {
-                self.start += HEADER_LEN_BYTES;
+                self.incoming.use_up(HEADER_LEN_BYTES);
                 Part::Row(content)
             }
             // They may come at any time and say nothing of the `COPY`.
@@ -206,19 +253,11 @@ impl<S> Wire<S> {
             }
         }
         let count = len_bytes.min(BLOCK_LEN_BYTES - aside.block.len());
-        let bytes = &self.incoming[self.start..self.start + count];
-        aside.block.extend_from_slice(bytes);
-        self.start += count;
+        aside.block.extend_from_slice(self.incoming.use_up(count));
         if aside.block.len() == BLOCK_LEN_BYTES {
             aside.pipe.push(std::mem::take(&mut aside.block));
         }
         Poll::Ready(Ok(count))
-    }
-
-    fn use_up(&mut self, count: usize) -> &[u8] {
-        let from = self.start;
-        self.start += count;
-        &self.incoming[from..self.start]
     }
 }
 
@@ -230,6 +269,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
         let before = session.filled().len();
+        ready!(wire.poll_given_back(context))?;
         loop {
             let worked = wire.work(context, session);
             // An error comes again; what the session has got must reach it first.
@@ -237,17 +277,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 return Poll::Ready(Ok(()));
             }
             ready!(worked)?;
-            wire.incoming.copy_within(wire.start..wire.end, 0);
-            wire.end -= wire.start;
-            wire.start = 0;
-            let mut space = ReadBuf::new(&mut wire.incoming[wire.end..]);
+            let mut space = ReadBuf::new(wire.incoming.room());
             ready!(Pin::new(&mut wire.inner).poll_read(context, &mut space))?;
             let count = space.filled().len();
             if count == 0 {
                 // The session takes nothing for the end of the connection.
                 return Poll::Ready(Ok(()));
             }
-            wire.end += count;
+            wire.incoming.filled(count);
         }
     }
 }

@@ -216,7 +216,7 @@ fn rows_that_are_given_up_are_none_and_the_server_stops_working_on_them() {
         ..part("t", &["id"])
     };
     let mut connection = open(&settings);
-    let rows = Rows::start(&mut connection, &chosen, &KEY);
+    let mut rows = Rows::start(&mut connection, &chosen, &KEY);
     let working = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = current_database() AND state = 'active' AND wait_event = 'PgSleep'";
     let wait_for = |expected: &str| {

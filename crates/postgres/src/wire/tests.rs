@@ -3,6 +3,7 @@
 use std::task::Waker;
 
 use super::*;
+use crate::pipe::Out;
 use crate::testing::message;
 
 /// Bytes that arrive so many at a time.
@@ -55,11 +56,50 @@ fn read(wire: &mut Wire<Arriving>, space: usize) -> (Vec<u8>, Poll<io::Result<()
 fn content(pipe: &Pipe) -> Vec<u8> {
     let mut all = Vec::new();
     let mut block = Vec::new();
-    while let Some(next) = pipe.next(block) {
-        all.extend_from_slice(&next);
-        block = next;
+    while let Some(next) = pipe.next(std::mem::take(&mut block)) {
+        match next {
+            Out::Block(next) => {
+                all.extend_from_slice(&next);
+                block = next;
+            }
+            Out::Loan(mut loan) => {
+                // Odd sizes, so that rows and messages end anywhere in them.
+                let mut some = [0; 1009];
+                while let Some(count) = loan.read(&mut some) {
+                    all.extend_from_slice(&some[..count]);
+                }
+                pipe.give_back(loan);
+            }
+        }
     }
     all
+}
+
+/// What the session and the pipe get over a real socket that is lent, where so many bytes come at a time.
+fn over_a_socket(bytes: &[u8], step: usize) -> (io::Result<Vec<u8>>, Vec<u8>) {
+    let (mut server, client) = std::os::unix::net::UnixStream::pair().unwrap();
+    client.set_nonblocking(true).unwrap();
+    let tap = Tap::default();
+    let pipe = Arc::new(Pipe::default());
+    tap.open(Arc::clone(&pipe));
+    let runtime = crate::testing::runtime();
+    let session = runtime.spawn(async move {
+        let socket = crate::socket::Socket::new(tokio::net::UnixStream::from_std(client)?);
+        let mut wire = Wire::lending(socket, tap, crate::socket::Socket::LENDING);
+        let mut all = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut wire, &mut all).await?;
+        Ok(all)
+    });
+    let rows = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for piece in bytes.chunks(step) {
+                io::Write::write_all(&mut server, piece).unwrap();
+                std::thread::yield_now();
+            }
+        });
+        content(&pipe)
+    });
+    (runtime.block_on(session).unwrap(), rows)
 }
 
 #[test]
@@ -93,6 +133,41 @@ fn rows_go_aside_and_the_session_sees_everything_else_however_they_arrive() {
             assert_eq!(content(&pipe), [b"1\ta\n", &long[..], b"\n"].concat());
         }
     }
+}
+
+#[test]
+fn a_socket_that_is_lent_gives_the_same() {
+    let notice = message(b'N', b"between");
+    let after = [message(b'C', b"COPY 3\0"), message(b'Z', b"T")].concat();
+    let long = [vec![b'x'; 200_000], b"\n".to_vec()].concat();
+    let bytes = [
+        message(b'H', &[0, 0, 0]),
+        message(b'd', b"1\ta\n"),
+        notice.clone(),
+        message(b'd', &long),
+        message(b'd', b""),
+        message(b'd', b"\n"),
+        message(b'c', b""),
+        after.clone(),
+    ]
+    .concat();
+    for step in [3, 7, 1000, bytes.len()] {
+        let (session, rows) = over_a_socket(&bytes, step);
+        assert_eq!(session.unwrap(), [notice.clone(), after.clone()].concat());
+        assert_eq!(rows, [b"1\ta\n", &long[..], b"\n"].concat());
+    }
+    // Cut off between two rows, within one, within a header.
+    for short in [35, 100_000, 200_060] {
+        let whole = [b"1\ta\n", &long[..], b"\n"].concat();
+        let (session, rows) = over_a_socket(&bytes[..short], 1000);
+        assert!(whole.starts_with(&rows), "{short}");
+        assert!(!session.is_ok_and(|session| session.ends_with(&after)));
+    }
+    // What follows a row has an impossible length.
+    let bytes = [&bytes[..17], &[b'd', 0, 0, 0, 3]].concat();
+    let (session, rows) = over_a_socket(&bytes, 1000);
+    session.unwrap_err();
+    assert_eq!(rows, b"1\ta\n");
 }
 
 #[test]
