@@ -15,6 +15,7 @@ use std::{
 };
 
 use lifeboat_postgres::Cluster;
+use rusqlite::Connection;
 
 use crate::support::{
     account::is_root,
@@ -402,6 +403,53 @@ impl Drop for Unmount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+#[test]
+fn an_app_without_a_server_is_replaced_in_place_too() {
+    let machine = Lifeboat::with_repository();
+    let media = Tree::create(machine.path("media"));
+    media.file("a.jpg", "one").file("sub/b.jpg", "one");
+    let path = media.root().join("app.db");
+    let text = format!(
+        "[app.shop.sqlite.rows]\npath = \"{}\"\n[app.shop.media.media]\npath = \"{}\"\n",
+        path.display(),
+        media.root().display()
+    );
+    fs::write(machine.path("lifeboat.toml"), text).unwrap();
+    let rows = Connection::open(&path).unwrap();
+    rows.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+        .unwrap();
+    machine.run(["backup", "shop"]).done();
+    rows.execute_batch("UPDATE t SET x = 2").unwrap();
+    drop(rows);
+    media.file("a.jpg", "two").file("later.jpg", "two");
+    let inode = device(media.root());
+    let state = || {
+        let rows = Connection::open(&path).unwrap();
+        let number: i64 = rows
+            .query_row("SELECT x FROM t", [], |row| row.get(0))
+            .unwrap();
+        let file = fs::read_to_string(media.root().join("a.jpg")).unwrap();
+        assert_eq!(media.root().join("later.jpg").exists(), number == 2);
+        assert_eq!(device(media.root()), inode);
+        (number, file)
+    };
+    let in_place = ["restore-app", "shop", "--in-place", "--yes-replace", "shop"];
+    let open = Connection::open(&path).unwrap();
+    open.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ran = machine.run(in_place);
+    assert_ne!(ran.code, 0, "somebody is at work in it: {ran:?}");
+    drop(open);
+    assert_eq!(state(), (2, "two".to_owned()));
+    machine.run(in_place).done();
+    assert_eq!(state(), (1, "one".to_owned()));
+    machine.run(["restore-app", "shop", "--undo"]).done();
+    assert_eq!(state(), (2, "two".to_owned()));
+    machine.run(["restore-app", "shop", "--undo"]).done();
+    machine.run(["restore-app", "shop", "--forget-old"]).done();
+    assert_eq!(state(), (1, "one".to_owned()));
+    assert_eq!(fs::read_dir(media.root()).unwrap().count(), 3);
 }
 
 #[test]

@@ -169,9 +169,14 @@ pub fn move_entries(from: &Path, to: &Path, except: Option<&OsStr>) -> Result<()
         for name in &names {
             let path = to.join(name);
             let (source, target) = (one.beside(name)?, other.beside(name)?);
-            source
-                .rename_new(&target)
-                .map_err(|errno| Error::from_errno(action, path.as_os_str().as_bytes(), errno))?;
+            match source.rename_new(&target) {
+                // Whoever else works there has removed it.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    let path = path.as_os_str().as_bytes();
+                    return Err(Error::from_errno(action, path, errno));
+                }
+            }
         }
         other.sync()?;
         one.sync()?;
@@ -241,6 +246,25 @@ mod tests {
         assert!(standing(&paths[0]).unwrap().is_none());
         assert_eq!(fs::read(&paths[2]).unwrap(), b"1");
         assert!(standing(Path::new("/")).is_err(), "it has no name");
+    }
+
+    #[test]
+    fn all_entries_move_but_one_and_none_is_replaced() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (from, to) = (scratch.path().to_owned(), scratch.path().join("kept"));
+        fs::create_dir_all(from.join("sub/deep")).unwrap();
+        fs::write(from.join("a"), "1").unwrap();
+        std::os::unix::fs::symlink("nowhere", from.join("link")).unwrap();
+        fs::create_dir(&to).unwrap();
+        let kept = Some(OsStr::new("kept"));
+        move_entries(&from, &to, kept).unwrap();
+        assert_eq!(fs::read_dir(&from).unwrap().count(), 1);
+        assert!(to.join("sub/deep").is_dir() && standing(&to.join("link")).unwrap().is_some());
+        fs::write(from.join("a"), "2").unwrap();
+        let error = move_entries(&from, &to, kept).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exists);
+        assert_eq!(fs::read(to.join("a")).unwrap(), b"1");
+        assert_eq!(fs::read(from.join("a")).unwrap(), b"2");
     }
 
     #[test]

@@ -39,8 +39,9 @@ use crate::{
 
 /// How long is waited for those who read a table, and for sessions of killed runs.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one attempt to lock all tables waits, and keeps others waiting behind it.
-const ATTEMPT: &str = "500ms";
+/// How long one attempt to lock all tables waits, and keeps others waiting behind it: longer than the server's usual
+/// `deadlock_timeout`, after which whoever vacuums by itself gives way.
+const ATTEMPT: &str = "2s";
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many statements one message has.
 const STATEMENTS_PER_MESSAGE: usize = 100;
@@ -333,7 +334,7 @@ impl<'a> InPlace<'a> {
 
     fn empty(&self, decision: &Decision) -> Result<(), InPlaceError> {
         let connection = self.session.connection();
-        let grants = reset_grants(connection)?;
+        let grants = reset_grants(connection, &decision.inventory.kept_schemas())?;
         for some in grants.chunks(STATEMENTS_PER_MESSAGE) {
             self.session
                 .execute("take grants back", &some.join(";\n"))?;

@@ -359,12 +359,26 @@ impl Decision {
                 "SELECT rolname FROM pg_catalog.pg_roles WHERE NOT pg_catalog.pg_has_role(oid, '{right}')"
             ),
         )?;
+        let is_others = |owner: &str| others.iter().any(|other| other == owner);
+        let defaults = coming
+            .iter()
+            .filter(|entry| entry.kind == "DEFAULT ACL" && entry.owner().is_some_and(is_others));
+        let defaults: Vec<(i64, &str)> = defaults
+            .map(|entry| (entry.id, entry.owner().unwrap_or_default()))
+            .collect();
+        for (id, owner) in defaults {
+            self.left_out.insert(id);
+            let note = format!("What {owner} grants beforehand stays as it is.");
+            if !self.plan.notes.contains(&note) {
+                self.plan.notes.push(note);
+            }
+        }
         let owners: BTreeSet<&str> = coming
             .iter()
             .filter(|entry| !entry.drop.as_deref().unwrap_or_default().is_empty())
             .filter(|entry| entry.kind != "EXTENSION" && !entry.kind.starts_with("DATABASE"))
             .filter_map(|entry| entry.owner())
-            .filter(|owner| others.iter().any(|other| other == owner))
+            .filter(|owner| is_others(owner))
             .collect();
         for owner in owners {
             self.refuse(

@@ -194,6 +194,16 @@ impl Inventory {
         !schema.is_ours || self.used_by_extensions.contains(&schema.name)
     }
 
+    /// The names of the schemas of ours that are emptied and not dropped.
+    pub(crate) fn kept_schemas(&self) -> Vec<&str> {
+        let schemas = self.objects.iter().filter(|object| object.is_schema());
+        let kept = schemas.filter(|schema| schema.is_ours && self.keeps(schema));
+        let public = Some(PUBLIC).filter(|_| self.owns_public == Some(true));
+        kept.map(|schema| schema.name.as_str())
+            .chain(public)
+            .collect()
+    }
+
     /// What an object is to be when the content of `backup` replaces the database's.
     pub(crate) fn fate(&self, object: &Object, backup: &Known) -> Fate {
         match (object.is_ours, backup.knows(object)) {
@@ -324,34 +334,40 @@ fn bare<'n>(kind: &str, name: &'n str) -> &'n str {
     }
 }
 
-/// The statements after which a schema that stays has the grants that it began with, and what is made in it or in the
+/// The statements after which schemas that stay have the grants that they began with, and what is made in them or in the
 /// database gets the grants that the server gives by itself.
-pub(crate) fn reset_grants(connection: &Connection) -> Result<Vec<String>, QueryError> {
+pub(crate) fn reset_grants(
+    connection: &Connection,
+    schemas: &[&str],
+) -> Result<Vec<String>, QueryError> {
     const WHAT: &str = "list the grants";
     let mut statements = Vec::new();
     let first = |row: Row| row.into_iter().next().flatten();
-    let rows = connection.rows(
-        WHAT,
-        &format!(
-            "SELECT DISTINCT pg_catalog.format('REVOKE ALL ON SCHEMA public FROM %s CASCADE',
-                                CASE a.grantee WHEN 0 THEN 'PUBLIC'
-                                     ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
-               FROM pg_catalog.pg_namespace n, LATERAL pg_catalog.aclexplode(n.nspacl) a
-              WHERE n.nspname = {public} AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')
-             UNION ALL
-             SELECT pg_catalog.format('GRANT %s ON SCHEMA public TO %s', a.privilege_type,
-                        CASE a.grantee WHEN 0 THEN 'PUBLIC'
-                             ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
-               FROM pg_catalog.pg_namespace n
-                    JOIN pg_catalog.pg_init_privs p ON p.objoid = n.oid AND p.objsubid = 0
-                         AND p.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass,
-                    LATERAL pg_catalog.aclexplode(p.initprivs) a
-              WHERE n.nspname = {public} AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')
-              ORDER BY 1 DESC",
-            public = quote::literal(PUBLIC)
-        ),
-    )?;
-    statements.extend(rows.into_iter().filter_map(first));
+    let names: Vec<String> = schemas.iter().map(|name| quote::literal(name)).collect();
+    if !names.is_empty() {
+        // What the server gave a schema of its own, or else all to its owner.
+        let sql = format!(
+            "WITH schema AS (SELECT * FROM pg_catalog.pg_namespace WHERE nspname IN ({})),
+                  began AS (SELECT n.nspname, n.nspowner, p.initprivs FROM schema n
+                            LEFT JOIN pg_catalog.pg_init_privs p ON p.objoid = n.oid AND p.objsubid = 0
+                                 AND p.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass)
+             SELECT statement FROM (
+                 SELECT 1 AS rank, pg_catalog.format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', n.nspname,
+                            CASE a.grantee WHEN 0 THEN 'PUBLIC'
+                                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END) AS statement
+                   FROM schema n, LATERAL pg_catalog.aclexplode(n.nspacl) a
+                 UNION SELECT 2, pg_catalog.format('GRANT %s ON SCHEMA %I TO %s', a.privilege_type, b.nspname,
+                            CASE a.grantee WHEN 0 THEN 'PUBLIC'
+                                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+                   FROM began b, LATERAL pg_catalog.aclexplode(b.initprivs) a
+                 UNION SELECT 2, pg_catalog.format('GRANT ALL ON SCHEMA %I TO %I', b.nspname,
+                            pg_catalog.pg_get_userbyid(b.nspowner))
+                   FROM began b WHERE b.initprivs IS NULL) AS statements
+              ORDER BY rank",
+            names.join(", ")
+        );
+        statements.extend(connection.rows(WHAT, &sql)?.into_iter().filter_map(first));
+    }
     // What is granted beforehand in one schema is nothing by itself; what is granted in all of them is all to the owner,
     // and of functions and types their use to everybody.
     let rows = connection.rows(

@@ -96,6 +96,10 @@ fn every_kind_of_object_comes_back_equal_into_the_same_database() {
          ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC; GRANT CREATE ON SCHEMA public TO PUBLIC;
          DROP PUBLICATION news; CREATE PUBLICATION news FOR ALL TABLES",
     );
+    // An extension is in it, so it stays.
+    let grants =
+        format!("REVOKE ALL ON SCHEMA shop FROM {role}; GRANT ALL ON SCHEMA shop TO PUBLIC");
+    testing::run(&settings, &grants);
     assert_ne!(dump(&cluster, &settings), before);
     replace(&settings, &backup, false).unwrap();
     assert_eq!(dump(&cluster, &settings), before);
@@ -118,6 +122,11 @@ fn a_role_that_owns_only_its_database_can_do_it() {
          CREATE EXTENSION citext; CREATE TABLE public.mail (address citext UNIQUE);
          SELECT lo_from_bytea(70001, 'abc')",
     );
+    // What only an administrator can have done, and is left alone.
+    testing::run(
+        &admin,
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+    );
     let backup = Backup::of(&testing::programs(&cluster), &admin);
     let before = dump(&cluster, &admin);
     testing::run(
@@ -126,6 +135,13 @@ fn a_role_that_owns_only_its_database_can_do_it() {
     );
     let shown = plan(&settings, &backup, false);
     assert_eq!(sentences(&shown), "");
+    assert!(
+        shown
+            .notes
+            .iter()
+            .any(|note| note.contains("grants beforehand")),
+        "{shown:?}"
+    );
     assert!(shown.unknown.is_empty() && shown.objects == 5, "{shown:?}");
     replace(&settings, &backup, false).unwrap();
     assert_eq!(dump(&cluster, &admin), before);

@@ -125,8 +125,10 @@ impl Way<'_> {
         match swapped {
             Ok(swapped) => Ok((swapped, point.name.id.to_string())),
             Err(error) => {
-                // Where nothing is left to end or to undo, nobody needs it.
-                if matches!(swaps.kept(), Ok(None)) {
+                // Where no way back leads to it, nobody needs it.
+                let id = point.name.id.to_string();
+                let kept = swaps.kept().map(|kept| kept.and_then(|kept| kept.content));
+                if kept.is_ok_and(|content| content != Some(id)) {
                     unpin(&point, repository, context)?;
                 }
                 Err(error.into())

@@ -136,7 +136,12 @@ fn sentence(target: &PlannedTarget) -> String {
     if let Some(kept) = &target.kept_as {
         text.push_str(&format!(", which is kept as {kept}"));
     }
-    if target.sessions > 0 {
+    if target.in_place && target.sessions > 0 {
+        text.push_str(&format!(
+            "; of {} in it those end that are in the way",
+            counted(target.sessions, "session")
+        ));
+    } else if target.sessions > 0 {
         text.push_str(&format!("; {} end", counted(target.sessions, "session")));
     }
     text
