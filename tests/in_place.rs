@@ -1,6 +1,7 @@
 //! An app is replaced while its database and its folder stay the objects that they are: docs/restore-app.md.
 //!
-//! **Invariant**: as long as its database answers, an app is in one state: rows and files of the same moment.
+//! **Invariant**: as long as nobody is killed, an app whose database answers is in one state: rows and files of the same
+//! moment; and whoever was killed, it is so again after the next run.
 //!
 //! Long form, by an environment variable: `LIFEBOAT_TEST_SWAP_KILLS` (12; the long form takes 50).
 

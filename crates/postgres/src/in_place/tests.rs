@@ -281,6 +281,46 @@ fn what_belongs_to_others_or_cannot_be_made_is_told_before() {
 }
 
 #[test]
+fn what_no_transaction_brings_back_and_another_encoding_are_refused() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, "CREATE TABLE mine (id int)");
+    let backup = Backup::of(&testing::programs(&cluster), &settings);
+    let latin = testing::latin_database(&cluster);
+    assert!(sentences(&plan(&latin, &backup, true)).contains("the database in LATIN1"));
+    testing::run(
+        &settings,
+        "CREATE SUBSCRIPTION news CONNECTION 'host=none' PUBLICATION p WITH (connect = false)",
+    );
+    assert!(sentences(&plan(&settings, &backup, true)).contains("has a subscription"));
+    testing::run(
+        &settings,
+        "ALTER SUBSCRIPTION news SET (slot_name = NONE); DROP SUBSCRIPTION news",
+    );
+    assert_eq!(sentences(&plan(&settings, &backup, true)), "");
+}
+
+#[test]
+fn what_would_take_an_extension_along_changes_nothing() {
+    let cluster = testing::cluster();
+    let settings = testing::database(
+        &cluster,
+        "CREATE TABLE mine (id int); CREATE EXTENSION citext",
+    );
+    let backup = Backup::of(&testing::programs(&cluster), &settings);
+    testing::run(
+        &settings,
+        "CREATE VIEW seen AS SELECT * FROM mine; ALTER EXTENSION citext ADD VIEW seen",
+    );
+    let now = dump(&cluster, &settings);
+    let error = replace(&settings, &backup, false).unwrap_err();
+    assert!(
+        matches!(&error, InPlaceError::Lost(names) if names == &["extension citext"]),
+        "{error}"
+    );
+    assert_eq!(dump(&cluster, &settings), now);
+}
+
+#[test]
 fn rows_that_are_not_the_backups_change_nothing() {
     let cluster = testing::cluster();
     let (settings, admin, _) = owned(
