@@ -90,7 +90,7 @@ impl Swaps {
         plan: &'a SwapPlan,
         options: SwapOptions,
         progress: &dyn Progress,
-        stops: &'a [&'a AtomicBool],
+        stops: &'a [&'a AtomicBool; 1],
         runtime: &Handle,
     ) -> Result<Ready<'a>, SwapError> {
         let ways = Ways {
@@ -99,14 +99,14 @@ impl Swaps {
             runtime,
         };
         let mut journal = self.begin(snapshot, plan, options, ways)?;
-        let never = AtomicBool::new(false);
+        let [stop] = *stops;
         let beside = Beside {
             repository,
             snapshot,
             ways,
             jobs: options.jobs,
             progress,
-            stop: stops.first().copied().unwrap_or(&never),
+            stop,
             content: None,
         };
         let mut prepare = || {
@@ -136,7 +136,7 @@ impl Swaps {
         snapshot: &Snapshot,
         app: &AppConfig,
         admin: Option<&str>,
-        stops: &'a [&'a AtomicBool],
+        stops: &'a [&'a AtomicBool; 1],
         runtime: &Handle,
     ) -> Result<Ready<'a>, SwapError> {
         let nothing = || SwapError::NothingKept(self.app.clone());
@@ -275,34 +275,43 @@ impl Swaps {
                 warnings,
             });
         };
-        // From here on the transaction decides.
-        journal.phase = Phase::Swapping;
-        journal.live = side;
-        self.file.write(&journal)?;
-        let done = settle(&journal, ways, stop).and_then(|()| Ok(content.commit()?));
-        match done {
-            Ok(more) => {
-                warnings.extend(more);
-                journal.phase = Phase::Standing;
-                journal.is_first = false;
-                self.file.write(&journal)?;
-            }
-            Err(failure) => match self.end(&mut journal, ways) {
-                Ok(live) if live == side => {}
-                Ok(_) => return Err(SwapError::TurnedBack(Box::new(failure))),
-                Err(back) => {
-                    return Err(SwapError::Stuck {
-                        source: Box::new(failure),
-                        back: Box::new(back),
-                    });
-                }
-            },
-        }
+        warnings.extend(self.exchange(&mut journal, side, content, ways, stop)?);
         Ok(Swapped {
             kept_as: kept_as(&journal, side.other()),
             migrations,
             warnings,
         })
+    }
+
+    /// Exchanges the folders and commits. From the journal's word on, the transaction decides.
+    fn exchange(
+        &self,
+        journal: &mut Journal,
+        side: Side,
+        content: InPlace<'_>,
+        ways: Ways<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Vec<String>, SwapError> {
+        journal.phase = Phase::Swapping;
+        journal.live = side;
+        self.file.write(journal)?;
+        let done = settle(journal, ways, stop).and_then(|()| Ok(content.commit()?));
+        match done {
+            Ok(warnings) => {
+                journal.phase = Phase::Standing;
+                journal.is_first = false;
+                self.file.write(journal)?;
+                Ok(warnings)
+            }
+            Err(failure) => match self.end(journal, ways) {
+                Ok(live) if live == side => Ok(Vec::new()),
+                Ok(_) => Err(SwapError::TurnedBack(Box::new(failure))),
+                Err(back) => Err(SwapError::Stuck {
+                    source: Box::new(failure),
+                    back: Box::new(back),
+                }),
+            },
+        }
     }
 
     /// Ends what the transaction has decided. Gives the side that is live.
