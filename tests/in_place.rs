@@ -10,7 +10,10 @@ use std::{
     os::unix::fs::MetadataExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -334,6 +337,53 @@ fn what_comes_while_it_is_at_work_ends_it() {
     app.own("DROP TABLE public.late");
     app.is_in(2);
     assert!(app.kept().is_empty() && !app.journal().exists());
+}
+
+#[test]
+fn what_others_write_meanwhile_is_in_the_old_state_or_in_the_new_one() {
+    let app = App::new();
+    let stop = AtomicBool::new(false);
+    let psql_of_app = |sql: &str| {
+        let mut command = Command::new(client(&app.cluster, "psql"));
+        command.args(["-X", "-q", "-c", sql, "-d"]);
+        command.arg(address(&app.cluster, &app.role, &app.database));
+        let ran = command.stdout(Stdio::null()).stderr(Stdio::null());
+        ran.status().unwrap().success()
+    };
+    let written: Vec<u64> = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let numbers = (0..).take_while(|_| !stop.load(Ordering::Relaxed));
+            let insert = |number: &u64| {
+                psql_of_app(&format!(
+                    "INSERT INTO shop.asset VALUES ('written-{number}')"
+                ))
+            };
+            numbers.filter(insert).collect()
+        });
+        thread::sleep(Duration::from_millis(200));
+        let ran = app.in_place(&[]);
+        thread::sleep(Duration::from_millis(200));
+        stop.store(true, Ordering::Relaxed);
+        ran.done();
+        writer.join().unwrap()
+    });
+    let sql = "SELECT substr(path, 9) FROM shop.asset WHERE path LIKE 'written-%'";
+    let has = || -> Vec<u64> {
+        let text = app.sql(sql);
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let new = has();
+    app.restore_app(&["--undo"]).done();
+    let old = has();
+    assert!(!old.is_empty() && !new.is_empty(), "{old:?} {new:?}");
+    for number in &written {
+        assert!(
+            old.contains(number) != new.contains(number),
+            "{number}: {old:?} {new:?}"
+        );
+    }
+    app.restore_app(&["--undo"]).done();
+    assert_eq!(has(), new);
 }
 
 #[test]
