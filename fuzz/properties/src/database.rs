@@ -1,11 +1,16 @@
-//! What PostgreSQL's clients read: connection strings, password and service files, archives.
+//! What PostgreSQL's clients read: connection strings, password and service files, archives, and what others
+//! dumped.
 
 use lifeboat_postgres::fuzzing::{
-    Values, archive as read_archive, connection_values, password, service_values,
+    ScriptPiece, Values, archive as read_archive, connection_values, password,
+    script as read_script, service_values, statement,
 };
 use lifeboat_postgres::resolve;
 
 use crate::draw::Draw;
+
+/// Of a statement up to this length all is read.
+const READ_WHOLE: usize = 64 << 10;
 
 /// Keywords whose values are files, which are not to be opened here.
 const FILES: [&str; 8] = [
@@ -125,5 +130,69 @@ pub fn archive(bytes: &[u8]) {
     {
         assert!(read_archive([&bytes[..bytes.len() - 1]]).is_err());
         assert!(read_archive([bytes, &[0]]).is_err());
+    }
+}
+
+/// Takes the bytes as a script of SQL that others dumped.
+///
+/// - What is read does not depend on the portions in which the bytes come.
+/// - Every statement stands in the script, in order and without a zero, and all together is no longer than the script.
+/// - A script that was read can be written again from its pieces and says the same.
+/// - What was read to its end is noticed to be cut off with a text, a name, a comment or a statement that has begun, and a
+///   command to `psql` behind it is refused.
+/// - A comment before a statement changes nothing of what it means, and what it is called is a few plain words.
+pub fn script(bytes: &[u8]) {
+    let mut draw = Draw(bytes);
+    let portion = usize::from(draw.byte() % 64) + 1;
+    let bytes = draw.0;
+    let whole = read_script([bytes]);
+    assert_eq!(read_script(bytes.chunks(portion)), whole);
+    let (half, other) = bytes.split_at(bytes.len() / 2);
+    assert_eq!(read_script([half, &[], other]), whole);
+    let (pieces, read) = whole;
+    // At the very beginning a mark of the encoding would be no part of a statement.
+    let (mut again, mut len_bytes) = (b"\n".to_vec(), 0);
+    for piece in &pieces {
+        match piece {
+            ScriptPiece::Statement(sql, _) => {
+                assert!(!sql.is_empty() && !sql.contains(&0));
+                len_bytes += sql.len();
+                let (meaning, called) = statement(sql);
+                let commented = [b"/* ; */ -- \n", sql.as_slice()].concat();
+                if commented.len() < READ_WHOLE {
+                    assert_eq!(statement(&commented).0, meaning);
+                }
+                let is_plain = |letter: char| !letter.is_control();
+                assert!(called.len() <= 200 && called.chars().all(is_plain));
+                again.extend_from_slice(sql);
+                again.extend_from_slice(b"\n;\n");
+            }
+            ScriptPiece::Rows(rows) => {
+                len_bytes += rows.len();
+                again.extend_from_slice(rows);
+                again.extend_from_slice(b"\\.\n");
+            }
+        }
+    }
+    assert!(
+        len_bytes <= bytes.len() + 1,
+        "a newline may be added at the end"
+    );
+    if read.is_err() {
+        return;
+    }
+    let bare = |pieces: &[ScriptPiece]| -> Vec<Vec<u8>> {
+        let bytes = |piece: &ScriptPiece| match piece {
+            ScriptPiece::Statement(bytes, _) => bytes.trim_ascii_end().to_vec(),
+            ScriptPiece::Rows(bytes) => bytes.clone(),
+        };
+        pieces.iter().map(bytes).collect()
+    };
+    let (repeated, told) = read_script([again.as_slice()]);
+    assert_eq!(told, Ok(false));
+    assert_eq!(bare(&repeated), bare(&pieces));
+    for behind in ["\n'", "\n\"", "\n/*", "\nSELECT 1", "\n\\! id\n", "\n$$"] {
+        let longer = read_script([bytes, behind.as_bytes()]);
+        assert!(longer.1.is_err(), "{behind}");
     }
 }

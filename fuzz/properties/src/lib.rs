@@ -21,7 +21,7 @@ mod words;
 
 mod seeds;
 
-pub use database::{archive, conninfo, password_file, service_file};
+pub use database::{archive, conninfo, password_file, script, service_file};
 pub use frame::frame;
 pub use name::name;
 pub use object::object;
@@ -37,7 +37,7 @@ pub use words::{config, exclude, selector};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order in which a byte meets them.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     ("name", name),
     ("frame", frame),
     ("record", record),
@@ -54,6 +54,7 @@ pub const TARGETS: [Target; 19] = [
     ("password_file", password_file),
     ("service_file", service_file),
     ("archive", archive),
+    ("script", script),
     ("config", config),
     ("selector", selector),
     ("exclude", exclude),

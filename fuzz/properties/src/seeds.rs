@@ -65,6 +65,7 @@ pub fn seeds() -> Vec<Seed> {
             .map(|minor| (MINORS[minor - 12], archive(minor as u8)))
             .collect(),
     );
+    add("script", scripts());
     add("config", configs());
     add("selector", selectors());
     add("exclude", excludes());
@@ -467,6 +468,37 @@ fn service_files() -> Vec<(&'static str, Vec<u8>)> {
             "shop\n# comment\n[other]\nhost=x\n[shop]\nhost=db.example\n port=5433 \n[last]\n",
         ),
         ("bad_line", "shop\n[shop]\nhost db.example\n"),
+    ])
+}
+
+/// What `pg_dump` writes, and what only people write.
+fn scripts() -> Vec<(&'static str, Vec<u8>)> {
+    texts(&[
+        (
+            "dump",
+            "\x07--\n-- PostgreSQL database dump\n--\n\n\\restrict k3y\n\nSET standard_conforming_strings = on;\n\
+             SELECT pg_catalog.set_config('search_path', '', false);\n\n--\n-- Name: t; Type: TABLE\n--\n\n\
+             CREATE TABLE public.t (\n    id integer NOT NULL,\n    x text DEFAULT 'it''s; \\'\n);\n\n\
+             ALTER TABLE public.t OWNER TO ann;\n\nCOPY public.t (id, x) FROM stdin;\n1\ta\\\\;b\n2\t\\N\n\\.\n\n\
+             GRANT SELECT ON TABLE public.t TO bob;\n\n\\unrestrict k3y\n\n--\n-- PostgreSQL database dump complete\n--\n\n",
+        ),
+        (
+            "texts",
+            "\x00SELECT E'a\\';b', U&'d\\0061', $_$ ; $a$ $_$, \"n;\"\"m\", 'one' -- ;\n'two'; /* a /* b */ ; */ SELECT $1, x$y, 1.5e3;",
+        ),
+        (
+            "bodies",
+            "\x02CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; END;\n\
+             CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);",
+        ),
+        (
+            "old_strings",
+            "\x01\u{feff}SET standard_conforming_strings TO off;\r\nSELECT 'a\\'; b';\r\nBEGIN;\r\nCOPY t FROM STDIN;\r\n\\.\r\nCOMMIT;",
+        ),
+        (
+            "refused",
+            "\x03CREATE DATABASE x; DROP ROLE y; COPY t FROM PROGRAM 'id'; ALTER SYSTEM SET a = 1; COMMIT PREPARED 'x'; \\connect z\n",
+        ),
     ])
 }
 
