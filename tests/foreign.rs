@@ -2,13 +2,15 @@
 
 use std::{
     fs,
-    path::Path,
+    os::unix::fs::{MetadataExt, chown},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use lifeboat_postgres::Cluster;
 
 use crate::support::{
+    account::is_root,
     cluster::{self, address, client, looks, new_name, psql},
     messages::{number, text},
     program::{Lifeboat, Ran},
@@ -196,6 +198,94 @@ fn a_dump_that_is_not_whole_or_not_to_be_trusted_leaves_nothing() {
     ran.ends_with_code(1);
     let (_, ran) = restore_file(&machine, &cluster, &role, tree.root(), &[]);
     ran.ends_with_code(1);
+}
+
+/// A small disk, for as long as somebody needs it.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(path: PathBuf, options: &str) -> Self {
+        fs::create_dir(&path).unwrap();
+        let disk = Self(path);
+        disk.with(options);
+        disk
+    }
+
+    #[track_caller]
+    fn with(&self, options: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
+        assert!(mount.arg(&self.0).status().unwrap().success(), "{options}");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Where the server's disk is full, nothing is there afterwards; with room the same dump comes.
+#[test]
+fn a_disk_that_becomes_full_leaves_nothing_of_a_dump() {
+    if !is_root() {
+        eprintln!("only root mounts a small disk: not tried");
+        return;
+    }
+    let cluster = cluster::own();
+    let folder = cluster.folder().join("small");
+    let disk = Disk::mount(folder.clone(), "size=64m,mode=1777");
+    // The server does not run as root, and takes no folder that is somebody else's.
+    let place = folder.join("space");
+    fs::create_dir(&place).unwrap();
+    let owner = fs::metadata(cluster.folder().join("data")).unwrap().uid();
+    chown(&place, Some(owner), None).unwrap();
+    let (name, role) = shop(&cluster);
+    psql(
+        &cluster,
+        "postgres",
+        &format!("CREATE TABLESPACE small LOCATION '{}'", place.display()),
+    );
+    psql(
+        &cluster,
+        "postgres",
+        &format!("GRANT CREATE ON TABLESPACE small TO {role}"),
+    );
+    psql(
+        &cluster,
+        &name,
+        "CREATE TABLE large (n int, text text) TABLESPACE small;
+         INSERT INTO large SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 60000) n",
+    );
+    let machine = Lifeboat::new();
+    let tree = Tree::create(machine.path("dumps"));
+    for format in ["plain", "custom"] {
+        tree.file(format, pg_dump(&cluster, &name, format));
+    }
+    let rows = "SELECT count(*), sum(hashtext(text)::bigint) FROM large";
+    let expected = psql(&cluster, &name, rows);
+    psql(&cluster, "postgres", &format!("DROP DATABASE {name}"));
+    psql(&cluster, "postgres", "CHECKPOINT");
+    for (size, fits) in [("8m", false), ("64m", true)] {
+        disk.with(&format!("remount,size={size}"));
+        for format in ["plain", "custom"] {
+            let path = tree.root().join(format);
+            let (back, ran) = restore_file(&machine, &cluster, &role, &path, &["--no-owner"]);
+            if fits {
+                ran.done();
+                assert_eq!(psql(&cluster, &back, rows), expected, "{format}");
+                psql(&cluster, "postgres", &format!("DROP DATABASE {back}"));
+                continue;
+            }
+            let ran = ran.ends_with_code(1);
+            assert!(
+                ran.explains(1).contains("No space left on device"),
+                "{ran:?}"
+            );
+            assert!(!ran.stderr.contains("Restored"), "{ran:?}");
+            assert_eq!(there(&cluster, &back), "0", "{format}");
+        }
+    }
 }
 
 #[test]
