@@ -16,8 +16,8 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::pipe::BLOCK_LEN_BYTES;
-
+/// How much is read at once, and how long a block of rows is that goes on from here.
+pub(crate) const BLOCK_LEN_BYTES: usize = 64 << 10;
 /// A letter and a length.
 pub(crate) const HEADER_LEN_BYTES: usize = 5;
 pub(crate) const COPY_DATA: u8 = b'd';

@@ -10,9 +10,8 @@ use std::{
     time::Duration,
 };
 
-use crate::loan::Loan;
+use crate::loan::{BLOCK_LEN_BYTES, Loan};
 
-pub(crate) const BLOCK_LEN_BYTES: usize = 64 << 10;
 /// One that is filled, one that is read, and the rest on the way.
 const BLOCKS_MAX: usize = 6;
 

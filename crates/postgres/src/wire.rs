@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::{
-    loan::{COPY_DATA, HEADER_LEN_BYTES, Incoming, Lending, Loan},
-    pipe::{BLOCK_LEN_BYTES, Pipe},
+    loan::{BLOCK_LEN_BYTES, COPY_DATA, HEADER_LEN_BYTES, Incoming, Lending, Loan},
+    pipe::Pipe,
 };
 
 const COPY_OUT_RESPONSE: u8 = b'H';
