@@ -69,7 +69,7 @@ impl PartsText {
             order: part.order.clone(),
             rows: part.digest.map(|digest| digest.rows),
             bytes: part.digest.map(|digest| digest.len_bytes),
-            hash: part.digest.map(|digest| hex(&digest.sum)),
+            hash: part.digest.map(|digest| format!("{:032x}", digest.sum)),
             skipped: part.digest.is_none(),
         };
         let sequence = |part: &SequencePart| SequenceText {
@@ -99,7 +99,7 @@ impl PartsText {
                 Some(Digest {
                     rows: text.rows?,
                     len_bytes: text.bytes?,
-                    sum: from_hex(&text.hash?)?,
+                    sum: sum_of(&text.hash?)?,
                 })
             };
             Some(TablePart {
@@ -140,6 +140,11 @@ fn hex(bytes: &[u8; 32]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn sum_of(text: &str) -> Option<u128> {
+    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|_| is_hex)
+}
+
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 || !text.is_ascii() {
@@ -159,7 +164,7 @@ mod tests {
         let digest = Digest {
             rows: 3,
             len_bytes: u64::MAX,
-            sum: [0xab; 32],
+            sum: u128::from_le_bytes([0xab; 16]),
         };
         let table = TablePart {
             schema: "public".to_owned(),

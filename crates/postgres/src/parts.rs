@@ -27,8 +27,8 @@ pub struct Digest {
     pub rows: u64,
     /// Bytes of their lines, newlines included.
     pub len_bytes: u64,
-    /// The sum modulo 2^256 of each line's keyed BLAKE3, least significant byte first.
-    pub sum: [u8; 32],
+    /// The sum modulo 2^128 of each line's SipHash.
+    pub sum: u128,
 }
 
 /// A sequence's state.
@@ -83,18 +83,10 @@ impl SequencePart {
 impl Digest {
     /// What identifies the rows of both.
     pub fn plus(&self, other: &Self) -> Self {
-        let mut sum = [0; 32];
-        let mut carry = 0;
-        for (at, byte) in sum.iter_mut().enumerate() {
-            let [low, high] =
-                (u16::from(self.sum[at]) + u16::from(other.sum[at]) + carry).to_le_bytes();
-            *byte = low;
-            carry = u16::from(high);
-        }
         Self {
             rows: self.rows + other.rows,
             len_bytes: self.len_bytes + other.len_bytes,
-            sum,
+            sum: self.sum.wrapping_add(other.sum),
         }
     }
 }
