@@ -1,14 +1,15 @@
 //! Puts a PostgreSQL database of a snapshot back: into a new database, single tables into a schema beside, or as a dump.
 
-use std::io::Write;
+use std::io::{PipeWriter, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lifeboat_codec::StreamRef;
 use lifeboat_postgres::{
-    AssemblyError, BesideError, BesideRestore, PartsRestore, PlainError, PreflightError, Programs,
-    ProgramsError, ResolveError, RestoreOptions, ScriptOptions, Settings, Wanted, administration,
-    resolve, resolve_via, restore_archive, restore_beside, restore_parts, write_archive,
-    write_plain, write_script,
+    AssemblyError, BesideError, BesideRestore, Finding, PartsRestore, PlainError, PlanError,
+    PreflightError, Programs, ProgramsError, ResolveError, RestoreError, RestoreOptions,
+    ScriptOptions, Settings, Wanted, administration, plan_archive, plan_parts, resolve,
+    resolve_via, restore_archive, restore_beside, restore_parts, write_archive, write_plain,
+    write_script,
 };
 use lifeboat_repository::{Counter, Progress, ReadError, Repository, Snapshot, StreamError};
 use thiserror::Error;
@@ -83,7 +84,7 @@ pub enum DatabaseError {
     Programs(#[from] ProgramsError),
     /// The restore itself.
     #[error(transparent)]
-    Restore(#[from] lifeboat_postgres::RestoreError),
+    Restore(#[from] RestoreError),
     /// The restore of single tables into a schema.
     #[error(transparent)]
     Beside(#[from] BesideError),
@@ -175,6 +176,77 @@ pub fn restore_database(
     }
 }
 
+/// What a restore of a database would meet.
+#[derive(Default)]
+pub(crate) struct DatabasePlan {
+    /// What has to be mended first.
+    pub(crate) refusals: Vec<Finding>,
+    /// What may go wrong, or be different afterwards.
+    pub(crate) doubts: Vec<Finding>,
+}
+
+/// Says what a restore of all of `stored` into the new database `target` would meet, and touches nothing.
+///
+/// # Errors
+/// When the snapshot cannot be read, the server does not answer, or its programs are not there.
+pub(crate) fn plan_database(
+    stored: &StoredDatabase<'_>,
+    target: &Settings,
+    stop: &AtomicBool,
+    runtime: &Handle,
+) -> Result<DatabasePlan, DatabaseError> {
+    let (admin, programs) = administration_of(target, runtime)?;
+    let options = options(&DatabaseRequest::default(), stored, 1);
+    let planned = match &stored.form {
+        Form::Archive(archive) => {
+            let send = |to: &mut PipeWriter| stored.reader().copy_to(archive, to);
+            piped(send, |from| {
+                let database = target.database();
+                plan_archive(&admin, &programs, database, from, &options, stop, runtime)
+            })
+            .map(|()| DatabasePlan::default())
+        }
+        Form::Parts(parts) => {
+            let restore = PartsRestore {
+                admin: &admin,
+                programs: &programs,
+                database: target.database(),
+                parts: &parts.parts,
+                hash_key: None,
+                options: &options,
+                stop,
+            };
+            let mut schema = stored.schema(parts)?;
+            parts.judge(
+                plan_parts(&restore, &mut schema, runtime)
+                    .map(|plan| DatabasePlan {
+                        refusals: plan.refusals,
+                        doubts: plan.doubts,
+                    })
+                    .map_err(DatabaseError::from),
+            )
+        }
+    };
+    match planned {
+        Err(DatabaseError::Restore(RestoreError::Plan(PlanError::Refused(refusals)))) => {
+            Ok(DatabasePlan {
+                refusals,
+                ..DatabasePlan::default()
+            })
+        }
+        Err(DatabaseError::Restore(RestoreError::Plan(
+            error @ (PlanError::Lacks { .. } | PlanError::ClientTooOld { .. }),
+        ))) => Ok(DatabasePlan {
+            refusals: vec![Finding {
+                sentence: error.to_string(),
+                mend: None,
+            }],
+            ..DatabasePlan::default()
+        }),
+        planned => planned,
+    }
+}
+
 /// A restore under way.
 struct Work<'a> {
     request: &'a DatabaseRequest,
@@ -185,18 +257,6 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn options(&self, stored: &StoredDatabase<'_>, jobs: u32) -> RestoreOptions {
-        RestoreOptions {
-            facts: stored.facts.clone(),
-            extensions: stored.extensions.clone(),
-            jobs: self.request.jobs.unwrap_or(jobs).max(1),
-            no_owner: self.request.no_owner,
-            no_acl: self.request.no_acl,
-            tables: self.request.tables.clone(),
-            ..RestoreOptions::default()
-        }
-    }
-
     fn begin(&self, stored: &StoredDatabase<'_>, bytes: u64) {
         let (source, database) = (&stored.source, self.target.database());
         let phase = format!("Restoring {source} into the database {database}");
@@ -220,49 +280,35 @@ impl Work<'_> {
         send: impl FnOnce(&mut dyn Write) -> Result<(), StreamError> + Send,
     ) -> Result<DatabaseReport, DatabaseError> {
         let new_database = self.target.database();
-        let (admin, programs) = self.administration()?;
+        let (admin, programs) = administration_of(self.target, self.runtime)?;
         // A stream cannot be read in parallel: more connections cost a copy of the archive.
-        let options = self.options(stored, 1);
+        let options = options(self.request, stored, 1);
         self.begin(stored, bytes);
-        let (mut from, to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
-        let mut to = Told {
-            to,
-            progress: self.progress,
-        };
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(move || {
-                let result = send(&mut to);
-                // Closing the pipe is what tells the other side that this is all.
-                let flushed = to.flush();
-                drop(to);
-                self.finishing();
-                result.and_then(|()| flushed.map_err(StreamError::Write))
+        let send = |to: &mut PipeWriter| {
+            let result = send(&mut Told {
+                to,
+                progress: self.progress,
             });
-            let restored = restore_archive(
+            self.finishing();
+            result
+        };
+        let report = piped(send, |from| {
+            restore_archive(
                 &admin,
                 &programs,
                 new_database,
-                &mut from,
+                from,
                 &options,
                 self.stop,
                 self.runtime,
-            );
-            drop(from);
-            match (
-                sender.join().expect("no thread panics while it reads"),
-                restored,
-            ) {
-                // The repository's fault is the cause, whatever the server made of it.
-                (Err(StreamError::Read(error)), _) => Err(error.into()),
-                (_, Ok(report)) => Ok(DatabaseReport {
-                    database: report.database,
-                    tables: None,
-                    rows: None,
-                    verified: false,
-                    warnings: with_doubt(report.warnings, stored),
-                }),
-                (_, Err(error)) => Err(error.into()),
-            }
+            )
+        })?;
+        Ok(DatabaseReport {
+            database: report.database,
+            tables: None,
+            rows: None,
+            verified: false,
+            warnings: with_doubt(report.warnings, stored),
         })
     }
 
@@ -271,9 +317,13 @@ impl Work<'_> {
         stored: &StoredDatabase<'_>,
         parts: &StoredParts,
     ) -> Result<DatabaseReport, DatabaseError> {
-        let (admin, programs) = self.administration()?;
+        let (admin, programs) = administration_of(self.target, self.runtime)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let options = self.options(stored, u32::try_from(cores).unwrap_or(1).min(JOBS_MAX));
+        let options = options(
+            self.request,
+            stored,
+            u32::try_from(cores).unwrap_or(1).min(JOBS_MAX),
+        );
         self.begin(stored, bytes_of(parts, &self.request.tables));
         let restore = PartsRestore {
             admin: &admin,
@@ -353,14 +403,51 @@ impl Work<'_> {
             Ok(())
         }
     }
+}
 
-    /// The way to a database of the target's server that is there before the new one, and the programs for it.
-    fn administration(&self) -> Result<(Settings, Programs), DatabaseError> {
-        let (admin, major) = administration(self.target, self.runtime)?;
-        let environment = |name: &str| std::env::var_os(name);
-        let programs = Programs::reaching(&admin, major, &environment)?;
-        Ok((admin, programs))
+fn options(request: &DatabaseRequest, stored: &StoredDatabase<'_>, jobs: u32) -> RestoreOptions {
+    RestoreOptions {
+        facts: stored.facts.clone(),
+        extensions: stored.extensions.clone(),
+        jobs: request.jobs.unwrap_or(jobs).max(1),
+        no_owner: request.no_owner,
+        no_acl: request.no_acl,
+        tables: request.tables.clone(),
+        ..RestoreOptions::default()
     }
+}
+
+/// The way to a database of the target's server that is there before the new one, and the programs for it.
+fn administration_of(
+    target: &Settings,
+    runtime: &Handle,
+) -> Result<(Settings, Programs), DatabaseError> {
+    let (admin, major) = administration(target, runtime)?;
+    let environment = |name: &str| std::env::var_os(name);
+    let programs = Programs::reaching(&admin, major, &environment)?;
+    Ok((admin, programs))
+}
+
+/// Has `take` read what `send` writes. What `take` leaves is not written any more.
+fn piped<T>(
+    send: impl FnOnce(&mut PipeWriter) -> Result<(), StreamError> + Send,
+    take: impl FnOnce(&mut dyn Read) -> Result<T, RestoreError>,
+) -> Result<T, DatabaseError> {
+    let (mut from, mut to) = std::io::pipe().map_err(DatabaseError::Pipe)?;
+    std::thread::scope(|scope| {
+        // The pipe goes with the thread, which tells the other side that this is all.
+        let sender = scope.spawn(move || send(&mut to));
+        let taken = take(&mut from);
+        drop(from);
+        match (
+            sender.join().expect("no thread panics while it reads"),
+            taken,
+        ) {
+            // The repository's fault is the cause, whatever the server made of it.
+            (Err(StreamError::Read(error)), _) => Err(error.into()),
+            (_, taken) => Ok(taken?),
+        }
+    })
 }
 
 /// Bytes of the rows and large objects that are read for these tables; for all, without any.

@@ -132,7 +132,7 @@ pub use preflight::{Finding, Preflight, PreflightError, administration, prefligh
 pub use programs::{ProgramVersion, Programs, ProgramsError, ServerPrograms, server_programs};
 pub use rearchive::write_archive;
 pub use resolve::{Environment, ResolveError, resolve, resolve_via, to_database};
-pub use restore::{RestoreError, RestoreFailure, RestoreReport, restore_archive};
+pub use restore::{RestoreError, RestoreFailure, RestoreReport, plan_archive, restore_archive};
 pub use restore_parts::{PartsReport, plan_parts, restore_parts};
 pub use restore_plan::{ComingTable, PartsRestore, RestorePlan};
 pub use rows::{Rows, RowsError};

@@ -156,6 +156,27 @@ pub struct RestoreReport {
     pub warnings: Vec<String>,
 }
 
+/// Says what keeps `archive` from being restored, as an error, without touching anything. Of `archive` the beginning is
+/// read; the arguments are those of [`restore_archive`].
+///
+/// # Errors
+/// When something does not fit, the server does not answer, or the archive cannot be read.
+pub fn plan_archive(
+    admin: &Settings,
+    programs: &Programs,
+    new_database: &str,
+    archive: &mut dyn Read,
+    options: &RestoreOptions,
+    stop: &AtomicBool,
+    handle: &Handle,
+) -> Result<(), RestoreError> {
+    let connection = asking::open(admin, handle)?;
+    free_place(&*connection, new_database)?;
+    let intake = Intake::open(archive, stop)?;
+    Plan::make(&*connection, programs, intake.scanner(), options)?;
+    Ok(())
+}
+
 /// Restores `archive` into the new database `new_database` of the server that `admin` leads to.
 ///
 /// `admin` names a database to connect to meanwhile, usually `postgres`, and a role that may create databases. When

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use lifeboat_codec::{Manifest, SourceRecord};
 use lifeboat_files::{Kind, mounts_within, standing};
 use lifeboat_postgres::{
-    Connection, InPlacePlan, InPlaceRestore, Settings, Swapper, plan_in_place,
+    Connection, Finding, InPlacePlan, InPlaceRestore, Settings, Swapper, plan_in_place,
 };
 use lifeboat_repository::{Repository, Snapshot};
 use rustix::fs::statvfs;
@@ -22,6 +22,7 @@ use super::migrations::{InSnapshot, Migrations, compare, of_postgres, of_sqlite}
 use super::place::{PlaceError, with_ending};
 use super::settle::Ways;
 use crate::config::{AppConfig, PostgresSource, SourceConfig};
+use crate::database::plan_database;
 use crate::display::Bytes;
 use crate::folder::KEPT_INSIDE;
 use crate::postgres::postgres_settings;
@@ -199,6 +200,14 @@ impl<'a> Planner<'a> {
         self.plan.refusals.push(sentence);
     }
 
+    fn refuse_findings(&mut self, at: &str, findings: Vec<Finding>) {
+        for finding in findings {
+            let mend = finding.mend.map(|mend| format!(" ({mend})"));
+            let sentence = finding.sentence.trim_end_matches('.');
+            self.refuse(format!("{at}: {sentence}{}", mend.unwrap_or_default()));
+        }
+    }
+
     fn sources(&mut self, manifest: &Manifest) -> Result<(), SwapError> {
         let app = self.request.app;
         let mut places = Vec::new();
@@ -277,8 +286,11 @@ impl<'a> Planner<'a> {
         }
         let swapper = Swapper::open(&settings, &[&live], self.ways.runtime)?;
         self.look_at_server(&own, &live, &swapper);
-        if let Some(obstacle) = swapper.obstacle()? {
-            self.refuse(format!("{at} cannot be replaced: {obstacle}"));
+        let beside = |which| database_beside(&live, which, &self.suffix);
+        let (new, old) = (beside("new"), beside("old"));
+        match swapper.obstacle()? {
+            Some(obstacle) => self.refuse(format!("{at} cannot be replaced: {obstacle}")),
+            None => self.fits(&record.name, &settings.with_database(&new), &at)?,
         }
         let standing = swapper.named(&live)?;
         if let Some(standing) = &standing {
@@ -304,8 +316,8 @@ impl<'a> Planner<'a> {
         }
         let item = DatabaseItem {
             source: record.name.clone(),
-            new: database_beside(&live, "new", &self.suffix),
-            old: database_beside(&live, "old", &self.suffix),
+            new,
+            old,
             live,
             old_oid: standing.as_ref().map(|standing| standing.oid),
             new_oid: None,
@@ -328,6 +340,16 @@ impl<'a> Planner<'a> {
             kept_as: standing.map(|_| item.old.clone()),
             seat: Seat::Database(item),
         });
+        Ok(())
+    }
+
+    /// Whether the server can hold the snapshot's database, which is restored beside the one that is there.
+    fn fits(&mut self, name: &str, new: &Settings, at: &str) -> Result<(), SwapError> {
+        let stored = StoredDatabase::find(self.comes.repository, self.comes.snapshot, Some(name))?;
+        let plan = plan_database(&stored, new, self.comes.stop, self.ways.runtime)?;
+        self.refuse_findings(at, plan.refusals);
+        let doubts = plan.doubts.into_iter().map(|doubt| doubt.sentence);
+        self.plan.notes.extend(doubts);
         Ok(())
     }
 
@@ -366,11 +388,7 @@ impl<'a> Planner<'a> {
             plan_in_place(settings, &restore, &mut schema, self.ways.runtime)
                 .map_err(SwapError::from),
         )?;
-        for finding in std::mem::take(&mut plan.refusals) {
-            let mend = finding.mend.map(|mend| format!(" ({mend})"));
-            let sentence = finding.sentence.trim_end_matches('.');
-            self.refuse(format!("{at}: {sentence}{}", mend.unwrap_or_default()));
-        }
+        self.refuse_findings(&at, std::mem::take(&mut plan.refusals));
         self.plan.notes.append(&mut plan.notes);
         if wish.reset && !plan.unknown.is_empty() {
             self.plan.notes.push(format!(

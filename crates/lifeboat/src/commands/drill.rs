@@ -207,9 +207,12 @@ fn say(context: &Context, report: &DrillReport) -> Result<(), CommandError> {
     let all = report.finished_ms.saturating_sub(report.started_ms);
     ui.note(&match report.verdict {
         Verdict::Passed => format!(
-            "The drill passed: {of} was back after {}; {} were asked; it took {} in all.",
+            "The drill passed: {of} was back after {}; {}; it took {} in all.",
             lasting(report.restore_ms),
-            counted(report.checks.len() as u64, "question"),
+            match report.checks.len() as u64 {
+                1 => "1 question was asked".to_owned(),
+                number => format!("{} were asked", counted(number, "question")),
+            },
             lasting(all)
         ),
         Verdict::Failed => format!(

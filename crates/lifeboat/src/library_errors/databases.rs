@@ -57,14 +57,34 @@ fn of_preflight(error: &PreflightError) -> String {
 
 /// What the preflight says to each thing that it found.
 fn of_findings(findings: &[Finding]) -> String {
-    let mends: Vec<&str> = findings
+    let mut mends = findings
         .iter()
-        .filter_map(|finding| finding.mend.as_deref())
-        .collect();
-    if mends.is_empty() {
-        AGAIN.to_owned()
-    } else {
-        format!("Mend it by: {}", mends.join("; "))
+        .filter_map(|finding| finding.mend.as_deref());
+    let Some(first) = mends.next() else {
+        return AGAIN.to_owned();
+    };
+    mends.fold(format!("Mend it by: {first}"), |before, mend| {
+        // A statement has its semicolon already, and a sentence its full stop.
+        let end = if before.ends_with([';', '.']) {
+            ""
+        } else {
+            ";"
+        };
+        format!("{before}{end} {mend}")
+    })
+}
+
+/// What the server has not that a dump needs.
+fn of_lacks(roles: &[String], extensions: &[String]) -> &'static str {
+    match (roles.is_empty(), extensions.is_empty()) {
+        (true, _) => "Install the extension's package on the server's machine.",
+        (_, true) => {
+            "Make the roles on the server, or leave owners and grants out with --no-owner and --no-acl."
+        }
+        _ => {
+            "Install the extension's package on the server's machine, and make the roles or leave owners and grants out \
+             with --no-owner and --no-acl."
+        }
     }
 }
 
@@ -197,10 +217,11 @@ impl From<DatabaseError> for CommandError {
                 let hint = of_findings(findings);
                 return Self::from_error(ExitCode::Database, &error).hint(hint);
             }
-            DatabaseError::Restore(PgRestoreError::Plan(_)) => (
-                ExitCode::Database,
-                "Mend what the server lacks, or leave owners and grants out with --no-owner and --no-acl.",
-            ),
+            DatabaseError::Restore(PgRestoreError::Plan(PlanError::Lacks {
+                roles,
+                extensions,
+            })) => (ExitCode::Database, of_lacks(roles, extensions)),
+            DatabaseError::Restore(PgRestoreError::Plan(_)) => (ExitCode::Database, AGAIN),
             DatabaseError::Assembly(_) => (
                 ExitCode::Failed,
                 "Restore it into a new database with `lifeboat restore-db`.",
@@ -279,5 +300,20 @@ mod tests {
             );
         }
         assert_eq!(of_table("invoices", &there), TABLES);
+    }
+
+    #[test]
+    fn statements_sentences_and_commands_are_told_apart() {
+        let finding = |mend: &str| Finding {
+            sentence: String::new(),
+            mend: Some(mend.to_owned()),
+        };
+        let hint =
+            of_findings(&["ALTER ROLE a CREATEDB;", "apt install b", "Install c."].map(finding));
+        assert_eq!(
+            hint,
+            "Mend it by: ALTER ROLE a CREATEDB; apt install b; Install c."
+        );
+        assert_eq!(of_findings(&[]), AGAIN);
     }
 }
