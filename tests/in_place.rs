@@ -370,7 +370,10 @@ fn what_others_write_meanwhile_is_in_the_old_state_or_in_the_new_one() {
     let sql = "SELECT substr(path, 9) FROM shop.asset WHERE path LIKE 'written-%'";
     let has = || -> Vec<u64> {
         let text = app.sql(sql);
-        text.lines().map(|line| line.parse().unwrap()).collect()
+        let mut numbers: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+        // Rows come back in the order of their key, in which 10 stands before 9.
+        numbers.sort_unstable();
+        numbers
     };
     let new = has();
     app.restore_app(&["--undo"]).done();
