@@ -43,6 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// `deadlock_timeout`, after which whoever vacuums by itself gives way.
 const ATTEMPT: &str = "2s";
 const PAUSE: Duration = Duration::from_millis(50);
+/// What is done with a transaction's number, for messages.
+const NUMBER: &str = "ask for the transaction's number";
 /// How many statements one message has.
 const STATEMENTS_PER_MESSAGE: usize = 100;
 
@@ -177,12 +179,7 @@ impl<'a> InPlace<'a> {
                 }
             }
         }
-        let row = self
-            .session
-            .connection()
-            .row(WHAT, "SELECT pg_catalog.txid_current()")?;
-        let number = row.into_iter().next().flatten();
-        self.transaction = number.ok_or_else(|| QueryError::shape(WHAT))?;
+        self.transaction = number(self.session.connection())?;
         Ok(())
     }
 
@@ -192,11 +189,7 @@ impl<'a> InPlace<'a> {
     }
 
     fn lock(&self, inventory: &Inventory, mode: &str) -> Result<(), SessionError> {
-        let tables: Vec<&str> = inventory
-            .tables()
-            .into_iter()
-            .map(|table| table.identity.as_str())
-            .collect();
+        let tables: Vec<&str> = inventory.tables().map(|(_, identity)| identity).collect();
         if tables.is_empty() {
             return Ok(());
         }
@@ -220,11 +213,7 @@ impl<'a> InPlace<'a> {
             _ => return Err(error.into()),
         }
         let connection = self.session.connection();
-        let oids: Vec<&str> = inventory
-            .tables()
-            .into_iter()
-            .map(|table| table.oid.as_str())
-            .collect();
+        let oids: Vec<&str> = inventory.tables().map(|(oid, _)| oid).collect();
         let holders = connection.rows(
             "look who holds the tables",
             &format!(
@@ -233,7 +222,8 @@ impl<'a> InPlace<'a> {
                    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
                   WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()
                     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-                    AND l.relation = ANY ('{{{}}}'::oid[]) AND l.mode NOT IN ({harmless})",
+                    AND coalesce(pg_catalog.pg_partition_root(l.relation), l.relation) = ANY ('{{{}}}'::oid[])
+                    AND l.mode NOT IN ({harmless})",
                 oids.join(",")
             ),
         )?;
@@ -484,8 +474,12 @@ impl<'a> InPlace<'a> {
     /// When the server refuses it, and all is as it was; or when it says nothing, and has to be asked for the
     /// [`outcome`].
     pub fn commit(self) -> Result<Vec<String>, InPlaceError> {
-        // Nobody stops it here: it is done when it is sent.
         let connection = self.session.connection();
+        // To a COMMIT of one that has failed the server answers that all is well, and rolls it back.
+        if number(connection)? != self.transaction {
+            return Err(QueryError::shape(NUMBER).into());
+        }
+        // Nobody stops it here: it is done when it is sent.
         if let Err(error) = connection.execute("make the new content last", "COMMIT") {
             return Err(match error.sqlstate {
                 Some(_) => InPlaceError::Query(error),
@@ -502,6 +496,13 @@ impl<'a> InPlace<'a> {
             .map(|error| format!("The planner's statistics were not made: {}.", error.message))
             .collect())
     }
+}
+
+/// The number of the transaction that the session is in, which one that has failed does not tell.
+fn number(connection: &Connection) -> Result<String, QueryError> {
+    let row = connection.row(NUMBER, "SELECT pg_catalog.txid_current()")?;
+    let number = row.into_iter().next().flatten();
+    number.ok_or_else(|| QueryError::shape(NUMBER))
 }
 
 /// What the archive makes of tables.

@@ -135,6 +135,7 @@ impl Decision {
         let server = catalog::server(connection)?;
         decision.objects(&server, restore, &Known::of(entries.iter().copied()));
         decision.leave_out(&entries);
+        decision.publications(connection, &server, &entries)?;
         decision.surroundings(connection, &server)?;
         decision.rights(connection, &server, &entries, restore)?;
         decision.form(connection, &server, &entries, restore)?;
@@ -244,12 +245,20 @@ impl Decision {
             }
         }
         let public_is_foreign = inventory.owns_public == Some(false);
+        let of_staying_server = |entry: &ArchiveEntry| {
+            let objects = inventory.objects.iter();
+            // Only the name says whose it is.
+            objects
+                .filter(|object| object.kind == "server" && self.stays.contains(&object.words()))
+                .any(|server| entry.name.ends_with(&format!(" SERVER {}", server.name)))
+        };
         for entry in entries {
             let about = ABOUT.contains(&entry.kind.as_str());
             let about_public =
                 entry.name == "SCHEMA public" || entry.kind == "SCHEMA" && entry.name == "public";
             if about && entry.needs.iter().any(|id| silent.contains(id))
                 || public_is_foreign && about_public
+                || entry.kind == "USER MAPPING" && of_staying_server(entry)
             {
                 self.left_out.insert(entry.id);
             }
@@ -259,6 +268,47 @@ impl Decision {
                 "The schema public belongs to somebody else: its own grants, owner and comment stay as they are.".to_owned(),
             );
         }
+    }
+
+    /// A publication of others stays; but of its tables nothing is left when those are dropped, and only its owner can name
+    /// the new ones.
+    fn publications(
+        &mut self,
+        connection: &Connection,
+        server: &ServerFacts,
+        entries: &[&ArchiveEntry],
+    ) -> Result<(), QueryError> {
+        let mut names = "SELECT p.pubname FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+                          WHERE NOT pg_catalog.pg_has_role(p.pubowner, 'USAGE')"
+            .to_owned();
+        if server.major() >= 15 {
+            names.push_str(
+                " UNION SELECT p.pubname FROM pg_catalog.pg_publication p
+                          JOIN pg_catalog.pg_publication_namespace s ON s.pnpubid = p.oid
+                          JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid
+                         WHERE NOT pg_catalog.pg_has_role(p.pubowner, 'USAGE') AND n.nspname <> 'public'",
+            );
+        }
+        let there = column(connection, "list the publications of others", &names)?;
+        let mut names: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+        let is_of_one = |entry: &&&ArchiveEntry| entry.kind.starts_with("PUBLICATION TABLE");
+        for entry in entries.iter().filter(is_of_one) {
+            let publication = entries.iter().find(|one| {
+                one.kind == "PUBLICATION"
+                    && entry.needs.contains(&one.id)
+                    && self.left_out.contains(&one.id)
+            });
+            names.extend(publication.map(|one| one.name.as_str()));
+        }
+        for name in names {
+            self.refuse(
+                format!(
+                    "The publication {name} belongs to others and names tables that are replaced, which only its owner can do again."
+                ),
+                Some(format!("DROP PUBLICATION {};", quote::identifier(name))),
+            );
+        }
+        Ok(())
     }
 
     /// What else goes on in the database.

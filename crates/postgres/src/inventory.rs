@@ -16,6 +16,8 @@ use crate::{
 const SCHEMAS: &str = "2615";
 /// The catalog of casts, which have no name.
 const CASTS: &str = "2605";
+/// The catalog of transforms, which have none either.
+const TRANSFORMS: &str = "3576";
 /// The first number of an object that is not the server's own.
 const FIRST_OID: u32 = 16384;
 /// The schema that every database has, and that is emptied rather than dropped.
@@ -56,7 +58,8 @@ impl Object {
         self.schema.is_none() && !self.is_schema()
     }
 
-    /// The statement that drops it, also when something that was dropped before has taken it along.
+    /// The statement that drops it, also when something that was dropped before has taken it along; a schema only when
+    /// nothing is in it any more.
     fn drop_sql(&self) -> String {
         let kind = match self.kind.as_str() {
             "function" | "procedure" | "aggregate" => "ROUTINE".to_owned(),
@@ -64,7 +67,16 @@ impl Object {
             "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
             kind => kind.to_uppercase(),
         };
-        format!("DROP {kind} IF EXISTS {} CASCADE", self.identity)
+        let how = if self.is_schema() {
+            "RESTRICT"
+        } else {
+            "CASCADE"
+        };
+        let identity = match self.class.as_str() {
+            TRANSFORMS => self.identity.replacen(" on language ", " language ", 1),
+            _ => self.identity.clone(),
+        };
+        format!("DROP {kind} IF EXISTS {identity} {how}")
     }
 }
 
@@ -81,6 +93,8 @@ pub(crate) struct Inventory {
     pub(crate) extensions: HashSet<String>,
     /// The members of extensions, by catalog and oid.
     members: HashSet<String>,
+    /// Tables of extensions whose rows are the database's own and not ours to leave alone: number, and name in SQL.
+    extension_tables: Vec<(String, String)>,
     /// Schemas in which an extension has something.
     used_by_extensions: HashSet<String>,
     /// Whether the role owns the schema `public`; nothing when there is none.
@@ -170,6 +184,20 @@ impl Inventory {
         inventory.members = column(
             "SELECT pg_catalog.concat_ws('.', classid, objid) FROM pg_catalog.pg_depend WHERE deptype = 'e'",
         )?;
+        let rows = connection.rows(
+            "list what extensions have",
+            "SELECT DISTINCT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)
+               FROM pg_catalog.pg_extension e, LATERAL pg_catalog.unnest(e.extconfig) AS t (oid)
+               JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+              WHERE c.relkind IN ('r', 'p') AND pg_catalog.has_table_privilege(c.oid, 'DELETE') ORDER BY 1",
+        )?;
+        let tables = rows.into_iter().map(|row| {
+            let [oid, identity] = <[_; 2]>::try_from(row).ok()?;
+            Some((oid?, identity?))
+        });
+        inventory.extension_tables = tables
+            .collect::<Option<_>>()
+            .ok_or_else(|| QueryError::shape(WHAT))?;
         inventory.used_by_extensions = column(
             "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
              UNION SELECT s.schema FROM pg_catalog.pg_depend d,
@@ -183,10 +211,12 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// The tables, which can be locked.
-    pub(crate) fn tables(&self) -> Vec<&Object> {
-        let is_table = |object: &&Object| object.kind == "table";
-        self.objects.iter().filter(is_table).collect()
+    /// The tables whose rows are replaced: their numbers, and their names in SQL.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let objects = self.objects.iter().filter(|object| object.kind == "table");
+        let own = objects.map(|table| (table.oid.as_str(), table.identity.as_str()));
+        let of_extensions = self.extension_tables.iter();
+        own.chain(of_extensions.map(|(oid, identity)| (oid.as_str(), identity.as_str())))
     }
 
     /// Whether a schema is emptied and not dropped.
@@ -216,33 +246,20 @@ impl Inventory {
         }
     }
 
-    /// The statements that empty the database but for what stays: event triggers first, which would fire; then whole
-    /// schemas; then what is left.
+    /// The statements that empty the database but for what stays: event triggers first, which would fire; schemas last and
+    /// empty, so that what others have put there meanwhile, which nobody has seen, keeps them from going.
     pub(crate) fn drop_sql(&self, stays: &HashSet<String>) -> Vec<String> {
         let rank = |object: &Object| match object.kind.as_str() {
             "event trigger" => 0,
             "publication" => 1,
-            "schema" => 2,
-            _ => 3,
+            "schema" => 3,
+            _ => 2,
         };
         let mut goes: Vec<&Object> = self.objects.iter().collect();
         goes.retain(|object| !stays.contains(&object.words()));
         goes.retain(|object| !(object.is_schema() && self.keeps(object)));
         goes.sort_by_key(|object| rank(object));
-        let dropped: HashSet<&str> = goes
-            .iter()
-            .filter(|object| object.is_schema())
-            .map(|object| object.name.as_str())
-            .collect();
-        let is_left = |object: &&&Object| {
-            let schema = object.schema.as_deref();
-            !schema.is_some_and(|schema| dropped.contains(schema))
-        };
-        let mut statements: Vec<String> = goes
-            .iter()
-            .filter(is_left)
-            .map(|object| object.drop_sql())
-            .collect();
+        let mut statements: Vec<String> = goes.iter().map(|object| object.drop_sql()).collect();
         if self.large_objects > 0 {
             statements.push(
                 "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata"
@@ -306,7 +323,7 @@ impl Known {
         let with_catalog = entries.filter_map(|entry| {
             let class = entry.class_oid.clone()?;
             let schema = entry.schema().map(str::to_owned);
-            Some((class, schema, bare(&entry.kind, &entry.name).to_owned()))
+            Some((class, schema, bare(&entry.kind, &entry.name)))
         });
         Self {
             names: with_catalog.collect(),
@@ -314,8 +331,9 @@ impl Known {
     }
 
     fn knows(&self, object: &Object) -> bool {
+        // Without a name it has its identity, in which the server's own types have their schema.
         let name = match object.class.as_str() {
-            CASTS => object.identity.clone(),
+            CASTS | TRANSFORMS => object.identity.replace("pg_catalog.", ""),
             _ => object.name.clone(),
         };
         self.names
@@ -323,15 +341,22 @@ impl Known {
     }
 }
 
-/// A name in an archive without what only this kind of entry has around it.
-fn bare<'n>(kind: &str, name: &'n str) -> &'n str {
-    match kind {
-        "FUNCTION" | "PROCEDURE" | "AGGREGATE" => {
-            name.split_once('(').map_or(name, |(bare, _)| bare)
+/// A name in an archive as the object itself has it, without what only this kind of entry has around it.
+fn bare(kind: &str, name: &str) -> String {
+    let bare = match kind {
+        "FUNCTION" | "PROCEDURE" | "AGGREGATE" => name.split_once('(').map(|(bare, _)| bare),
+        "CAST" => name.strip_prefix("CAST "),
+        "TRANSFORM" => {
+            let parts = name.strip_prefix("TRANSFORM FOR ");
+            let parts = parts.and_then(|rest| rest.rsplit_once(" LANGUAGE "));
+            return parts.map_or_else(
+                || name.to_owned(),
+                |(what, language)| format!("for {what} on language {language}"),
+            );
         }
-        "CAST" => name.strip_prefix("CAST ").unwrap_or(name),
-        _ => name,
-    }
+        _ => None,
+    };
+    bare.unwrap_or(name).to_owned()
 }
 
 /// The statements after which schemas that stay have the grants that they began with, and what is made in them or in the
@@ -422,6 +447,11 @@ mod tests {
             object("text search configuration", "shop.words").drop_sql(),
             "DROP TEXT SEARCH CONFIGURATION IF EXISTS shop.words CASCADE"
         );
+        let schema = Object {
+            class: SCHEMAS.to_owned(),
+            ..object("schema", "shop")
+        };
+        assert_eq!(schema.drop_sql(), "DROP SCHEMA IF EXISTS shop RESTRICT");
     }
 
     #[test]

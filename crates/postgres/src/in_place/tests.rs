@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, ClusterOptions},
     in_place_plan::plan_in_place,
     testing::{self, Backup},
 };
@@ -411,4 +411,209 @@ fn what_became_of_a_transaction_is_known_when_its_session_is_gone() {
     assert!(work.commit().is_err());
     let forgotten = outcome(&admin, &mark, "999999999999", testing::runtime());
     assert!(forgotten.is_err());
+}
+
+#[test]
+fn a_table_that_comes_into_a_schema_while_that_goes_is_not_taken_along() {
+    let cluster = testing::cluster();
+    let (settings, admin, _) = owned(
+        &cluster,
+        "CREATE SCHEMA shop; CREATE TABLE shop.mine (id int); INSERT INTO shop.mine VALUES (1)",
+    );
+    let backup = Backup::of(&testing::programs(&cluster), &admin);
+    let other = Connection::open(&settings, testing::runtime()).unwrap();
+    other
+        .execute(
+            "write",
+            "SET default_transaction_read_only = off; BEGIN READ WRITE; CREATE TABLE shop.late (id int);
+             INSERT INTO shop.late VALUES (7)",
+        )
+        .unwrap();
+    let shown = plan(&settings, &backup, true);
+    let mut work = open(&settings);
+    work.hold(Duration::from_secs(20)).unwrap();
+    let waits = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mark of {}' AND wait_event_type = 'Lock'",
+        settings.database()
+    );
+    let done = thread::scope(|scope| {
+        scope.spawn(|| {
+            while testing::ask(&admin, &waits) != "1" {
+                thread::sleep(PAUSE);
+            }
+            other.execute("commit", "COMMIT").unwrap();
+        });
+        work.replace(
+            &restore(&backup, true),
+            &shown,
+            &mut &backup.schema[..],
+            &|wanted, into| backup.write(wanted, into),
+        )
+    });
+    let error = done.unwrap_err().to_string();
+    assert!(error.contains("table shop.late"), "{error}");
+    drop(work);
+    assert_eq!(testing::ask(&settings, "SELECT id FROM shop.late"), "7");
+}
+
+#[test]
+fn a_transaction_that_has_failed_is_not_taken_for_one_that_is_committed() {
+    let cluster = testing::cluster();
+    let (settings, _, _) = owned(&cluster, "CREATE TABLE mine (id int)");
+    let mut work = open(&settings);
+    work.hold(Duration::from_secs(20)).unwrap();
+    let session = work.session.connection();
+    assert!(session.execute("fail", "SELECT nothing").is_err());
+    // The server answers to its COMMIT without an error.
+    let error = work.commit().unwrap_err();
+    assert!(matches!(error, InPlaceError::Query(_)), "{error}");
+}
+
+#[test]
+fn what_belongs_to_what_stays_is_not_made_again() {
+    let cluster = testing::cluster();
+    let (settings, admin, role) = owned(
+        &cluster,
+        "CREATE TABLE mine (id int); INSERT INTO mine VALUES (1)",
+    );
+    testing::run(
+        &admin,
+        &format!(
+            "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw;
+             GRANT USAGE ON FOREIGN SERVER far TO {role}; CREATE USER MAPPING FOR {role} SERVER far OPTIONS (user 'x');
+             COMMENT ON SERVER far IS 'far';"
+        ),
+    );
+    testing::run(&settings, "CREATE FOREIGN TABLE afar (id int) SERVER far");
+    let backup = Backup::of(&testing::programs(&cluster), &admin);
+    let before = dump(&cluster, &admin);
+    replace(&settings, &backup, false).unwrap();
+    assert_eq!(dump(&cluster, &admin), before);
+}
+
+#[test]
+fn a_publication_of_others_does_not_lose_its_tables() {
+    let cluster = testing::cluster();
+    let (settings, admin, _) = owned(
+        &cluster,
+        "CREATE TABLE mine (id int); INSERT INTO mine VALUES (1)",
+    );
+    testing::run(&admin, "CREATE PUBLICATION news FOR TABLE mine");
+    let backup = Backup::of(&testing::programs(&cluster), &admin);
+    let refused = |settings| sentences(&plan(settings, &backup, true)).contains("publication news");
+    assert!(refused(&settings));
+    assert!(!refused(&admin));
+    testing::run(&admin, "ALTER PUBLICATION news DROP TABLE mine");
+    assert!(refused(&settings), "the snapshot has its tables");
+    testing::run(&admin, "DROP PUBLICATION news; CREATE SCHEMA empty");
+    assert!(!refused(&settings));
+    testing::run(&admin, "CREATE PUBLICATION news FOR TABLES IN SCHEMA empty");
+    assert!(refused(&settings));
+}
+
+#[test]
+fn rows_in_an_extensions_table_are_held_as_others_are() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, testing::EVERY_KIND_OF_TABLE);
+    let mut work = open(&settings);
+    work.hold(Duration::from_secs(20)).unwrap();
+    let writer = Connection::open(&settings, testing::runtime()).unwrap();
+    let patience = "SET lock_timeout = '100ms'; SET default_transaction_read_only = off";
+    writer.execute("have little patience", patience).unwrap();
+    for table in ["plain", "configured", "part_low"] {
+        let sql = format!("INSERT INTO public.{table} (id) VALUES (2000)");
+        let error = writer.execute("write", &sql).unwrap_err();
+        assert!(error.is(&SqlState::LOCK_NOT_AVAILABLE), "{table}: {error}");
+        let sql = format!("SELECT count(*) FROM public.{table}");
+        writer.rows("read", &sql).unwrap();
+    }
+}
+
+#[test]
+fn who_holds_a_partition_alone_is_named_too() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, testing::EVERY_KIND_OF_TABLE);
+    let held = Connection::open(&settings, testing::runtime()).unwrap();
+    held.execute(
+        "hold",
+        "BEGIN; LOCK TABLE public.part_low IN ROW SHARE MODE",
+    )
+    .unwrap();
+    let error = open(&settings).hold(Duration::ZERO).unwrap_err();
+    let InPlaceError::Held(names) = error else {
+        panic!("{error}");
+    };
+    assert!(names[0].contains("process"), "{names:?}");
+}
+
+#[test]
+fn what_holds_the_tables_or_lacks_at_the_server_is_told_before() {
+    let cluster = testing::own_cluster(&ClusterOptions {
+        parameters: vec![("max_prepared_transactions".to_owned(), "2".to_owned())],
+        ..ClusterOptions::default()
+    });
+    let settings = testing::database(&cluster, "CREATE TABLE mine (id int)");
+    let connection = Connection::open(&settings, testing::runtime()).unwrap();
+    for statement in [
+        "SET default_transaction_read_only = off; SET allow_in_place_tablespaces = on",
+        "CREATE TABLESPACE \"the other\" LOCATION ''",
+        "CREATE TABLE public.far (id int) TABLESPACE \"the other\"",
+    ] {
+        connection.execute("make", statement).unwrap();
+    }
+    let mut backup = Backup::of(&testing::programs(&cluster), &settings);
+    assert_eq!(sentences(&plan(&settings, &backup, false)), "");
+    for statement in [
+        "DROP TABLE public.far",
+        "DROP TABLESPACE \"the other\"",
+        "BEGIN; INSERT INTO public.mine VALUES (1); PREPARE TRANSACTION 'half of it'",
+    ] {
+        connection.execute("change", statement).unwrap();
+    }
+    let digest = backup.table("public.mine").digest.as_mut().unwrap();
+    digest.len_bytes = 1 << 60;
+    let shown = plan(&settings, &backup, false);
+    let mut refusals = shown.refusals.iter();
+    for (sentence, mend) in [
+        (
+            "Prepared transactions hold what is to be replaced: half of it.",
+            "ROLLBACK PREPARED",
+        ),
+        (
+            "Something in the snapshot lies in the tablespace the other, and the server lacks it.",
+            "CREATE TABLESPACE \"the other\" LOCATION",
+        ),
+        (
+            "The new rows need at least 1099511627776 MB beside the old ones",
+            "Free some room in /",
+        ),
+    ] {
+        let refusal = refusals.next().unwrap();
+        assert!(refusal.sentence.starts_with(sentence), "{shown:?}");
+        let told = refusal.mend.as_deref().unwrap_or_default();
+        assert!(told.contains(mend), "{shown:?}");
+    }
+    assert!(refusals.next().is_none(), "{shown:?}");
+}
+
+#[test]
+fn kinds_of_object_that_hardly_anybody_has_come_back_too() {
+    let cluster = testing::cluster();
+    let everything = testing::everything(&cluster);
+    testing::run(&everything, "DROP SUBSCRIPTION far");
+    let tables = testing::database(&cluster, testing::EVERY_KIND_OF_TABLE);
+    for settings in [everything, tables] {
+        let backup = Backup::of(&testing::programs(&cluster), &settings);
+        // Rows that found their partition by a hash may stand in another order.
+        let sorted = || {
+            let dump = dump(&cluster, &settings);
+            let mut lines: Vec<String> = dump.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            lines
+        };
+        let before = sorted();
+        assert_eq!(sentences(&plan(&settings, &backup, false)), "");
+        replace(&settings, &backup, false).unwrap();
+        assert_eq!(sorted(), before);
+    }
 }
