@@ -219,6 +219,12 @@ impl Loan {
                     Ok(Some(header)) if header.letter == COPY_DATA => {
                         self.incoming.use_up(HEADER_LEN_BYTES);
                         self.row_len_bytes = header.content_len_bytes;
+                        // No table has a row of no bytes, and who sends nothing else is not listened to for ever.
+                        if self.row_len_bytes == 0
+                            && until.is_some_and(|until| until <= Instant::now())
+                        {
+                            return Next::Late;
+                        }
                         continue;
                     }
                     Ok(Some(_)) | Err(_) => return Next::Other,
@@ -241,5 +247,55 @@ impl Loan {
                 Err(_) => return Next::Other,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, thread};
+
+    use super::*;
+    use crate::testing::message;
+
+    fn lent() -> (UnixStream, Loan) {
+        let (server, client) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        (server, Loan::new(Bare::Unix(client), Incoming::new()))
+    }
+
+    #[test]
+    fn a_server_that_stalls_anywhere_keeps_nobody_waiting() {
+        let (mut server, mut loan) = lent();
+        let time = Duration::from_millis(20);
+        let mut buffer = [0; 100];
+        let row = message(COPY_DATA, b"one\n");
+        // In the header, and in the row.
+        for (from, to) in [(0, 3), (3, 5)] {
+            server.write_all(&row[from..to]).unwrap();
+            assert!(!loan.wait(time));
+        }
+        server.write_all(&row[5..7]).unwrap();
+        assert!(loan.wait(time));
+        assert_eq!(loan.read(&mut buffer), Some(2));
+        assert!(!loan.wait(time));
+        assert!(loan.is_within_a_row());
+        server.write_all(&row[7..]).unwrap();
+        assert_eq!(loan.read(&mut buffer), Some(2));
+        assert!(!loan.is_within_a_row());
+        drop(server);
+        assert!(loan.wait(time));
+        assert_eq!(loan.read(&mut buffer), None);
+    }
+
+    #[test]
+    fn a_server_that_sends_nothing_but_rows_of_no_bytes_keeps_nobody_waiting() {
+        let (mut server, mut loan) = lent();
+        let sender = thread::spawn(move || {
+            let empty = message(COPY_DATA, b"").repeat(10_000);
+            while server.write_all(&empty).is_ok() {}
+        });
+        assert!(!loan.wait(Duration::from_millis(50)));
+        drop(loan);
+        sender.join().unwrap();
     }
 }

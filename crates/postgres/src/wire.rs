@@ -193,6 +193,8 @@ impl<S> Wire<S> {
             return Poll::Ready(Err(given_up()));
         };
         if loan.is_within_a_row() {
+            // It stays given back: who had to hear something else first asks again.
+            aside.pipe.give_back(loan);
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         aside.is_lent = false;

@@ -256,3 +256,37 @@ fn an_impossible_length_is_an_error() {
     let (_, polled) = read(&mut wire, 100);
     assert!(matches!(polled, Poll::Ready(Err(_))));
 }
+
+#[test]
+fn a_row_that_breaks_off_while_it_is_lent_is_an_error_also_behind_a_message_for_the_session() {
+    let notice = message(b'N', b"between");
+    let row = message(b'd', b"cut off");
+    let bytes = [message(b'H', &[0, 0, 0]), notice.clone(), row.clone()].concat();
+    let arriving = Arriving {
+        bytes,
+        at: 0,
+        step: usize::MAX,
+    };
+    let lending = Lending {
+        lend: |_| {
+            let (socket, _) = std::os::unix::net::UnixStream::pair()?;
+            Ok(crate::loan::Bare::Unix(socket))
+        },
+        take_back: |_, _| Ok(()),
+    };
+    let tap = Tap::default();
+    let pipe = Arc::new(Pipe::default());
+    tap.open(Arc::clone(&pipe));
+    let mut wire = Wire::lending(arriving, tap, lending);
+    // Who reads the rows was quicker than we are.
+    let mut incoming = Incoming::new();
+    incoming.room()[..row.len() - 1].copy_from_slice(&row[..row.len() - 1]);
+    incoming.filled(row.len() - 1);
+    let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut loan = Loan::new(crate::loan::Bare::Unix(socket), incoming);
+    assert_eq!(loan.read(&mut [0; 100]), Some(6));
+    pipe.give_back(loan);
+    let (session, polled) = read(&mut wire, 100);
+    assert_eq!(session, notice);
+    assert!(matches!(polled, Poll::Ready(Err(_))), "{polled:?}");
+}
