@@ -156,6 +156,8 @@ pub(crate) struct ArchiveScanner {
     state: State,
     /// The beginning of a token that is not complete yet.
     rest: Vec<u8>,
+    /// It is not looked at again before it has so many bytes: of a long one each look costs.
+    rest_len_bytes_min: usize,
     /// How many bytes of content are to be stepped over.
     skip: u64,
     widths: Widths,
@@ -198,6 +200,7 @@ impl ArchiveScanner {
         Self {
             state: State::Head,
             rest: Vec::new(),
+            rest_len_bytes_min: 0,
             skip: 0,
             widths: Widths::default(),
             head: None,
@@ -264,6 +267,8 @@ impl ArchiveScanner {
         if self.rest.is_empty() {
             let used = self.consume(bytes, rows)?;
             self.rest.extend_from_slice(&bytes[used..]);
+        } else if self.rest.len() + bytes.len() < self.rest_len_bytes_min {
+            self.rest.extend_from_slice(bytes);
         } else {
             let mut joined = std::mem::take(&mut self.rest);
             joined.extend_from_slice(bytes);
@@ -336,7 +341,10 @@ impl ArchiveScanner {
                     at += token.used;
                     self.inexact |= token.inexact;
                 }
-                Err(Stop::Incomplete) => return Ok(at),
+                Err(Stop::Incomplete(len_bytes_min)) => {
+                    self.rest_len_bytes_min = len_bytes_min;
+                    return Ok(at);
+                }
                 Err(Stop::Error(error)) => return Err(error),
             }
         }

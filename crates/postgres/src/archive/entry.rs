@@ -9,6 +9,9 @@ use super::{
 const OFFSET_NOT_SET: u8 = 1;
 const OFFSET_NO_DATA: u8 = 3;
 
+/// More than any entry depends on. They are read again with each portion that brings more of them.
+const NEEDS_MAX: usize = 1_000_000;
+
 /// The part of a restore that an entry belongs to, by the archive's numbers.
 pub(crate) mod section {
     /// Wherever it stands: comments, labels, grants.
@@ -88,6 +91,11 @@ impl ArchiveEntry {
             needs: Vec::new(),
         };
         while let Some(need) = token.text()? {
+            if entry.needs.len() == NEEDS_MAX {
+                return Err(
+                    ArchiveError::Damaged("it has an entry with too many dependencies").into(),
+                );
+            }
             let need = need
                 .parse()
                 .map_err(|_| ArchiveError::Damaged("it has a dependency that is no number"))?;

@@ -166,6 +166,48 @@ fn bytes_after_the_end_and_data_nobody_awaits_are_damage() {
     assert!(matches!(scan(&writer.0, 64), Err(ArchiveError::Damaged(_))));
 }
 
+/// Of an entry that comes in many portions: not what it has is read again with each of them.
+#[test]
+fn a_long_entry_in_small_portions_takes_no_time_to_speak_of() {
+    let long = "x".repeat(4 << 20);
+    let mut archive = Writer::head(14, 1);
+    archive.integer(1).integer(0).text(&long).text(&long);
+    archive.text(&long).text("TABLE").integer(2);
+    for _ in 0..6 {
+        archive.text("");
+    }
+    archive.text("ann").text("false").integer(-1);
+    archive.0.extend_from_slice(&[0; 9]);
+    let begun = std::time::Instant::now();
+    let mut scanner = ArchiveScanner::new();
+    for bytes in archive.0.chunks(256) {
+        scanner.feed(bytes).unwrap();
+        assert!(begun.elapsed().as_secs() < 20);
+    }
+    assert_eq!(scanner.finish().unwrap().entries, 1);
+}
+
+#[test]
+fn an_entry_that_depends_on_everything_is_damage() {
+    let mut archive = Writer::head(14, 1);
+    archive.integer(1).integer(0);
+    for _ in 0..4 {
+        archive.text("");
+    }
+    archive.integer(2);
+    for _ in 0..8 {
+        archive.text("");
+    }
+    for _ in 0..=1_000_000 {
+        archive.text("7");
+    }
+    let error = scan(&archive.0, archive.0.len()).unwrap_err();
+    assert_eq!(
+        error,
+        ArchiveError::Damaged("it has an entry with too many dependencies")
+    );
+}
+
 #[test]
 fn a_newer_format_passes_and_is_said_not_to_have_been_followed() {
     let mut bytes = Writer::head(MINOR_MAX + 1, 1).0;

@@ -16,8 +16,8 @@ pub(super) struct Widths {
 
 /// Why a token was not read.
 pub(super) enum Stop {
-    /// Its end has not come yet.
-    Incomplete,
+    /// Its end has not come yet; it is not to be had from less than so many bytes.
+    Incomplete(usize),
     Error(ArchiveError),
 }
 
@@ -38,8 +38,9 @@ pub(super) struct Token<'a> {
 
 impl<'a> Token<'a> {
     pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Stop> {
-        let end = self.used.checked_add(count).ok_or(Stop::Incomplete)?;
-        let bytes = self.input.get(self.used..end).ok_or(Stop::Incomplete)?;
+        let end = self.used.saturating_add(count);
+        let bytes = self.input.get(self.used..end);
+        let bytes = bytes.ok_or(Stop::Incomplete(end))?;
         self.used = end;
         Ok(bytes)
     }
