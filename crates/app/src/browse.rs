@@ -114,8 +114,10 @@ pub fn find_item(
         }
         walked.extend_from_slice(name);
         let (mut next, mut beside) = (None, Vec::new());
-        while let Some(entry) = entries.next_entry()? {
-            if entry.name == name {
+        // A refused entry with another name is nobody's business here.
+        while entries.advance()? {
+            if entries.name() == name {
+                let entry = entries.entry()?;
                 let item = Box::new(item_of(&entry, walked.clone())?);
                 next = Some(if entry.kind == EntryKind::Folder {
                     Found::Folder {
@@ -128,7 +130,7 @@ pub fn find_item(
                 break;
             }
             if beside.len() < 10 {
-                beside.push(crate::text::shown_path(entry.name));
+                beside.push(crate::text::shown_path(entries.name()));
             }
         }
         found = next.ok_or_else(|| not_found(beside))?;
@@ -136,10 +138,27 @@ pub fn find_item(
     Ok(found)
 }
 
-/// Looks at one entry and its path, and says where the walk goes. An error instead of the entry is why the rest of
-/// the folder at this path cannot be read; who returns it ends the walk, who does not goes on beside it.
+/// Looks at one entry and its path, and says where the walk goes. Who returns what stands there instead of an entry
+/// ends the walk, who does not goes on beside it.
 pub(crate) type Visit<'a> =
-    dyn FnMut(&[u8], Result<&Entry<'_>, ReadError>) -> Result<Step, ReadError> + 'a;
+    dyn FnMut(&[u8], Result<&Entry<'_>, Unread>) -> Result<Step, ReadError> + 'a;
+
+/// What a walk does not see.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The entry at the path alone, which is none that this version may read.
+    Entry(ReadError),
+    /// The rest of the folder at the path: where its next entry would begin is not known.
+    Rest(ReadError),
+}
+
+impl From<Unread> for ReadError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Entry(error) | Unread::Rest(error) => error,
+        }
+    }
+}
 
 /// Takes a path that differs, how, and its sizes before and after; false ends the comparison.
 pub type Differs<'a> = dyn FnMut(&[u8], Change, u64, u64) -> bool + 'a;
@@ -177,30 +196,33 @@ pub(crate) fn walk_entries<'r>(
     }];
     while let Some(level) = levels.last_mut() {
         full.truncate(level.path);
-        let entry = match is_first.take() {
-            Some(there) => Ok(there),
-            None => level.tree.advance(),
-        }
-        .and_then(|there| there.then(|| level.tree.entry()).transpose());
-        let entry = match entry {
-            Ok(Some(entry)) => entry,
-            Ok(None) => {
+        let advanced = is_first.take().map_or_else(|| level.tree.advance(), Ok);
+        match advanced {
+            Ok(true) => {}
+            Ok(false) => {
                 levels.pop();
                 continue;
             }
             Err(error) => {
-                // Where the next entry would begin is not known.
                 levels.pop();
-                match each(&full, Err(error))? {
+                match each(&full, Err(Unread::Rest(error)))? {
                     Step::End => return Ok(()),
                     Step::Into | Step::Past => continue,
                 }
             }
-        };
+        }
         if !full.is_empty() {
             full.push(b'/');
         }
-        full.extend_from_slice(entry.name);
+        full.extend_from_slice(level.tree.name());
+        let entry = match level.tree.entry() {
+            Ok(entry) => entry,
+            // Its neighbours can be read all the same.
+            Err(error) => match each(&full, Err(Unread::Entry(error)))? {
+                Step::End => return Ok(()),
+                Step::Into | Step::Past => continue,
+            },
+        };
         let below = match each(&full, Ok(&entry))? {
             Step::Into if entry.kind == EntryKind::Folder => content_of(&entry),
             Step::Into | Step::Past => continue,
@@ -216,7 +238,7 @@ pub(crate) fn walk_entries<'r>(
                 path: full.len(),
             }),
             Err(error) => {
-                if matches!(each(&full, Err(error))?, Step::End) {
+                if matches!(each(&full, Err(Unread::Rest(error)))?, Step::End) {
                     return Ok(());
                 }
             }

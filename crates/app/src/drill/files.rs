@@ -150,7 +150,11 @@ impl Drill<'_> {
                     stopped = true;
                     return Ok(Step::End);
                 }
-                match entry.map_or_else(Met::Unknown, |entry| look(&files, path, entry)) {
+                let met = entry.map_or_else(
+                    |unread| Met::Unknown(unread.into()),
+                    |entry| look(&files, path, entry),
+                );
+                match met {
                     Met::Right => {}
                     Met::File => *compared += 1,
                     Met::Unread => unread += 1,

@@ -15,7 +15,7 @@ use lifeboat_repository::{Counter, ReadError, Wanted};
 
 use super::select::{Selected, dry_run};
 use super::{Bounds, RestoreError, Work, Writing};
-use crate::browse::Step;
+use crate::browse::{Step, Unread};
 use crate::entry::{attributes_of, content_of, metadata_of, wrong};
 use crate::text::{sentence, shown_path};
 
@@ -167,11 +167,12 @@ impl<'a> Work<'a> {
             }
             let entry = match entry {
                 Ok(entry) => entry,
-                Err(error) => {
+                Err(unread) => {
                     let here = levels.iter().rev().find(|level| level.path == path.len());
-                    if let Some(level) = here {
+                    if let (Some(level), Unread::Rest(_)) = (here, &unread) {
                         plan.exact.retain(|(id, _)| *id != level.id);
                     }
+                    let error = ReadError::from(unread);
                     let place = if path.is_empty() {
                         "the folder above".to_owned()
                     } else {

@@ -525,6 +525,39 @@ fn in_a_folder_whose_tree_ends_in_the_middle_nothing_is_deleted() {
 }
 
 #[test]
+fn an_entry_that_is_refused_costs_none_of_its_neighbours_and_nothing_is_deleted_beside_it() {
+    let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+    for (name, mode) in [(b"a", 0o600), (b"b", 0o1_0000), (b"c", 0o600)] {
+        let file = Entry {
+            mode,
+            ..Entry::new(EntryKind::File, name)
+        };
+        put_entry(&mut tree, &file, &mut scratch);
+    }
+    let world = World::forged(&tree);
+    for items in SIZES {
+        let mut request = world.request(&format!("all {items}"));
+        let told = world.restore(items, &request, &Silent);
+        assert_eq!(told.files, 2, "{told:?}");
+        let [problem] = &told.problems[..] else {
+            panic!("{told:?}");
+        };
+        assert!(problem.starts_with("media/b: "), "{problem}");
+        fs::write(request.target.join("b"), "kept").unwrap();
+        (request.overwrite, request.exact) = (Overwrite::Always, true);
+        let told = world.restore(items, &request, &Silent);
+        assert_eq!((told.deleted, told.extras.len()), (0, 0), "{told:?}");
+        assert!(request.target.join("b").exists() && !told.problems.is_empty());
+
+        // Whoever asks for a neighbour hears nothing of it.
+        let mut request = world.request(&format!("one {items}"));
+        request.paths = vec![b"media/a".to_vec(), b"media/c".to_vec()];
+        let told = world.restore(items, &request, &Silent);
+        assert_eq!((told.files, told.problems.len()), (2, 0), "{told:?}");
+    }
+}
+
+#[test]
 fn damage_behind_all_that_is_wanted_is_no_problem() {
     let (mut tree, mut scratch) = (Vec::new(), Vec::new());
     put_entry(
