@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{
+    cluster::client,
     messages::text,
     program::Ran,
     shop::{Shop, names_it, sentences},
@@ -75,6 +76,25 @@ fn a_good_backup_passes_and_its_snapshot_is_called_drilled() {
     assert_eq!(shown.stdout().matches("(drilled)").count(), 2);
 }
 
+/// What this process has of a way to the running database is nothing for those who try the restored one.
+#[test]
+fn a_program_that_tries_the_app_finds_the_drills_server_and_no_other() {
+    let app = Shop::new("");
+    let psql = client(&app.cluster, "psql");
+    let asks = format!(
+        "[app.shop.drill.command.ask]\nrun = ['sh', '-c', \"{} -Atc 'SELECT current_database()' | grep -qx drill_db\"]",
+        psql.display()
+    );
+    app.configure("", &asks);
+    app.back_up();
+    let mut drill = app.command(&["drill", "shop"]);
+    drill
+        .env("PGHOSTADDR", "127.0.0.1")
+        .env("PGSERVICE", "running");
+    let ran = Ran::of(drill).done();
+    assert!(!ran.stderr.contains("Warning"), "{ran:?}");
+}
+
 #[test]
 fn the_report_is_signed_and_a_page_shows_it() {
     let app = Shop::new("checks = [\"db: SELECT '<b>' = '<b>'\"]");
@@ -94,6 +114,43 @@ fn the_report_is_signed_and_a_page_shows_it() {
     assert!(page.contains("&lt;b&gt;") && !page.contains("<b>"));
     assert!(!page.contains("http://") && !page.contains("https://"));
     verify(signed);
+}
+
+/// A backup of a part of the app is no backup of the app, and a drill of it says what it does not have.
+#[test]
+fn what_the_configuration_has_and_the_snapshot_has_not_is_told() {
+    let app = Shop::new("");
+    let file = app.machine.path("lifeboat.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    app.back_up();
+    let later = format!("{config}\n[app.shop.media.later]\npath = \"later\"\n");
+    fs::write(&file, later).unwrap();
+    let report = app.drill(0);
+    let warnings = sentences(&report, "warnings");
+    assert!(warnings[0].contains("has later, and the snapshot has not"));
+}
+
+/// A pipe ends well although the program before it has failed.
+#[test]
+fn a_dump_with_nothing_in_it_is_no_good_backup_and_one_that_cannot_be_unpacked_is_told() {
+    let app = Shop::new("");
+    let file = app.machine.path("lifeboat.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let dump = |script: &str| {
+        let command = format!(
+            "{config}\n[app.shop.command.packed]\nfilename = \"shop.sql.gz\"\nrun = ['sh', '-c', '{script}']\n"
+        );
+        fs::write(&file, command).unwrap();
+        app.back_up();
+    };
+    dump("false | gzip");
+    names_it(&app.drill(4), &["packed/shop.sql.gz", "empty"]);
+    dump("echo SELECT 1 | gzip | head -c 12");
+    let warnings = sentences(&app.drill(0), "warnings");
+    assert!(
+        warnings[0].contains("packed/shop.sql.gz was not looked into"),
+        "{warnings:?}"
+    );
 }
 
 /// Verifies the signature as docs/drill.md tells people to, by a program of other people.

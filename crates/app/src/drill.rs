@@ -37,7 +37,7 @@ pub use self::report::{
 };
 use self::scratch::{Scratch, remove_leftovers};
 use crate::backup::host_name;
-use crate::config::AppConfig;
+use crate::config::{AppConfig, SourceConfig};
 use crate::display::Bytes;
 use crate::text::sentence;
 
@@ -175,6 +175,13 @@ pub fn drill(
     if stop.load(Ordering::Relaxed) {
         return Err(DrillError::Stopped);
     }
+    report.finished_ms = repository.now_ms();
+    conclude(&mut report, done)?;
+    Ok(report)
+}
+
+/// The verdict, once everything was done or a step was not.
+fn conclude(report: &mut DrillReport, done: Done<()>) -> Result<(), DrillError> {
     match done {
         Err(Trouble::Stopped) => return Err(DrillError::Stopped),
         Err(Trouble::Surroundings(what)) if report.problems.is_empty() => {
@@ -184,13 +191,17 @@ pub fn drill(
             &mut report.warnings,
             format!("The drill ended early, for its surroundings failed: {what}."),
         ),
+        // Nobody shall read "passed" of what was not done.
+        Err(Trouble::Backup) if report.problems.is_empty() => add(
+            &mut report.problems,
+            "a step of the drill was not done".to_owned(),
+        ),
         Ok(()) | Err(Trouble::Backup) => {}
     }
-    report.finished_ms = repository.now_ms();
     if !report.problems.is_empty() {
         report.verdict = Verdict::Failed;
     }
-    Ok(report)
+    Ok(())
 }
 
 fn begin(repository: &Repository, snapshot: &Snapshot) -> DrillReport {
@@ -233,6 +244,7 @@ fn judge(report: &mut DrillReport, what: &str, error: &ReadError) -> Done<()> {
 
 impl Drill<'_> {
     fn all(&mut self) -> Done<()> {
+        self.lacking_sources();
         self.room()?;
         let begun = Instant::now();
         // One source that does not come back keeps no other from being tried.
@@ -257,6 +269,21 @@ impl Drill<'_> {
             }
         }
         worst
+    }
+
+    /// Says which sources of the app are not in the snapshot: a backup can be of some of them, or older than one.
+    fn lacking_sources(&mut self) {
+        let configured = self.app.map_or(&[][..], |app| &app.sources[..]);
+        let all = &self.manifest.sources;
+        let lacking = |name: &&str| all.iter().all(|source| source.name != **name);
+        let names = configured.iter().map(SourceConfig::name).filter(lacking);
+        let names: Vec<&str> = names.collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            self.warning(format!(
+                "The configuration has {names}, and the snapshot has not: nothing of that was drilled."
+            ));
+        }
     }
 
     /// What comes back needs room, and that is known before the first byte.
@@ -378,5 +405,50 @@ fn worse(one: Done<()>, other: Done<()>) -> Done<()> {
         | (_, Err(surroundings @ Trouble::Surroundings(_))) => Err(surroundings),
         (Err(Trouble::Backup), _) | (_, Err(Trouble::Backup)) => Err(Trouble::Backup),
         (Ok(()), Ok(())) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_drill_whose_every_step_was_done_has_passed() {
+        let ended = |done, problems: &[&str]| {
+            let mut report = DrillReport {
+                app: "shop".to_owned(),
+                snapshot: String::new(),
+                snapshot_ms: 0,
+                snapshot_host: String::new(),
+                host: String::new(),
+                program: String::new(),
+                started_ms: 0,
+                finished_ms: 0,
+                verdict: Verdict::Passed,
+                restore_ms: 0,
+                problems: problems.iter().map(|&one| one.to_owned()).collect(),
+                warnings: Vec::new(),
+                steps: Vec::new(),
+                databases: Vec::new(),
+                files: DrilledFiles::default(),
+                references: Vec::new(),
+                checks: Vec::new(),
+            };
+            conclude(&mut report, done).map(|()| report)
+        };
+        let passed = ended(Ok(()), &[]).unwrap();
+        assert_eq!(passed.verdict, Verdict::Passed);
+        for (done, problems) in [
+            (Ok(()), &["wrong"][..]),
+            (Err(Trouble::Backup), &["wrong"]),
+            (Err(Trouble::Backup), &[]),
+            (Err(Trouble::Surroundings("full".to_owned())), &["wrong"]),
+        ] {
+            let failed = ended(done, problems).unwrap();
+            assert_eq!(failed.verdict, Verdict::Failed, "{failed:?}");
+            assert_eq!(failed.problems.len(), 1);
+        }
+        let full = ended(Err(Trouble::Surroundings("full".to_owned())), &[]);
+        assert!(matches!(full, Err(DrillError::Surroundings(_))));
     }
 }

@@ -167,23 +167,22 @@ pub fn restore_foreign_dump(
 }
 
 /// What a local file is, below gzip where that is around it.
+///
+/// # Errors
+/// When it cannot be read or unpacked, and what came before that does not tell.
 pub(crate) fn kind_of_dump(path: &Path) -> io::Result<DumpKind> {
-    let head = |from: &mut dyn Read| {
+    let kind = |from: &mut dyn Read| {
         let mut head = Vec::new();
         let read = from.take(DUMP_HEAD_LEN_BYTES as u64).read_to_end(&mut head);
-        // What came before a packed file was found damaged says as much.
-        if head.is_empty() {
-            read.map(|_| head)
-        } else {
-            Ok(head)
+        match (DumpKind::of(&head), read) {
+            (kind @ (DumpKind::Archive | DumpKind::Script), _) => Ok(kind),
+            (kind, read) => read.map(|_| kind),
         }
     };
-    let kind = DumpKind::of(&head(&mut File::open(path)?)?);
-    if kind != DumpKind::Gzip {
-        return Ok(kind);
+    match kind(&mut File::open(path)?)? {
+        DumpKind::Gzip => kind(&mut MultiGzDecoder::new(File::open(path)?)),
+        kind => Ok(kind),
     }
-    let mut unpacked = MultiGzDecoder::new(File::open(path)?);
-    Ok(DumpKind::of(&head(&mut unpacked)?))
 }
 
 /// Says what is done with a dump each time that it is opened, and how much of it was read.

@@ -9,6 +9,7 @@ use rusqlite::types::Value;
 
 use super::running::{Running, SLICE};
 use super::service::PORT_VARIABLE;
+use super::sqlite::only_value;
 use super::urls::Site;
 use super::{At, Done, Drill, DrilledCheck, Trouble, milliseconds, surroundings};
 use crate::config::{DrillCheck, DrillCommand, DrillConfig};
@@ -126,14 +127,13 @@ impl Drill<'_> {
                 }
             }
             At::Sqlite(path) => {
-                let asked = open_read_only(path)
-                    .and_then(|database| database.query_row(sql, [], |row| row.get::<_, Value>(0)));
-                match asked {
+                let asked = open_read_only(path).map_err(|error| error.to_string());
+                match asked.and_then(|database| only_value(&database, sql)) {
                     Ok(Value::Integer(number)) if number != 0 => return Ok(None),
                     Ok(Value::Integer(number)) => Ok(number.to_string()),
                     Ok(Value::Null) => Ok("NULL".to_owned()),
                     Ok(_) => Ok("no whole number".to_owned()),
-                    Err(error) => Err(error.to_string()),
+                    Err(why) => Err(why),
                 }
             }
         };

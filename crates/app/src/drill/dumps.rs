@@ -21,18 +21,29 @@ use crate::text::sentence;
 impl Drill<'_> {
     /// Restores all of them.
     pub(super) fn dumps(&mut self) -> Done<()> {
-        let mut found = Vec::new();
+        let (mut found, mut worst) = (Vec::new(), Ok(()));
         for source in self.names("command").into_iter().chain(self.names("stdin")) {
             let folder = self.scratch.files().join(&source);
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                let kind = kind_of_dump(&entry.path());
-                if matches!(kind, Ok(DumpKind::Archive | DumpKind::Script)) {
-                    let name = entry.file_name().to_string_lossy().into_owned();
-                    found.push((format!("{source}/{name}"), entry.path()));
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let shown = format!("{source}/{name}");
+                match kind_of_dump(&entry.path()) {
+                    Ok(DumpKind::Archive | DumpKind::Script) => found.push((shown, entry.path())),
+                    // What a program leaves that failed in front of a pipe.
+                    Ok(DumpKind::Empty) if is_named_as_dump(&name) => {
+                        worst = Err(self.problem(format!("the dump {shown} is empty")));
+                    }
+                    Ok(DumpKind::Empty) => self.warning(format!("{shown} is empty.")),
+                    Ok(DumpKind::Cluster | DumpKind::Tar) => self.warning(format!(
+                        "The dump {shown} was not restored, for it is none that restore-db takes."
+                    )),
+                    Ok(_) => {}
+                    Err(error) => self.warning(format!(
+                        "{shown} was not looked into, which may be a dump: {error}."
+                    )),
                 }
             }
         }
-        let mut worst = Ok(());
         for (index, (shown, path)) in found.iter().enumerate() {
             let what = format!("Restoring the dump {shown}");
             let database = format!("drill_dump_{index}");
@@ -147,6 +158,12 @@ impl Drill<'_> {
             _ => Err(Trouble::Surroundings(told)),
         }
     }
+}
+
+/// Whether a file's name says that it is a dump.
+fn is_named_as_dump(name: &str) -> bool {
+    let mut parts = name.split('.').skip(1);
+    parts.any(|part| ["sql", "dump", "pgdump"].contains(&part))
 }
 
 /// Whether it is the packed content that is wrong, and not the disk.

@@ -54,6 +54,11 @@ impl Running {
         for variable in SECRET_VARIABLES {
             command.env_remove(variable);
         }
+        // A service or an address of this process would lead past the drill's server, to the running one.
+        let surrounding = std::env::vars_os().map(|(name, _)| name);
+        for variable in surrounding.filter(|name| name.as_encoded_bytes().starts_with(b"PG")) {
+            command.env_remove(variable);
+        }
         let child = command
             .args(arguments)
             .envs(variables)

@@ -15,6 +15,8 @@ use super::running::{Running, end_marked};
 
 const PREFIX: &str = "lifeboat-drill-";
 const LOCK: &str = "lock";
+/// The folder of what was restored, which nobody else enters.
+const FILES: &str = "files";
 /// The file that tells which program the app is.
 const PROGRAM: &str = "program";
 /// How the folders of throw-away servers begin.
@@ -48,7 +50,7 @@ impl Scratch {
         let lock = File::create(&unnamed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         fs::rename(&unnamed, path.join(LOCK))?;
-        let files = path.join("files");
+        let files = path.join(FILES);
         fs::create_dir(&files)?;
         fs::set_permissions(&files, Permissions::from_mode(0o700))?;
         Ok(Self {
@@ -65,7 +67,7 @@ impl Scratch {
 
     /// The folder with a folder for each source of files.
     pub(super) fn files(&self) -> PathBuf {
-        self.path.join("files")
+        self.path.join(FILES)
     }
 
     /// Writes down a program that has to be ended also when this drill is killed.
@@ -82,7 +84,7 @@ impl Scratch {
     /// Removes everything.
     pub(super) fn remove(mut self) -> io::Result<()> {
         self.folder.take().map_or(Ok(()), |folder| {
-            loosen(folder.path());
+            loosen(&self.path.join(FILES));
             folder.close()
         })
     }
@@ -90,8 +92,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Some(folder) = &self.folder {
-            loosen(folder.path());
+        if self.folder.is_some() {
+            loosen(&self.files());
         }
     }
 }
@@ -136,12 +138,12 @@ fn remove_leftover(path: &Path) -> io::Result<()> {
             lifeboat_postgres::remove_abandoned(&entry.path())?;
         }
     }
-    loosen(path);
+    loosen(&path.join(FILES));
     fs::remove_dir_all(path)
 }
 
 /// Lets the owner into folders and files: they come back with the mode that they had, and some of those shut out
-/// everybody but root.
+/// everybody but root. Only for a folder that nobody else enters: elsewhere a link could come in between.
 pub(super) fn loosen(path: &Path) {
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {

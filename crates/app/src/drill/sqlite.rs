@@ -3,8 +3,9 @@
 use std::fs;
 
 use rusqlite::Connection;
+use rusqlite::types::Value;
 
-use super::{At, Done, Drill, DrilledDatabase, DrilledTable, Restored, Trouble};
+use super::{At, Done, Drill, DrilledDatabase, DrilledTable, Restored};
 use crate::sqlite::{open_read_only, quoted, verdict};
 
 /// What SQLite says of a database.
@@ -35,8 +36,7 @@ impl Drill<'_> {
         let folder = self.scratch.files().join(source);
         let mut files = fs::read_dir(&folder).into_iter().flatten().flatten();
         let Some(path) = files.next().map(|entry| entry.path()) else {
-            // Whose fault that is has been said when the files were compared.
-            return Err(Trouble::Backup);
+            return Err(self.problem(format!("the database {source} did not come back")));
         };
         let found = match open_read_only(&path).and_then(|database| examine(&database)) {
             Ok(found) => found,
@@ -76,6 +76,20 @@ impl Drill<'_> {
         });
         Ok(((), result))
     }
+}
+
+/// The answer to a statement that has to give one row with one value.
+pub(super) fn only_value(database: &Connection, sql: &str) -> Result<Value, String> {
+    let asked = || -> rusqlite::Result<Option<Value>> {
+        let mut statement = database.prepare(sql)?;
+        let is_one_column = statement.column_count() == 1;
+        let mut rows = statement.query([])?;
+        let first = rows.next()?.map(|row| row.get(0)).transpose()?;
+        let is_only = rows.next()?.is_none();
+        Ok(first.filter(|_| is_one_column && is_only))
+    };
+    let value = asked().map_err(|error| error.to_string())?;
+    value.ok_or_else(|| "the answer is not one row with one value".to_owned())
 }
 
 fn examine(database: &Connection) -> rusqlite::Result<Found> {
@@ -118,4 +132,25 @@ fn examine(database: &Connection) -> rusqlite::Result<Found> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_one_row_with_one_value() {
+        let database = Connection::open_in_memory().unwrap();
+        assert_eq!(only_value(&database, "SELECT 1 < 2"), Ok(Value::Integer(1)));
+        assert_eq!(only_value(&database, "SELECT NULL"), Ok(Value::Null));
+        for sql in [
+            "SELECT 1 UNION ALL SELECT 0",
+            "SELECT 1, 0",
+            "SELECT 1 WHERE 0",
+            "",
+            "SELECT 1; SELECT 0",
+        ] {
+            assert!(only_value(&database, sql).is_err(), "{sql}");
+        }
+    }
 }

@@ -451,7 +451,8 @@ impl Site {
 
     /// A text of the app without the values that it was given.
     fn hide(&self, mut text: String) -> String {
-        for (_, value) in self.values.iter().filter(|(name, _)| *name != "port") {
+        let values = self.values.iter().filter(|(name, _)| *name != "port");
+        for (_, value) in values.filter(|(_, value)| !value.is_empty()) {
             text = text.replace(value.as_str(), "***");
         }
         text

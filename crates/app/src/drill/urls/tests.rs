@@ -4,7 +4,7 @@ use super::*;
 use crate::config::DrillTake;
 
 fn site() -> Site {
-    let values = [("user", "a b&c"), ("quote", "\"\\")];
+    let values = [("user", "a b&c"), ("quote", "\"\\"), ("empty", "")];
     let values = values.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned())));
     Site::new(
         Some(8000),
