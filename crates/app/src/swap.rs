@@ -157,6 +157,9 @@ pub enum SwapError {
     /// What is to be removed holds a repository.
     #[error("a repository lies at {}, and is not removed", .0.display())]
     Repository(PathBuf),
+    /// Something was mounted in what is to be removed, and would be emptied.
+    #[error("something is mounted at {}, and is not removed", .0.display())]
+    Mounted(PathBuf),
     /// There is nothing to undo, or to forget.
     #[error("nothing is kept of a restore of {0}")]
     NothingKept(String),

@@ -1,23 +1,24 @@
 //! One entry takes the place of another: two names change their objects in a single step.
 //!
-//! Both lie under paths that the caller has made complete; the last component is never followed. Invariant: nothing is
-//! replaced. Either both objects are still there afterwards, each under one of the two names, or nothing has changed.
+//! Both lie under paths that the caller has made complete: no link in them is followed, so that whoever may write into a
+//! folder on the way leads nobody elsewhere. Invariant: nothing is replaced. Either both objects are still there afterwards, each under one of the two names, or nothing has changed.
 
 use crate::error::{Error, ErrorKind};
+use crate::held::HeldFolder;
 use crate::metadata::{Metadata, stat_name};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, RenameFlags, fsync, open, renameat_with};
+use rustix::fs::{RenameFlags, fsync, renameat_with};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The mounts that this process sees.
 const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// A name, and the open folder that it stands in.
 struct Entry<'a> {
-    folder: OwnedFd,
+    folder: Rc<HeldFolder>,
     name: &'a [u8],
     path: &'a [u8],
 }
@@ -34,14 +35,7 @@ impl<'a> Entry<'a> {
                 reason,
             ));
         };
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = open(parent, flags, Mode::empty())
-            .map_err(|errno| Error::from_errno("open the folder of", bytes, errno))?;
+        let folder = Rc::new(HeldFolder::open(parent)?);
         Ok(Self {
             folder,
             name: name.as_bytes(),
@@ -49,31 +43,16 @@ impl<'a> Entry<'a> {
         })
     }
 
-    fn rename(&self, to: &Self, flags: RenameFlags) -> Result<(), Errno> {
-        renameat_with(
-            self.folder.as_fd(),
-            self.name,
-            to.folder.as_fd(),
-            to.name,
-            flags,
-        )
-    }
-
-    /// Another entry of the same folder.
-    fn beside<'b>(&self, name: &'b OsStr) -> Result<Entry<'b>, Error> {
-        let folder = self.folder.try_clone().map_err(|error| {
-            Error::because(
-                ErrorKind::Other,
-                "hold the folder of",
-                self.path,
-                error.to_string(),
-            )
-        })?;
-        Ok(Entry {
-            folder,
+    fn within(folder: &Rc<HeldFolder>, name: &'a OsStr) -> Self {
+        Self {
+            folder: folder.clone(),
             name: name.as_bytes(),
             path: name.as_bytes(),
-        })
+        }
+    }
+
+    fn rename(&self, to: &Self, flags: RenameFlags) -> Result<(), Errno> {
+        renameat_with(self.folder.fd(), self.name, to.folder.fd(), to.name, flags)
     }
 
     /// Renames it to what has no object yet.
@@ -81,7 +60,7 @@ impl<'a> Entry<'a> {
         match self.rename(to, RenameFlags::NOREPLACE) {
             // Some file systems of networks know no flags. Whoever else would take the name just now, takes a random one.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                match stat_name(to.folder.as_fd(), to.name) {
+                match stat_name(to.folder.fd(), to.name) {
                     Err(Errno::NOENT) => self.rename(to, RenameFlags::empty()),
                     Ok(_) => Err(Errno::EXIST),
                     Err(errno) => Err(errno),
@@ -92,7 +71,7 @@ impl<'a> Entry<'a> {
     }
 
     fn sync(&self) -> Result<(), Error> {
-        fsync(&self.folder)
+        fsync(self.folder.fd())
             .map_err(|errno| Error::from_errno("make durable the name of", self.path, errno))
     }
 }
@@ -104,7 +83,7 @@ pub fn standing(path: &Path) -> Result<Option<Metadata>, Error> {
         Err(error) if error.kind() == ErrorKind::Vanished => return Ok(None),
         entry => entry?,
     };
-    match stat_name(entry.folder.as_fd(), entry.name) {
+    match stat_name(entry.folder.fd(), entry.name) {
         Ok(metadata) => Ok(Some(metadata)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(Error::from_errno(action, entry.path, errno)),
@@ -149,37 +128,44 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
 /// When an entry may not be renamed or something has its name; those before it have been moved.
 pub fn move_entries(from: &Path, to: &Path, except: Option<&OsStr>) -> Result<(), Error> {
     let action = "rename to";
-    let listed = |path: &Path| -> Result<Vec<OsString>, Error> {
+    let (source, target) = (HeldFolder::open(from)?, HeldFolder::open(to)?);
+    let (source, target) = (Rc::new(source), Rc::new(target));
+    let listed = || -> Result<Vec<OsString>, Error> {
         let failed = |error: std::io::Error| {
-            let bytes = path.as_os_str().as_bytes();
+            let bytes = from.as_os_str().as_bytes();
             Error::because(ErrorKind::Other, "list", bytes, error.to_string())
         };
-        let names = std::fs::read_dir(path).map_err(failed)?;
+        let names = std::fs::read_dir(source.path()).map_err(failed)?;
         let names = names.map(|entry| entry.map(|entry| entry.file_name()));
         names.collect::<Result<_, _>>().map_err(failed)
     };
     loop {
-        let mut names = listed(from)?;
+        let mut names = listed()?;
         names.retain(|name| Some(name.as_os_str()) != except);
-        let Some(first) = names.first() else {
+        if names.is_empty() {
             return Ok(());
-        };
-        let (one, other) = (from.join(first), to.join(first));
-        let (one, other) = (Entry::of(&one, action)?, Entry::of(&other, action)?);
+        }
         for name in &names {
-            let path = to.join(name);
-            let (source, target) = (one.beside(name)?, other.beside(name)?);
-            match source.rename_new(&target) {
+            let (one, other) = (Entry::within(&source, name), Entry::within(&target, name));
+            match one.rename_new(&other) {
                 // Whoever else works there has removed it.
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => {
+                    let path = to.join(name);
                     let path = path.as_os_str().as_bytes();
                     return Err(Error::from_errno(action, path, errno));
                 }
             }
         }
-        other.sync()?;
-        one.sync()?;
+        for folder in [&target, &source] {
+            fsync(folder.fd()).map_err(|errno| {
+                Error::from_errno(
+                    "make durable the names in",
+                    to.as_os_str().as_bytes(),
+                    errno,
+                )
+            })?;
+        }
     }
 }
 
@@ -265,6 +251,23 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Exists);
         assert_eq!(fs::read(to.join("a")).unwrap(), b"1");
         assert_eq!(fs::read(from.join("a")).unwrap(), b"2");
+    }
+
+    #[test]
+    fn a_link_on_the_way_leads_nobody_elsewhere() {
+        let scratch = tempfile::tempdir().unwrap();
+        let whole = scratch.path().canonicalize().unwrap();
+        let path = |name: &str| whole.join(name);
+        fs::create_dir_all(path("foreign/sub")).unwrap();
+        fs::write(path("foreign/file"), "x").unwrap();
+        fs::create_dir(path("own")).unwrap();
+        std::os::unix::fs::symlink("foreign", path("link")).unwrap();
+        assert!(move_entries(&path("link"), &path("own"), None).is_err());
+        assert!(move_entries(&path("own"), &path("link/sub"), None).is_err());
+        assert!(rename_new(&path("link/file"), &path("own/file")).is_err());
+        assert!(exchange(&path("link/file"), &path("own")).is_err());
+        assert!(standing(&path("link/file")).is_err());
+        assert!(path("foreign/file").exists());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_files::Overwrite;
+use lifeboat_files::{HeldFolder, Overwrite, standing};
 use lifeboat_postgres::{Connection as Session, InPlace, to_database};
 use lifeboat_repository::{Progress, Repository, Snapshot};
 use rusqlite::{Connection, OpenFlags};
@@ -90,33 +90,55 @@ impl Beside<'_> {
         Ok(warnings)
     }
 
-    /// A folder or an SQLite database at `path`, over what another source has put there.
+    /// A folder or an SQLite database at `path`; over what another source has put there, where it lies inside of that one.
+    /// Others may write into the folders on the way: what stands there is never taken for our own.
     fn place(&self, target: &PlannedTarget, path: &Path, kind: PlaceKind) -> Result<(), SwapError> {
-        if kind == PlaceKind::Folder {
-            return self.folder(&target.source, path);
-        }
-        let unpacked = with_ending(path, UNPACKED);
-        self.folder(&target.source, &unpacked)?;
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| SwapError::Unpack { path, source }
+        let is_inside = matches!(target.seat, Seat::Inside { .. });
+        let at = |source| SwapError::Unpack {
+            path: path.to_owned(),
+            source,
         };
-        let mut entries = fs::read_dir(&unpacked).map_err(at(&unpacked))?;
-        let only = entries.next().transpose().map_err(at(&unpacked))?;
+        let foreign = || SwapError::from(PlaceError::Foreign(path.to_owned()));
+        if kind == PlaceKind::Folder {
+            return match standing(path).map_err(PlaceError::from)? {
+                None => self.folder(&target.source, path, false),
+                Some(_) if is_inside => {
+                    let held = HeldFolder::open(path).map_err(PlaceError::from)?;
+                    self.folder(&target.source, held.path(), true)
+                }
+                Some(_) => Err(foreign()),
+            };
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(foreign());
+        };
+        fs::create_dir_all(parent).map_err(at)?;
+        let parent = HeldFolder::open(parent).map_err(PlaceError::from)?;
+        let whole = parent.path().join(name);
+        let unpacked = with_ending(&whole, UNPACKED);
+        let is_free = |path: &Path| path.symlink_metadata().is_err();
+        if !is_free(&unpacked) || !(is_inside || is_free(&whole)) {
+            return Err(foreign());
+        }
+        self.folder(&target.source, &unpacked, false)?;
+        let folder = unpacked.file_name().unwrap_or_default();
+        let folder = parent.child(folder).map_err(PlaceError::from)?;
+        let mut entries = fs::read_dir(folder.path()).map_err(at)?;
+        let only = entries.next().transpose().map_err(at)?;
         let Some(only) = only.filter(|_| entries.next().is_none()) else {
             return Err(SwapError::NotOneFile(target.source.clone()));
         };
         // A copy of the running one may have come with the folder around it.
         for ending in SIDECARS.into_iter().chain([""]) {
-            match fs::remove_file(with_ending(path, ending)) {
+            match fs::remove_file(with_ending(&whole, ending)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(at(path)(error));
+                    return Err(at(error));
                 }
                 _ => {}
             }
         }
-        fs::rename(only.path(), path).map_err(at(path))?;
-        fs::remove_dir(&unpacked).map_err(at(&unpacked))?;
+        fs::rename(only.path(), &whole).map_err(at)?;
+        fs::remove_dir(&unpacked).map_err(at)?;
         self.progress
             .phase(&format!("Checking the SQLite database {}", target.source));
         let found: Result<String, rusqlite::Error> = read_only(path).and_then(|database| {
@@ -135,10 +157,9 @@ impl Beside<'_> {
         }
     }
 
-    fn folder(&self, source: &str, path: &Path) -> Result<(), SwapError> {
+    /// A folder at `path`, where something stands if `is_there`: what the snapshot does not have goes then.
+    fn folder(&self, source: &str, path: &Path, is_there: bool) -> Result<(), SwapError> {
         self.progress.phase(&format!("Restoring {source}"));
-        // Another source may have put something there, inside of which this one lies.
-        let is_there = path.exists();
         let request = RestoreRequest {
             paths: vec![source.as_bytes().to_vec()],
             target: path.to_owned(),
@@ -248,4 +269,88 @@ pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     uri.push_str("?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     Connection::open_with_flags(uri, flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+
+    use lifeboat_repository::{NewSecret, Silent, Surroundings};
+    use lifeboat_store::MemoryStore;
+
+    use super::super::plan::{SwapRequest, plan_swap};
+    use super::*;
+    use crate::backup::backup;
+    use crate::config::{AppConfig, DrillConfig, SourceConfig};
+    use crate::source::Source;
+    use crate::testing::request;
+
+    /// Whoever may write into the folder around the app's can put something where the restored one is to be made.
+    #[test]
+    fn what_stands_where_a_folder_is_restored_to_is_neither_filled_nor_emptied() {
+        let scratch = tempfile::tempdir().unwrap();
+        let whole = scratch.path().canonicalize().unwrap();
+        let media = whole.join("media");
+        fs::create_dir(&media).unwrap();
+        fs::write(media.join("file"), "x").unwrap();
+        let surroundings = Surroundings::system(None, whole.join("state"));
+        let store = Arc::new(MemoryStore::new());
+        let created = Repository::create(store, &[NewSecret::KeyFile], surroundings);
+        let mut repository = created.unwrap().repository;
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (stop, request) = (AtomicBool::new(false), request(&media, 1));
+        backup(&mut repository, &request, &Silent, &stop, runtime.handle()).unwrap();
+        let Source::Folder(source) = request.sources[0].clone() else {
+            panic!("the backup is of a folder");
+        };
+        let app = AppConfig {
+            name: "shop".to_owned(),
+            time_zone: None,
+            sources: vec![SourceConfig::Folder(source)],
+            drill: DrillConfig::default(),
+        };
+        let snapshot = repository.snapshots().unwrap().snapshots.remove(0);
+        let request = SwapRequest {
+            app: &app,
+            admin: None,
+            in_place: None,
+            keep_out: Vec::new(),
+        };
+        let runtime = runtime.handle();
+        let plan = plan_swap(&repository, &snapshot, &request, &stop, runtime).unwrap();
+        let beside = Beside {
+            repository: &repository,
+            snapshot: &snapshot,
+            ways: Ways {
+                app: &app,
+                admin: None,
+                runtime,
+            },
+            jobs: None,
+            progress: &Silent,
+            stop: &stop,
+            content: None,
+        };
+        let Seat::Place(item) = &plan.targets[0].seat else {
+            panic!("a folder has a place");
+        };
+        let foreign = whole.join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("kept"), "x").unwrap();
+        let mut journal = Journal::new("shop", String::new(), 0, None);
+        for is_link in [true, false] {
+            match is_link {
+                true => symlink(&foreign, &item.new).unwrap(),
+                false => fs::rename(&foreign, &item.new).unwrap(),
+            }
+            let error = beside.all(&plan, &mut journal).unwrap_err();
+            let is_foreign = matches!(error, SwapError::Place(PlaceError::Foreign(_)));
+            assert!(is_foreign, "{error}");
+            assert!(item.new.join("kept").exists() && !item.new.join("file").exists());
+            if is_link {
+                fs::remove_file(&item.new).unwrap();
+            }
+        }
+    }
 }

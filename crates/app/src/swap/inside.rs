@@ -4,14 +4,15 @@
 //! In `uploads` stands `.lifeboat-restore-3f9a21` with `new`, `old` and, as long as the entries in `uploads` itself are those of
 //! the new state, the empty file `new-is-up`. Each way first takes the entries of the wrong side down, then turns the file,
 //! then brings those of the other side up. Invariant: whose entries stand in `uploads` is what the file says, at any moment;
-//! so each step can be done again after any kill, in either direction, and no rename replaces anything.
+//! so each step can be done again after any kill, in either direction, and no rename replaces anything. `uploads` may belong
+//! to somebody who could put another folder or a link in the place of ours: it is reached by a handle, and must be our own.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use lifeboat_files::{move_entries, standing};
+use lifeboat_files::{HeldFolder, move_entries, standing};
 
 use super::journal::{PlaceItem, Side};
 use super::place::PlaceError;
@@ -28,9 +29,9 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PlaceE
     }
 }
 
-fn sync(path: &Path) -> Result<(), PlaceError> {
+fn sync(path: &Path, shown: &Path) -> Result<(), PlaceError> {
     let synced = File::open(path).and_then(|folder| folder.sync_all());
-    synced.map_err(failed("make durable", path))
+    synced.map_err(failed("make durable", shown))
 }
 
 impl PlaceItem {
@@ -43,14 +44,32 @@ impl PlaceItem {
         self.holder().join(NEW_IS_UP)
     }
 
+    /// The folder with both sides, held open.
+    fn held(&self) -> Result<HeldFolder, PlaceError> {
+        let held = HeldFolder::open(self.holder())?;
+        match held.is_own()? {
+            true => Ok(held),
+            false => Err(PlaceError::Foreign(self.holder().to_owned())),
+        }
+    }
+
+    /// Where a side lies in the folder that is held.
+    fn rest_in(&self, held: &HeldFolder, side: Side) -> PathBuf {
+        let name = self.rest(side).file_name().unwrap_or_default();
+        held.path().join(name)
+    }
+
     /// Makes the folders for both sides. Nobody but the owner looks into them.
     pub(super) fn make_holder(&self) -> Result<(), PlaceError> {
-        for path in [self.holder(), &self.old] {
+        let make = |path: &Path, shown: &Path| {
             let made = DirBuilder::new().mode(0o700).create(path);
-            made.map_err(failed("make", path))?;
-        }
-        sync(self.holder())?;
-        sync(&self.live)
+            made.map_err(failed("make", shown))
+        };
+        make(self.holder(), self.holder())?;
+        let held = self.held()?;
+        make(&self.rest_in(&held, Side::Old), &self.old)?;
+        sync(held.path(), self.holder())?;
+        sync(&self.live, &self.live)
     }
 
     /// Removes what was made for a restore that has moved nothing.
@@ -58,7 +77,8 @@ impl PlaceItem {
         if standing(self.holder())?.is_none() {
             return Ok(());
         }
-        if self.up()? == Side::New || !self.is_empty(Side::Old)? {
+        let held = self.held()?;
+        if self.up()? == Side::New || !self.is_empty(&held, Side::Old)? {
             return Err(PlaceError::Foreign(self.old.clone()));
         }
         fs::remove_dir_all(self.holder()).map_err(failed("remove", self.holder()))
@@ -69,15 +89,17 @@ impl PlaceItem {
         if standing(self.holder())?.is_none() {
             return Ok(());
         }
+        let held = self.held()?;
         let (own, other) = (self.rest(live), self.rest(live.other()));
         // Whoever was killed here has removed both before he removed what says whose entries are up.
         let is_begun = standing(own)?.is_none() && standing(other)?.is_none();
         if !is_begun && !self.is_settled_inside(live)? {
             return Err(PlaceError::Foreign(own.to_owned()));
         }
-        for path in [other, own] {
-            if standing(path)?.is_some() {
-                fs::remove_dir_all(path).map_err(failed("remove", path))?;
+        for side in [live.other(), live] {
+            if standing(self.rest(side))?.is_some() {
+                fs::remove_dir_all(self.rest_in(&held, side))
+                    .map_err(failed("remove", self.rest(side)))?;
             }
         }
         fs::remove_dir_all(self.holder()).map_err(failed("remove", self.holder()))
@@ -91,17 +113,20 @@ impl PlaceItem {
         })
     }
 
-    fn is_empty(&self, side: Side) -> Result<bool, PlaceError> {
-        let path = self.rest(side);
-        match fs::read_dir(path) {
+    fn is_empty(&self, held: &HeldFolder, side: Side) -> Result<bool, PlaceError> {
+        match fs::read_dir(self.rest_in(held, side)) {
             Ok(mut entries) => Ok(entries.next().is_none()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(failed("list", path)(error)),
+            Err(error) => Err(failed("list", self.rest(side))(error)),
         }
     }
 
     pub(super) fn is_settled_inside(&self, side: Side) -> Result<bool, PlaceError> {
-        Ok(self.up()? == side && self.is_empty(side)?)
+        if standing(self.holder())?.is_none() {
+            return Ok(side == Side::Old);
+        }
+        let held = self.held()?;
+        Ok(self.up()? == side && self.is_empty(&held, side)?)
     }
 
     pub(super) fn settle_inside(&self, side: Side) -> Result<(), PlaceError> {
@@ -109,16 +134,17 @@ impl PlaceItem {
         if standing(holder)?.is_none() {
             return Err(PlaceError::Gone(self.live.clone()));
         }
+        let held = self.held()?;
         if self.up()? != side {
             move_entries(&self.live, self.rest(side.other()), holder.file_name())?;
             // The entries are down for good before the file says so.
-            let mark = self.mark();
+            let mark = held.path().join(NEW_IS_UP);
             let turned = match side {
                 Side::New => File::create_new(&mark).map(drop),
                 Side::Old => fs::remove_file(&mark),
             };
-            turned.map_err(failed("turn", &mark))?;
-            sync(holder)?;
+            turned.map_err(failed("turn", &self.mark()))?;
+            sync(held.path(), holder)?;
         }
         Ok(move_entries(self.rest(side), &self.live, None)?)
     }
@@ -126,6 +152,8 @@ impl PlaceItem {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::journal::PlaceKind;
     use super::*;
 
@@ -230,6 +258,26 @@ mod tests {
             steps -= 1;
         }
         some(item.rest(to), &item.live, &mut steps);
+    }
+
+    /// Whoever owns the folder may take ours away and put a link there.
+    #[test]
+    fn a_link_in_the_place_of_our_folder_moves_and_removes_nothing_elsewhere() {
+        let (folder, item) = bench();
+        item.settle(Side::New).unwrap();
+        let foreign = folder.path().join("foreign");
+        fs::rename(item.holder(), &foreign).unwrap();
+        std::os::unix::fs::symlink(&foreign, item.holder()).unwrap();
+        assert!(item.settle(Side::Old).is_err());
+        assert!(item.remove_holder(Side::New).is_err());
+        assert!(item.is_settled(Side::New).is_err());
+        assert!(foreign.join("old/only-old").exists() && foreign.join("new-is-up").exists());
+        assert!(item.live.join("only-new").exists());
+        fs::remove_file(item.holder()).unwrap();
+        fs::create_dir(item.holder()).unwrap();
+        fs::set_permissions(item.holder(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = item.settle(Side::Old).unwrap_err();
+        assert!(matches!(error, PlaceError::Foreign(_)), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
+use lifeboat_files::mounts_within;
 use lifeboat_postgres::{Settings, Swapper, resolve};
 use tokio::runtime::Handle;
 
@@ -246,6 +247,10 @@ fn remove_place(place: &PlaceItem, side: Side) -> Result<(), SwapError> {
         && let Some(repository) = repository_within(path).map_err(super::place::PlaceError::from)?
     {
         return Err(SwapError::Repository(repository));
+    }
+    let mounts = mounts_within(path).map_err(super::place::PlaceError::from)?;
+    if let Some(mounted) = mounts.into_iter().next() {
+        return Err(SwapError::Mounted(mounted));
     }
     if place.inside {
         return Ok(place.remove_holder(side.other())?);

@@ -112,6 +112,7 @@ fn of(error: &SwapError) -> (ExitCode, &'static str) {
             ExitCode::Refused,
             "Move the repository to another place, then run the command again.",
         ),
+        SwapError::Mounted(_) => (ExitCode::Refused, "Unmount it, then run the command again."),
         SwapError::Place(PlaceError::Foreign(_) | PlaceError::Gone(_)) => (
             ExitCode::Failed,
             "Put back what was moved; the journal says what belongs where.",
