@@ -8,6 +8,7 @@ use std::{
 };
 
 use lifeboat_postgres::Cluster;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::support::{
     account::is_root,
@@ -200,41 +201,75 @@ fn a_dump_that_is_not_whole_or_not_to_be_trusted_leaves_nothing() {
     ran.ends_with_code(1);
 }
 
-/// A small disk, for as long as somebody needs it.
-struct Disk(PathBuf);
+/// Room that a server has for its rows: that of a small disk, which root mounts, or else of the largest file that it may
+/// write, whose end a server takes for a full disk as well.
+enum Room {
+    Disk(PathBuf),
+    Limit(Pid),
+}
 
-impl Disk {
-    fn mount(path: PathBuf, options: &str) -> Self {
-        fs::create_dir(&path).unwrap();
-        let disk = Self(path);
-        disk.with(options);
-        disk
+/// More than a piece of the server's log has, which is written in any case, and less than the rows need.
+const LIMIT_BYTES: u64 = 17 << 20;
+
+impl Room {
+    /// The room for what lies in `folder`.
+    fn of(cluster: &Cluster, folder: &Path) -> Self {
+        fs::create_dir(folder).unwrap();
+        if is_root() {
+            return Self::Disk(folder.to_owned());
+        }
+        let pid = fs::read_to_string(cluster.folder().join("data/postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().parse().unwrap();
+        Self::Limit(Pid::from_raw(pid).unwrap())
     }
 
     #[track_caller]
-    fn with(&self, options: &str) {
+    fn mount(&self, options: &str) {
+        let Self::Disk(path) = self else {
+            return;
+        };
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
-        assert!(mount.arg(&self.0).status().unwrap().success(), "{options}");
+        assert!(mount.arg(path).status().unwrap().success(), "{options}");
+    }
+
+    fn set(&self, is_full: bool) {
+        match self {
+            Self::Disk(_) if is_full => self.mount("remount,size=8m"),
+            Self::Disk(_) => self.mount("remount,size=64m"),
+            Self::Limit(server) => {
+                let current = is_full.then_some(LIMIT_BYTES);
+                let maximum = getrlimit(Resource::Fsize).maximum;
+                let limit = Rlimit { current, maximum };
+                prlimit(Some(*server), Resource::Fsize, limit).unwrap();
+            }
+        }
+    }
+
+    /// What the server says when there is none.
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Disk(_) => "No space left on device",
+            Self::Limit(_) => "File too large",
+        }
     }
 }
 
-impl Drop for Disk {
+impl Drop for Room {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        if let Self::Disk(path) = self {
+            let _ = Command::new("umount").arg("-l").arg(path).status();
+        }
     }
 }
 
-/// Where the server's disk is full, nothing is there afterwards; with room the same dump comes.
+/// Where the server has no more room, nothing is there afterwards; with room the same dump comes.
 #[test]
 fn a_disk_that_becomes_full_leaves_nothing_of_a_dump() {
-    if !is_root() {
-        eprintln!("only root mounts a small disk: not tried");
-        return;
-    }
     let cluster = cluster::own();
     let folder = cluster.folder().join("small");
-    let disk = Disk::mount(folder.clone(), "size=64m,mode=1777");
+    let room = Room::of(&cluster, &folder);
+    room.mount("size=64m,mode=1777");
     // The server does not run as root, and takes no folder that is somebody else's.
     let place = folder.join("space");
     fs::create_dir(&place).unwrap();
@@ -255,7 +290,7 @@ fn a_disk_that_becomes_full_leaves_nothing_of_a_dump() {
         &cluster,
         &name,
         "CREATE TABLE large (n int, text text) TABLESPACE small;
-         INSERT INTO large SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 60000) n",
+         INSERT INTO large SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 90000) n",
     );
     let machine = Lifeboat::new();
     let tree = Tree::create(machine.path("dumps"));
@@ -266,22 +301,19 @@ fn a_disk_that_becomes_full_leaves_nothing_of_a_dump() {
     let expected = psql(&cluster, &name, rows);
     psql(&cluster, "postgres", &format!("DROP DATABASE {name}"));
     psql(&cluster, "postgres", "CHECKPOINT");
-    for (size, fits) in [("8m", false), ("64m", true)] {
-        disk.with(&format!("remount,size={size}"));
+    for is_full in [true, false] {
+        room.set(is_full);
         for format in ["plain", "custom"] {
             let path = tree.root().join(format);
             let (back, ran) = restore_file(&machine, &cluster, &role, &path, &["--no-owner"]);
-            if fits {
+            if !is_full {
                 ran.done();
                 assert_eq!(psql(&cluster, &back, rows), expected, "{format}");
                 psql(&cluster, "postgres", &format!("DROP DATABASE {back}"));
                 continue;
             }
             let ran = ran.ends_with_code(1);
-            assert!(
-                ran.explains(1).contains("No space left on device"),
-                "{ran:?}"
-            );
+            assert!(ran.explains(1).contains(room.words()), "{ran:?}");
             assert!(!ran.stderr.contains("Restored"), "{ran:?}");
             assert_eq!(there(&cluster, &back), "0", "{format}");
         }
