@@ -284,6 +284,10 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
             "4:7: `url` leads to this machine (127.0.0.1, localhost or [::1]), for nothing else has what was restored",
         ),
         (
+            &format!("{media}[app.shop.drill.url.x]\nurl = \"http://127.0.0.1:80@example.org/x\""),
+            "4:7: `url` leads to this machine (127.0.0.1, localhost or [::1]), for nothing else has what was restored",
+        ),
+        (
             &format!("{media}[app.shop.drill.url.x]\nurl = \"https://localhost/x\""),
             "4:7: `url` is a path of the app, or begins with http://127.0.0.1",
         ),

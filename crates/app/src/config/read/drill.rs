@@ -216,11 +216,14 @@ impl Reader<'_> {
             }
         } else if let Some(rest) = value.strip_prefix("http://") {
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority
-                .rsplit_once(':')
-                .map_or(authority, |(host, _)| host);
+            let (host, port) = match authority.rsplit_once(':') {
+                Some((host, port)) if !port.ends_with(']') => (host, port),
+                _ => (authority, "80"),
+            };
+            // What has an @ in it would be the name of somebody at another machine.
+            let is_port = port == "{port}" || port.parse::<u16>().is_ok();
             let path = if path.is_empty() { "/" } else { path };
-            if LOOPBACK.contains(&host) && is_path(path) {
+            if LOOPBACK.contains(&host) && is_port && is_path(path) {
                 return Some((Some(authority.to_owned()), path.to_owned()));
             }
             "`url` leads to this machine (127.0.0.1, localhost or [::1]), for nothing else has what was restored"
