@@ -435,6 +435,18 @@ fn a_folder_that_is_a_mount_point_stays_mounted() {
     assert_eq!(self::device(&folder), (device, inode));
     app.restore_app(&["--undo"]).done();
     app.is_in(2);
+    // What somebody mounts in what is kept is not emptied with it.
+    let kept = folder.join(&app.kept()[0]).join("new/mounted");
+    fs::create_dir(&kept).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "tmpfs"]).arg(&kept);
+    assert!(mount.status().unwrap().success(), "root mounts a tmpfs");
+    let mounted = Unmount(kept.clone());
+    fs::write(kept.join("file"), "x").unwrap();
+    let refused = app.restore_app(&["--forget-old"]);
+    assert!(refused.explains(14).contains("mounted"), "{refused:?}");
+    assert!(kept.join("file").exists());
+    drop(mounted);
     app.restore_app(&["--forget-old"]).done();
     assert!(app.kept().is_empty());
     // Old and new do not fit at once.

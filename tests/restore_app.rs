@@ -695,3 +695,30 @@ fn a_folder_with_the_repository_in_it_is_refused() {
     ran.explains(14);
     assert!(ran.stderr.contains("would go away with it"), "{ran:?}");
 }
+
+/// A source that came into the configuration later, inside of a folder that an earlier snapshot replaces.
+#[test]
+fn a_source_that_the_snapshot_has_not_is_said_to_stay_only_where_it_stays() {
+    let machine = Lifeboat::with_repository();
+    for name in ["media/later", "apart"] {
+        fs::create_dir_all(machine.path(name)).unwrap();
+    }
+    let media = "[app.shop.media.media]\npath = \"media\"\n";
+    fs::write(machine.path("lifeboat.toml"), media).unwrap();
+    machine.run(["backup", "shop"]).done();
+    let later = "[app.shop.media.later]\npath = \"media/later\"\n[app.shop.media.apart]\npath = \"apart\"\n";
+    fs::write(machine.path("lifeboat.toml"), format!("{media}{later}")).unwrap();
+    let said = machine.run(["restore-app", "shop", "-n"]).done().stderr;
+    assert!(
+        said.contains("apart is not in the snapshot and stays as it is"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("later is not in the snapshot and stays"),
+        "{said}"
+    );
+    assert!(
+        said.contains("later is not in the snapshot as a source of its own, and lies in"),
+        "{said}"
+    );
+}

@@ -256,15 +256,23 @@ impl<'a> Planner<'a> {
             }
         }
         for source in &app.sources {
-            let known = manifest
-                .sources
-                .iter()
-                .any(|record| record.name == source.name());
-            if !known {
-                self.plan.notes.push(format!(
-                    "{} is not in the snapshot and stays as it is.",
-                    source.name()
-                ));
+            let mut records = manifest.sources.iter();
+            if records.all(|record| record.name != source.name()) {
+                let around = place_of(source).and_then(|path| {
+                    let mut outer = places.iter().map(|outer: &Wanted<'_>| &outer.live);
+                    outer.find(|outer| path.starts_with(outer))
+                });
+                self.plan.notes.push(match around {
+                    Some(outer) => format!(
+                        "{} is not in the snapshot as a source of its own, and lies in {}, which is replaced with all that it has.",
+                        source.name(),
+                        outer.display()
+                    ),
+                    None => format!(
+                        "{} is not in the snapshot and stays as it is.",
+                        source.name()
+                    ),
+                });
             }
         }
         places.sort_by_key(|place: &Wanted<'_>| place.live.components().count());
@@ -662,6 +670,18 @@ pub(super) fn content_restore<'s>(
         hash_key: parts.key.bytes(),
         reset,
     }
+}
+
+/// Where a source lies that is a folder or a file.
+fn place_of(source: &SourceConfig) -> Option<PathBuf> {
+    let path = match source {
+        SourceConfig::Folder(source) => &source.path,
+        SourceConfig::Sqlite(source) => &source.path,
+        SourceConfig::Secrets(_) | SourceConfig::Postgres(_) | SourceConfig::Command(_) => {
+            return None;
+        }
+    };
+    path.canonicalize().ok()
 }
 
 fn server_of(settings: &Settings) -> String {

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::SwapError;
 use super::journal::{DatabaseItem, Journal, PlaceItem, PlaceKind, Side};
 use super::lock::lock;
-use super::place::{SIDECARS, inode_at, with_ending};
+use super::place::{PlaceError, SIDECARS, inode_at, with_ending};
 use crate::config::{AppConfig, PostgresSource, SourceConfig};
 use crate::postgres::postgres_settings;
 use crate::restore::repository_within;
@@ -226,6 +226,10 @@ pub(super) const UNPACKED: &str = ".folder";
 /// Removes the side that is not live.
 pub(super) fn remove_other(journal: &Journal, ways: Ways<'_>) -> Result<(), SwapError> {
     let other = journal.live.other();
+    // What keeps one of them from going is found before the first goes.
+    for place in &journal.places {
+        look_into(place, other)?;
+    }
     for item in &journal.databases {
         if let Some(oid) = item.oid(other) {
             ways.swapper(item)?.remove(oid, item.rest(other))?;
@@ -237,24 +241,36 @@ pub(super) fn remove_other(journal: &Journal, ways: Ways<'_>) -> Result<(), Swap
     Ok(())
 }
 
-fn remove_place(place: &PlaceItem, side: Side) -> Result<(), SwapError> {
-    let path = place.rest(side);
-    let inode = inode_at(path).map_err(super::place::PlaceError::from)?;
-    if !place.inside && (inode.is_none() || inode != place.inode(side)) {
+/// Whether a side of a place is where it rests.
+fn rests(place: &PlaceItem, side: Side) -> Result<bool, PlaceError> {
+    let inode = inode_at(place.rest(side))?;
+    Ok(place.inside || (inode.is_some() && inode == place.inode(side)))
+}
+
+/// An error when something is in a side of a place that nobody may remove.
+fn look_into(place: &PlaceItem, side: Side) -> Result<(), SwapError> {
+    if !rests(place, side)? || place.kind != PlaceKind::Folder {
         return Ok(());
     }
-    if place.kind == PlaceKind::Folder
-        && let Some(repository) = repository_within(path).map_err(super::place::PlaceError::from)?
-    {
+    let path = place.rest(side);
+    if let Some(repository) = repository_within(path).map_err(PlaceError::from)? {
         return Err(SwapError::Repository(repository));
     }
-    let mounts = mounts_within(path).map_err(super::place::PlaceError::from)?;
-    if let Some(mounted) = mounts.into_iter().next() {
-        return Err(SwapError::Mounted(mounted));
+    let mounts = mounts_within(path).map_err(PlaceError::from)?;
+    match mounts.into_iter().next() {
+        Some(mounted) => Err(SwapError::Mounted(mounted)),
+        None => Ok(()),
+    }
+}
+
+fn remove_place(place: &PlaceItem, side: Side) -> Result<(), SwapError> {
+    if !rests(place, side)? {
+        return Ok(());
     }
     if place.inside {
         return Ok(place.remove_holder(side.other())?);
     }
+    let path = place.rest(side);
     remove(path)?;
     if place.kind == PlaceKind::Sqlite {
         for ending in SIDECARS {
