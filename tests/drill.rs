@@ -82,7 +82,7 @@ fn a_program_that_tries_the_app_finds_the_drills_server_and_no_other() {
     let app = Shop::new("");
     let psql = client(&app.cluster, "psql");
     let asks = format!(
-        "[app.shop.drill.command.ask]\nrun = ['sh', '-c', \"{} -Atc 'SELECT current_database()' | grep -qx drill_db\"]",
+        "[app.shop.drill.command.ask]\nrun = ['sh', '-c', \"{} -Atc 'SELECT current_database()' | grep -qx drill_db && test -z $CREDENTIALS_DIRECTORY\"]",
         psql.display()
     );
     app.configure("", &asks);
@@ -91,6 +91,7 @@ fn a_program_that_tries_the_app_finds_the_drills_server_and_no_other() {
     drill
         .env("PGHOSTADDR", "127.0.0.1")
         .env("PGSERVICE", "running");
+    drill.env("CREDENTIALS_DIRECTORY", app.machine.folder());
     let ran = Ran::of(drill).done();
     assert!(!ran.stderr.contains("Warning"), "{ran:?}");
 }
@@ -128,6 +129,21 @@ fn what_the_configuration_has_and_the_snapshot_has_not_is_told() {
     let report = app.drill(0);
     let warnings = sentences(&report, "warnings");
     assert!(warnings[0].contains("has later, and the snapshot has not"));
+}
+
+#[test]
+fn what_was_found_stays_found_when_the_report_cannot_be_kept() {
+    let app = Shop::new("");
+    let notes = app.machine.repository().join("notes");
+    let breaks = format!(
+        "[app.shop.drill.command.breaks]\nrun = ['sh', '-c', 'rm -rf {0}; touch {0}; exit 1']",
+        notes.display()
+    );
+    app.configure("", &breaks);
+    app.back_up();
+    let ran = app.run(&["drill", "shop"]);
+    assert!(ran.explains(4).contains("could not be kept"), "{ran:?}");
+    assert!(ran.stderr.contains("The drill found 1 problem"), "{ran:?}");
 }
 
 /// A pipe ends well although the program before it has failed.

@@ -59,6 +59,8 @@ impl Running {
         for variable in surrounding.filter(|name| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(variable);
         }
+        // The passphrase may lie there.
+        command.env_remove("CREDENTIALS_DIRECTORY");
         let child = command
             .args(arguments)
             .envs(variables)

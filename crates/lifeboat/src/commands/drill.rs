@@ -177,8 +177,16 @@ fn one(
             CommandError::from_error(ExitCode::Failed, &error).hint("Run the command again.")
         }
     })?;
-    let signed = keep_drill(repository, snapshot, &report)?;
     say(context, &report)?;
+    let signed = keep_drill(repository, snapshot, &report).map_err(|error| {
+        match report.verdict {
+            Verdict::Passed => CommandError::from(error),
+            // What was found stays found.
+            Verdict::Failed => CommandError::from_error(ExitCode::Problem, &error)
+                .within("the drill found a problem with the backup, and its report could not be kept")
+                .hint("Read above what was found; mend why the repository takes nothing, then drill again."),
+        }
+    })?;
     let elapsed = report.finished_ms.saturating_sub(report.started_ms);
     context.ui().summary(&Summary {
         report: &report,
