@@ -244,7 +244,7 @@ impl<'a> Planner<'a> {
                     places.extend(self.wanted(record, PlaceKind::Sqlite, &source.path));
                 }
                 ("secrets", _) => self.plan.notes.push(
-                    "Secrets stay as they are; `lifeboat restore --with-secrets` restores them."
+                    "Secrets stay as they are, but in a folder that is replaced they come with it; `lifeboat restore --with-secrets` restores them."
                         .to_owned(),
                 ),
                 ("command" | "stdin", _) => self.plan.notes.push(format!(
