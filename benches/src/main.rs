@@ -11,6 +11,7 @@
 
 mod data;
 mod measure;
+mod postgres;
 mod primitives;
 mod programs;
 
@@ -30,7 +31,7 @@ type Failure = Box<dyn std::error::Error>;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// What to measure: all by default.
+    /// What to measure: programs and pipeline by default.
     #[arg(value_enum)]
     what: Vec<What>,
     /// Where data, repositories and restored files go: a folder in memory, with 8 GB of room.
@@ -59,6 +60,8 @@ enum What {
     Programs,
     /// What one core does in a second of each step, and the pipeline's efficiency: their sum by what a backup takes.
     Pipeline,
+    /// A PostgreSQL database beside pg_dump and pg_restore; not by default.
+    Postgres,
 }
 
 impl fmt::Display for What {
@@ -66,6 +69,7 @@ impl fmt::Display for What {
         f.write_str(match self {
             Self::Programs => "Whole commands",
             Self::Pipeline => "Pipeline",
+            Self::Postgres => "A PostgreSQL database",
         })
     }
 }
@@ -79,18 +83,28 @@ fn all_or<T: ValueEnum + Clone + 'static>(chosen: &[T]) -> Vec<T> {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let what = all_or(&arguments.what);
+    let what = if arguments.what.is_empty() {
+        vec![What::Programs, What::Pipeline]
+    } else {
+        arguments.what.clone()
+    };
     let programs = all_or(&arguments.program);
     std::fs::create_dir_all(&arguments.folder)?;
     measure::print_machine(&arguments.folder)?;
     if what.contains(&What::Programs) {
         programs::print_versions(&programs)?;
     }
+    let work = arguments.folder.join("work");
+    if what.contains(&What::Postgres) {
+        println!("\n## {}\n", What::Postgres);
+        postgres::print(&arguments.folder, &work, arguments.rounds)?;
+    }
+    let has_data = what.iter().any(|what| *what != What::Postgres);
     let data = all_or(&arguments.data)
         .into_iter()
+        .filter(|_| has_data)
         .map(|kind| Made::make(kind, &arguments.folder, arguments.tree.as_deref()))
         .collect::<Result<Vec<_>, _>>()?;
-    let work = arguments.folder.join("work");
     // Programs first: Linux counts what its parent held among a process's peak, and the steps hold more than some need.
     for step in [What::Programs, What::Pipeline] {
         for made in data.iter().filter(|_| what.contains(&step)) {
@@ -99,6 +113,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             match step {
                 What::Programs => programs::print(made, &programs, &work, arguments.rounds)?,
                 What::Pipeline => primitives::print(made, &work, arguments.rounds)?,
+                What::Postgres => {}
             }
         }
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use wait4::Wait4;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use wait4::{ResUse, Wait4};
 
 use crate::Failure;
 
@@ -27,10 +28,15 @@ pub(crate) fn timed(command: &mut Command, log: &Path) -> Result<Usage, Failure>
         .stdout(out.try_clone()?)
         .stderr(out);
     let started = Instant::now();
-    let ended = command
+    let result = command
         .spawn()
         .map_err(|error| format!("cannot run {command:?}: {error}"))?
         .wait4()?;
+    ended(command, log, started, result)
+}
+
+/// What a command that has ended used.
+fn ended(command: &Command, log: &Path, started: Instant, ended: ResUse) -> Result<Usage, Failure> {
     let wall = started.elapsed();
     if !ended.status.success() {
         let said = fs::read_to_string(log).unwrap_or_default();
@@ -41,6 +47,32 @@ pub(crate) fn timed(command: &mut Command, log: &Path) -> Result<Usage, Failure>
         cpu: ended.rusage.utime + ended.rusage.stime,
         peak_bytes: ended.rusage.maxrss,
     })
+}
+
+/// The same, and how many bytes it read from files of any kind: the repository's, and its own cache and libraries.
+pub(crate) fn bytes_read(command: &mut Command, log: &Path) -> Result<(Usage, u64), Failure> {
+    let out = File::create(log)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out);
+    let started = Instant::now();
+    let child = command
+        .spawn()
+        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    // Not taken away yet: the system still says what it read.
+    let id = Pid::from_child(&child);
+    waitid(
+        WaitId::Pid(id),
+        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+    )?;
+    let io = fs::read_to_string(format!("/proc/{}/io", child.id()))?;
+    let usage = ended(command, log, started, child.wait4()?)?;
+    let read = io
+        .lines()
+        .find_map(|line| line.strip_prefix("rchar: "))
+        .ok_or("the system does not say how much was read")?;
+    Ok((usage, read.parse()?))
 }
 
 /// The middle one; of an even number, the lower of the two.

@@ -202,6 +202,12 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// What keyed ids, compressing, decoding and comparing, sealing and hashing cost one core for this data.
+pub(crate) fn backup_cost(made: &Made, pack: &Path) -> Result<Duration, Failure> {
+    let spent = Steps::new(pack)?.all(made)?;
+    Ok(spent[2] + spent[3] + spent[4])
+}
+
 /// Prints the steps, their sum, and what a whole backup needs.
 pub(crate) fn print(made: &Made, work: &Path, rounds: usize) -> Result<(), Failure> {
     fs::create_dir_all(work)?;
@@ -209,7 +215,7 @@ pub(crate) fn print(made: &Made, work: &Path, rounds: usize) -> Result<(), Failu
     let mut whole = Vec::new();
     for _ in 0..rounds {
         spent.push(Steps::new(&work.join("pack"))?.all(made)?);
-        let bench = Bench::begin(Program::Lifeboat, made, work)?;
+        let bench = Bench::begin(Program::Lifeboat, &made.folder, work)?;
         whole.push(bench.run(Step::First)?);
         bench.end()?;
     }

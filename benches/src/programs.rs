@@ -96,7 +96,7 @@ pub(crate) struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// A new repository.
-    pub(crate) fn begin(program: Program, made: &'a Made, work: &Path) -> Result<Self, Failure> {
+    pub(crate) fn begin(program: Program, data: &'a Path, work: &Path) -> Result<Self, Failure> {
         let work = work.join(program.name());
         if work.exists() {
             fs::remove_dir_all(&work)?;
@@ -104,7 +104,7 @@ impl<'a> Bench<'a> {
         fs::create_dir_all(work.join("home"))?;
         let bench = Self {
             program,
-            data: &made.folder,
+            data,
             work,
         };
         match program {
@@ -163,6 +163,13 @@ impl<'a> Bench<'a> {
                     .env("BORG_PASSPHRASE", "benches");
             }
         }
+        Ok(command)
+    }
+
+    /// A command of this program over the bench's repository.
+    pub(crate) fn lifeboat(&self, arguments: &[&str]) -> Result<Command, Failure> {
+        let mut command = self.command()?;
+        command.args(arguments);
         Ok(command)
     }
 
@@ -295,7 +302,7 @@ pub(crate) fn print(
         let mut order = programs.to_vec();
         order.rotate_left(round % programs.len());
         for program in order {
-            let bench = Bench::begin(program, made, work)?;
+            let bench = Bench::begin(program, &made.folder, work)?;
             for (step, _) in STEPS {
                 if let Some(usage) = bench.measure(step)? {
                     usages.entry((step, program)).or_default().push(usage);
