@@ -152,6 +152,7 @@ mod tests {
     fn native_reading_is_the_rule_and_the_configuration_has_the_last_word() {
         let cluster = testing::cluster();
         let settings = testing::database(&cluster, "CREATE TABLE t (id int); SELECT lo_create(7)");
+        testing::leave_to_native(&settings);
         let program = testing::programs(&cluster).version();
         let choice = choose(&settings, program, EngineWishes::default());
         assert_eq!(choice.engine, Engine::Native);

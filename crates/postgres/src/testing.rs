@@ -166,6 +166,23 @@ ALTER EXTENSION hstore ADD TABLE chosen;
 UPDATE pg_extension SET extconfig = ARRAY['configured'::regclass, 'chosen'::regclass]::oid[],
                         extcondition = ARRAY['', 'WHERE id > 5'] WHERE extname = 'hstore'";
 
+/// A script in the words that `pg_dump` had before 17, which are ours: older servers know no `transaction_timeout`, and
+/// owners of sequences and views are set as those of tables.
+pub(crate) fn in_older_words(script: &str) -> String {
+    let lines = script
+        .lines()
+        .filter(|line| *line != "SET transaction_timeout = 0;");
+    let older = lines.map(|line| {
+        let kinds = ["ALTER SEQUENCE ", "ALTER VIEW ", "ALTER MATERIALIZED VIEW "];
+        let mut names = kinds.iter().filter_map(|kind| line.strip_prefix(kind));
+        match names.find(|name| name.contains(" OWNER TO ")) {
+            Some(name) => format!("ALTER TABLE {name}\n"),
+            None => format!("{line}\n"),
+        }
+    });
+    older.collect()
+}
+
 /// A plain dump of a database, for comparison.
 pub(crate) fn plain_dump(programs: &Programs, settings: &Settings) -> String {
     let mut command = crate::child::command(&programs.program("pg_dump"), Some(settings));
@@ -261,7 +278,17 @@ pub(crate) fn everything(cluster: &Cluster) -> Settings {
         .replace("THE_OWNER", &quote::identifier(&owner))
         .replace("THE_READER", &reader)
         .replace("THE SPACE", &space);
-    database(cluster, &sql)
+    let settings = database(cluster, &sql);
+    leave_to_native(&settings);
+    settings
+}
+
+/// Leaves what a native reading gives back: no large objects where `pg_dump` tells their owners and grants only with
+/// their content, since such a database is read by `pg_dump`.
+pub(crate) fn leave_to_native(settings: &Settings) {
+    let unlink = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata
+                   WHERE current_setting('server_version_num')::int >= 170000";
+    run(settings, unlink);
 }
 
 /// One of every kind of object that has once been lost somewhere.

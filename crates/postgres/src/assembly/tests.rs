@@ -53,7 +53,7 @@ fn pg_restore(programs: &Programs, archive: &[u8], arguments: &[&str]) -> String
     let file = file_of(archive);
     let mut command = child::command(&programs.program("pg_restore"), None);
     command.args(arguments).arg(file.path());
-    String::from_utf8(child::output(command).unwrap().0).unwrap()
+    testing::in_older_words(&String::from_utf8(child::output(command).unwrap().0).unwrap())
 }
 
 fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {

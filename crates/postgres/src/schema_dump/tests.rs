@@ -55,12 +55,14 @@ fn a_schema_is_all_but_rows_as_it_was_at_the_moment() {
     let list = String::from_utf8(list).unwrap();
     for wanted in [
         " TABLE public customer ",
-        " BLOB - 16000 ",
         " MATERIALIZED VIEW DATA public sums ",
         " FK CONSTRAINT public circle ",
     ] {
         assert!(list.contains(wanted), "{wanted}: {list}");
     }
+    // Newer ones tell it with the content.
+    let tells = programs.version().major < 17;
+    assert_eq!(list.contains(" BLOB - 16000 "), tells, "{list}");
     for unwanted in [" TABLE DATA ", " SEQUENCE SET ", " BLOBS ", " later "] {
         assert!(!list.contains(unwanted), "{unwanted}: {list}");
     }
