@@ -209,9 +209,13 @@ fn tables_come_into_a_schema_beside_and_only_their_rows_are_read() {
         "--schema",
         "x",
         "--table",
-        "public.nothing",
+        "orders",
     ]);
-    ran.explains(2);
+    assert!(ran.explains(2).contains("no table \"orders\""), "{ran:?}");
+    assert!(
+        ran.stderr.contains("Did you mean `public.orders`?"),
+        "{ran:?}"
+    );
     assert_eq!(
         psql(
             &cluster,

@@ -83,8 +83,13 @@ pub enum BesideError {
     #[error("the schema \"{0}\" exists already, and the tables come into a new one")]
     Exists(String),
     /// The backup has no such table.
-    #[error("the backup has no table \"{0}\"")]
-    UnknownTable(String),
+    #[error("the backup has no table \"{wanted}\"")]
+    UnknownTable {
+        /// What was asked for.
+        wanted: String,
+        /// The tables that it has, as `schema.table`.
+        there: Vec<String>,
+    },
     /// Two of the tables have one name.
     #[error("two tables are called \"{0}\", and one schema can have one of them only")]
     SameName(String),
@@ -308,7 +313,10 @@ impl<'a> Planner<'_, 'a> {
             .find(|entry| {
                 selection::TABLES.contains(&entry.kind.as_str()) && selection::path(entry) == path
             })
-            .ok_or_else(|| BesideError::UnknownTable(path.to_owned()))?;
+            .ok_or_else(|| BesideError::UnknownTable {
+                wanted: path.to_owned(),
+                there: selection::tables(self.contents.iter().copied()),
+            })?;
         if entry.kind != "TABLE" {
             return Err(refused("its rows are elsewhere, and not in the backup"));
         }

@@ -108,9 +108,9 @@ pub(crate) fn select(contents: &[ArchiveEntry], tables: &[String]) -> Result<Sel
 }
 
 /// The tables that can be chosen.
-pub(crate) fn tables(contents: &[ArchiveEntry]) -> Vec<String> {
+pub(crate) fn tables<'a>(contents: impl IntoIterator<Item = &'a ArchiveEntry>) -> Vec<String> {
     contents
-        .iter()
+        .into_iter()
         .filter(|entry| TABLES.contains(&entry.kind.as_str()))
         .map(path)
         .collect()

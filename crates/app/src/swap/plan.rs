@@ -215,7 +215,7 @@ impl<'a> Planner<'a> {
             let name = &record.name;
             if record.unreadable > 0 {
                 self.plan.notes.push(format!(
-                    "The snapshot says of {name} that {} items could not be read, or are not as they should be.",
+                    "{name} is incomplete in the snapshot, which says so of {} of its items.",
                     record.unreadable
                 ));
             }

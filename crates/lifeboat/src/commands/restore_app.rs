@@ -501,7 +501,7 @@ fn restore_point(
     let unreadable = outcome.committed.head.totals.unreadable;
     if unreadable > 0 {
         context.ui().warning(&format!(
-            "the restore point lacks {unreadable} items that could not be read, or are not as they should be"
+            "the restore point is incomplete, as it says itself of {unreadable} of its items"
         ));
     }
     context.ui().note(&format!(

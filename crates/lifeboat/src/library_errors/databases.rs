@@ -120,8 +120,11 @@ fn of_creation(answer: &QueryError) -> &'static str {
 
 /// The advice for tables that do not come into a schema beside; nothing where there is none of its own.
 fn beside(error: &BesideError) -> Option<CommandError> {
+    if let BesideError::UnknownTable { wanted, there } = error {
+        let hint = of_table(wanted, there);
+        return Some(CommandError::from_error(ExitCode::Usage, error).hint(hint));
+    }
     let (code, hint) = match error {
-        BesideError::UnknownTable(_) => (ExitCode::Usage, TABLES),
         BesideError::Exists(_) => (
             ExitCode::Refused,
             "Choose another schema: a restore never touches one that exists.",
