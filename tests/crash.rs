@@ -140,7 +140,7 @@ fn a_backup_killed_at_any_moment_leaves_a_whole_repository() {
     bench.next_round();
     let begun_again = Instant::now();
     assert!(bench.command().status().unwrap().success());
-    let (first, usual) = (begun_again - begun, begun_again.elapsed());
+    let (first, mut usual) = (begun_again - begun, begun_again.elapsed());
     println!("the first backup took {first:?}, the next one {usual:?}");
     bench.news();
     let (mut killed, mut made) = (0, 0);
@@ -151,7 +151,12 @@ fn a_backup_killed_at_any_moment_leaves_a_whole_repository() {
         let share = f64::from(u32::try_from(kill * 37 % kills).unwrap()) / kills as f64;
         thread::sleep(usual.mul_f64(share * 1.1));
         child.kill().unwrap();
-        killed += u64::from(child.wait().unwrap().code().is_none());
+        if child.wait().unwrap().code().is_none() {
+            killed += 1;
+        } else {
+            // It was faster than the one that was measured, which met a busier machine.
+            usual = usual.mul_f64(0.9);
+        }
         made += u64::from(bench.is_whole());
     }
     println!("{killed} of {kills} backups were killed at work; {made} had made their snapshot");
