@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -22,17 +22,23 @@ pub(crate) struct Usage {
 
 /// Runs a command to its end; what it prints goes to `log`. A command that fails ends the run of the benches.
 pub(crate) fn timed(command: &mut Command, log: &Path) -> Result<Usage, Failure> {
+    let (child, started) = begun(command, log)?;
+    let result = child.wait4()?;
+    ended(command, log, started, result)
+}
+
+/// Starts a command whose output goes to `log`.
+fn begun(command: &mut Command, log: &Path) -> Result<(Child, Instant), Failure> {
     let out = File::create(log)?;
     command
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
         .stderr(out);
     let started = Instant::now();
-    let result = command
+    let child = command
         .spawn()
-        .map_err(|error| format!("cannot run {command:?}: {error}"))?
-        .wait4()?;
-    ended(command, log, started, result)
+        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    Ok((child, started))
 }
 
 /// What a command that has ended used.
@@ -51,15 +57,7 @@ fn ended(command: &Command, log: &Path, started: Instant, ended: ResUse) -> Resu
 
 /// The same, and how many bytes it read from files of any kind: the repository's, and its own cache and libraries.
 pub(crate) fn bytes_read(command: &mut Command, log: &Path) -> Result<(Usage, u64), Failure> {
-    let out = File::create(log)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(out.try_clone()?)
-        .stderr(out);
-    let started = Instant::now();
-    let child = command
-        .spawn()
-        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    let (child, started) = begun(command, log)?;
     // Not taken away yet: the system still says what it read.
     let id = Pid::from_child(&child);
     waitid(
