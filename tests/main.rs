@@ -18,6 +18,7 @@ mod foreign;
 mod history;
 mod in_place;
 mod keys;
+mod newest;
 mod postgres;
 mod reader;
 mod reading;

@@ -306,3 +306,25 @@ fn a_column_that_a_migration_took_away_is_told_and_the_rest_is_backed_up() {
     assert!(listed.stdout().contains("a.jpg"), "{listed:?}");
     assert!(!text(&ran.summary(), "snapshot").is_empty());
 }
+
+#[test]
+fn a_backup_of_the_rows_alone_takes_nothing_from_what_the_next_one_carries_forward() {
+    let (machine, tree, rows) = with_sqlite("referenced-by = [\"asset.path\"]");
+    tree.file("a.jpg", "first");
+    rows.execute_batch("INSERT INTO asset VALUES (1, 'a.jpg', NULL, NULL)")
+        .unwrap();
+    let config = machine.path("lifeboat.toml");
+    backup(&machine).done();
+    machine
+        .run([
+            "backup",
+            "--only",
+            "rows",
+            "--config",
+            config.to_str().unwrap(),
+        ])
+        .done();
+    fs::remove_file(tree.root().join("a.jpg")).unwrap();
+    let ran = backup(&machine).done();
+    assert_eq!(counts(&ran, ["carried_forward", "missing"]), [1, 0]);
+}

@@ -21,6 +21,7 @@ use crate::folder::{FolderError, FolderOptions, Rows, read_folder};
 use crate::memory::{Gathered, Memory, Seen, StoredTrees, remembered, stored_tree};
 use crate::postgres::{Reading, read_postgres};
 use crate::references::{Asking, References};
+use crate::selector::only_sources;
 use crate::source::{
     Source, SourceError, SourceRead, on_lane, read_command, read_secrets, read_stdin,
 };
@@ -113,7 +114,12 @@ pub fn backup(
     let parent = if repository.role() == Role::WriteOnly {
         None
     } else {
-        repository.parent_of(&request.app, &host, domain)?
+        // One that lacks a folder would have it read anew, and nothing of it carried forward.
+        let has_all = |snapshot: &Snapshot| {
+            let only = only_sources(snapshot.head.tags.iter().map(String::as_str));
+            only.is_none_or(|only| names.iter().all(|name| only.contains(name)))
+        };
+        repository.parent_of(&request.app, &host, domain, has_all)?
     };
     let past = Past::find(repository, &request.app, parent.as_ref(), &sources);
     let (skip, secrets) = (skipped(request), secrets(request));

@@ -8,6 +8,10 @@
 //! a minute for sixty seconds, so that the time shown in a list finds the snapshot that it was shown for. As a time
 //! holds colons, quotes may set it off from a path of digits: `shop@"2026-11-19 03:00":15`.
 //!
+//! The newest state of an app is what a person means who names no snapshot of it. So `latest`, an app and `drilled` pass
+//! over restore points, which are what was about to be replaced, and over backups of some sources only, unless the path
+//! begins with one of those sources. An id and a tag name them all the same.
+//!
 //! Invariant: a selector names one snapshot or it is an error; nothing is ever chosen among several silently. A path
 //! is bytes, relative, and never leads out of the snapshot.
 
@@ -28,6 +32,25 @@ const ID_DIGITS_MIN: usize = 4;
 /// The most snapshots that an error lists.
 const LISTED_MAX: usize = 10;
 
+/// The tag of a snapshot that was made of what is about to be replaced.
+pub const RESTORE_POINT: &str = "restore-point";
+
+/// How the tags of a backup of some sources begin; behind it stands a source that it has.
+const ONLY: &str = "only=";
+
+/// Gives a backup of some sources only its tags, by which it is known for one.
+pub fn only_tags(sources: &[&str]) -> Vec<String> {
+    let tag = |source: &&str| format!("{ONLY}{source}");
+    sources.iter().map(tag).collect()
+}
+
+/// The sources that a snapshot with these tags has, if it has some sources of its app only.
+pub fn only_sources<'t>(tags: impl IntoIterator<Item = &'t str>) -> Option<Vec<&'t str>> {
+    let named = tags.into_iter().filter_map(|tag| tag.strip_prefix(ONLY));
+    let named: Vec<&str> = named.collect();
+    (!named.is_empty()).then_some(named)
+}
+
 /// What selecting has to know of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSummary {
@@ -41,6 +64,27 @@ pub struct SnapshotSummary {
     pub tags: Vec<String>,
     /// Whether its last drill passed.
     pub drilled: bool,
+}
+
+impl SnapshotSummary {
+    /// The sources that it has, if it is a backup of some sources only.
+    #[must_use]
+    pub fn only(&self) -> Option<Vec<&str>> {
+        only_sources(self.tags.iter().map(String::as_str))
+    }
+
+    fn is_restore_point(&self) -> bool {
+        self.tags.iter().any(|tag| tag == RESTORE_POINT)
+    }
+}
+
+/// The snapshot that a selector names, by its place in the list that was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its place.
+    pub index: usize,
+    /// The place of the backup of some sources only that would have been chosen if it had all of them.
+    pub passed_over: Option<usize>,
 }
 
 /// One snapshot and a path inside it, as a person named them.
@@ -175,14 +219,23 @@ impl Selector {
         &self.path
     }
 
-    /// The place in `snapshots` of the one that is meant. They may stand in any order.
+    /// The same selector with the path of a source.
+    #[must_use]
+    pub fn within(&self, source: &str) -> Self {
+        Self {
+            path: source.into(),
+            ..self.clone()
+        }
+    }
+
+    /// Which of `snapshots` is meant. They may stand in any order.
     ///
     /// `now` is the present moment in the time zone in which the selector's times are meant.
     pub fn resolve(
         &self,
         snapshots: &[SnapshotSummary],
         now: &Zoned,
-    ) -> Result<usize, SelectorError> {
+    ) -> Result<Choice, SelectorError> {
         let mut newest_first: Vec<usize> = (0..snapshots.len()).collect();
         newest_first.sort_by_key(|index| {
             let snapshot = &snapshots[*index];
@@ -209,6 +262,16 @@ impl Selector {
     }
 }
 
+impl Choice {
+    /// One that nothing was passed over for.
+    fn of(index: usize) -> Self {
+        Self {
+            index,
+            passed_over: None,
+        }
+    }
+}
+
 /// A selector at work.
 struct Search<'a> {
     selector: &'a Selector,
@@ -218,7 +281,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn named(&self, name: &str) -> Result<usize, SelectorError> {
+    fn named(&self, name: &str) -> Result<Choice, SelectorError> {
         let of_app = self.filter(|snapshot| snapshot.app == name);
         // `~` and `@` ask for one of many, so that an id is meant only without them.
         let with_id = match self.selector.pick {
@@ -231,23 +294,24 @@ impl Search<'_> {
         match (of_app.as_slice(), with_id.as_slice()) {
             ([], []) => Err(self.none(&self.no_such_name(name))),
             (of_app, []) => self.pick(of_app, &format!("the app `{name}`")),
-            ([], [one]) => Ok(*one),
+            ([], [one]) => Ok(Choice::of(*one)),
             ([], several) => Err(self.several(several)),
-            ([newest, ..], with_id) => {
-                let mut meant = vec![*newest];
-                meant.extend(with_id.iter().filter(|index| *index != newest));
+            (of_app, with_id) => {
+                let newest = of_app.iter().find(|index| self.counts(**index));
+                let mut meant: Vec<usize> = newest.into_iter().copied().collect();
+                meant.extend(with_id.iter().filter(|index| Some(*index) != newest));
                 match meant.as_slice() {
-                    [one] => Ok(*one),
+                    [one] => Ok(Choice::of(*one)),
                     several => Err(self.several(several)),
                 }
             }
         }
     }
 
-    fn tagged(&self, tag: &str) -> Result<usize, SelectorError> {
+    fn tagged(&self, tag: &str) -> Result<Choice, SelectorError> {
         let tagged = self.filter(|snapshot| snapshot.tags.iter().any(|own| own == tag));
         match tagged.as_slice() {
-            [one] => Ok(*one),
+            [one] => Ok(Choice::of(*one)),
             [] => {
                 let mut tags: Vec<_> = self
                     .snapshots
@@ -265,29 +329,68 @@ impl Search<'_> {
         }
     }
 
-    /// Which of `candidates`, the newest first and at least one, is meant; they are all that `owner` has.
-    fn pick(&self, candidates: &[usize], owner: &str) -> Result<usize, SelectorError> {
-        match self.selector.pick {
-            Pick::Plain => Ok(candidates[0]),
-            Pick::Back(back) => candidates.get(back).copied().ok_or_else(|| {
+    /// Which of `all`, the newest first and at least one, is meant; they are all that `owner` has.
+    fn pick(&self, all: &[usize], owner: &str) -> Result<Choice, SelectorError> {
+        let of = |counts: &dyn Fn(usize) -> bool| -> Vec<usize> {
+            let all = all.iter().copied();
+            all.filter(|index| counts(*index)).collect()
+        };
+        let candidates = of(&|index| self.counts(index));
+        if candidates.is_empty() {
+            return Err(self.none(&format!(
+                "{owner} has only restore points and backups of some sources; an id names one of them, and a \
+                 source, such as `shop:db`, the newest that has it"
+            )));
+        }
+        let uncounted = match all.len() - candidates.len() {
+            0 => "",
+            _ => ", without restore points and backups of some sources",
+        };
+        let index = match self.selector.pick {
+            Pick::Plain => candidates[0],
+            Pick::Back(back) => *candidates.get(back).ok_or_else(|| {
                 let last = candidates.len() - 1;
                 let number = counted(candidates.len());
-                self.none(&format!("{owner} has {number}, the oldest is `~{last}`"))
-            }),
-            Pick::At(when) => {
-                let passed = when.passed(self.now);
-                let is_before = |index: &&usize| {
-                    passed.is_none_or(|passed| {
-                        i128::from(self.snapshots[**index].started_ms) < passed
-                    })
-                };
-                candidates.iter().find(is_before).copied().ok_or_else(|| {
-                    let oldest = &self.snapshots[candidates[candidates.len() - 1]];
-                    let oldest = clock_time(oldest.started_ms, self.now.time_zone());
-                    self.none(&format!("the oldest that {owner} has is of {oldest}"))
-                })
-            }
-        }
+                self.none(&format!(
+                    "{owner} has {number}{uncounted}, the oldest is `~{last}`"
+                ))
+            })?,
+            Pick::At(when) => self.newest_at(when, &candidates).ok_or_else(|| {
+                let oldest = &self.snapshots[candidates[candidates.len() - 1]];
+                let oldest = clock_time(oldest.started_ms, self.now.time_zone());
+                self.none(&format!(
+                    "the oldest that {owner} has is of {oldest}{uncounted}"
+                ))
+            })?,
+        };
+        let with_some = of(&|index| !self.snapshots[index].is_restore_point());
+        let would_be = match self.selector.pick {
+            Pick::Plain | Pick::Back(0) => with_some.first().copied(),
+            Pick::Back(_) => None,
+            Pick::At(when) => self.newest_at(when, &with_some),
+        };
+        Ok(Choice {
+            index,
+            passed_over: would_be.filter(|would_be| *would_be != index),
+        })
+    }
+
+    /// The newest of `candidates` begun before that moment has passed.
+    fn newest_at(&self, when: When, candidates: &[usize]) -> Option<usize> {
+        let passed = when.passed(self.now);
+        let is_before = |index: &usize| {
+            passed.is_none_or(|passed| i128::from(self.snapshots[*index].started_ms) < passed)
+        };
+        candidates.iter().copied().find(is_before)
+    }
+
+    /// Whether a snapshot is a state of its app, as far as the selector asks for it.
+    fn counts(&self, index: usize) -> bool {
+        let snapshot = &self.snapshots[index];
+        let path = self.selector.path.as_bytes();
+        let source = path.split(|byte| *byte == b'/').next();
+        let has_source = |only: Vec<&str>| only.iter().any(|name| Some(name.as_bytes()) == source);
+        !snapshot.is_restore_point() && snapshot.only().is_none_or(has_source)
     }
 
     fn filter(&self, is_meant: impl Fn(&SnapshotSummary) -> bool) -> Vec<usize> {

@@ -9,19 +9,21 @@ use std::{
 };
 
 use jiff::{Zoned, tz::TimeZone};
-use lifeboat_app::{Config, Selector, SelectorError, SnapshotSummary, Verdict, drilled, nearest};
+use lifeboat_app::{
+    Choice, Config, Selector, SelectorError, SnapshotSummary, Verdict, clock_time, drilled, nearest,
+};
 use lifeboat_codec::Notes;
 use lifeboat_repository::{Missing, NoteList, OpenError, Repository, Snapshot, SnapshotList};
 
 use crate::{
-    context::Context, error::CommandError, exit_code::ExitCode, record::Record,
-    text::sentence as as_sentence,
+    context::Context, error::CommandError, exit_code::ExitCode, text::sentence as as_sentence,
+    ui::Ui,
 };
 
 /// The snapshots of a repository, for resolving selectors.
 pub(crate) struct Selection<'a> {
-    /// The run is about the app whose snapshot is chosen.
-    record: &'a Record,
+    /// What is passed over is told; the run is about the app whose snapshot is chosen.
+    ui: &'a Ui,
     config: &'a Config,
     /// Where an app has no zone of its own.
     zone: TimeZone,
@@ -66,7 +68,7 @@ impl<'a> Selection<'a> {
             })
             .collect();
         Ok(Self {
-            record: context.ui().record(),
+            ui: context.ui(),
             config: &context.configuration()?.config,
             zone: context.time_zone()?,
             list,
@@ -90,22 +92,73 @@ impl<'a> Selection<'a> {
         &self.notes
     }
 
-    /// The one snapshot that a selector names.
+    /// The one snapshot that a selector names. A newer backup of some sources only that it passes over is told.
     pub(crate) fn select(&self, selector: &OsStr) -> Result<Selected<'_>, CommandError> {
         let selector = Selector::parse(selector)?;
-        let zone = selector
-            .name()
-            .and_then(|name| self.config.app(name).ok())
-            .and_then(|app| app.time_zone.clone())
-            .unwrap_or_else(|| self.zone.clone());
-        let now = Zoned::now().with_time_zone(zone);
-        let index = selector.resolve(&self.summaries, &now)?;
-        let snapshot = &self.list.snapshots[index];
-        self.record.about(&snapshot.head.app);
-        Ok(Selected {
+        let choice = self.resolve(&selector)?;
+        Ok(self.selected(&selector, choice))
+    }
+
+    /// The snapshot that has the database which is meant: the newest state of the whole app says what its only database is
+    /// called, and then any snapshot that has that one counts.
+    pub(crate) fn select_database(
+        &self,
+        selector: &OsStr,
+        repository: &Repository,
+    ) -> Result<Selected<'_>, CommandError> {
+        let selector = Selector::parse(selector)?;
+        let choice = self.resolve(&selector)?;
+        if choice.passed_over.is_some() && selector.path().is_empty() {
+            let manifest = repository.manifest(&self.list.snapshots[choice.index])?;
+            let sources = manifest.sources.iter();
+            let mut databases = sources.filter(|source| source.kind == "postgres");
+            if let (Some(only), None) = (databases.next(), databases.next()) {
+                let within = selector.within(&only.name);
+                let choice = self.resolve(&within)?;
+                return Ok(self.selected(&within, choice));
+            }
+        }
+        Ok(self.selected(&selector, choice))
+    }
+
+    /// The newest state of an app as a whole.
+    pub(crate) fn newest_of(&self, app: &str) -> Result<&Snapshot, CommandError> {
+        // With `~0` it is never the beginning of an id.
+        let selected = self.select(OsStr::new(&format!("{app}~0")))?;
+        Ok(selected.snapshot)
+    }
+
+    fn resolve(&self, selector: &Selector) -> Result<Choice, SelectorError> {
+        selector.resolve(
+            &self.summaries,
+            &Zoned::now().with_time_zone(self.zone_of(selector)),
+        )
+    }
+
+    /// The time zone in which a selector's times are meant.
+    fn zone_of(&self, selector: &Selector) -> TimeZone {
+        let app = selector.name().and_then(|name| self.config.app(name).ok());
+        app.and_then(|app| app.time_zone.clone())
+            .unwrap_or_else(|| self.zone.clone())
+    }
+
+    fn selected(&self, selector: &Selector, choice: Choice) -> Selected<'_> {
+        if let Some(index) = choice.passed_over {
+            let passed_over = &self.list.snapshots[index];
+            self.ui.note(&format!(
+                "Snapshot {} of {} is newer, but has only {} of {}: it is passed over.",
+                passed_over.name.id.short(),
+                clock_time(passed_over.head.started_ms, &self.zone_of(selector)),
+                self.summaries[index].only().unwrap_or_default().join(", "),
+                passed_over.head.app,
+            ));
+        }
+        let snapshot = &self.list.snapshots[choice.index];
+        self.ui.record().about(&snapshot.head.app);
+        Selected {
             snapshot,
             path: selector.path().to_owned(),
-        })
+        }
     }
 
     /// The snapshots that several selectors name, each once; a path inside one is refused.
@@ -204,11 +257,7 @@ mod tests {
     use lifeboat_store::MemoryStore;
 
     use super::*;
-    use crate::{
-        interrupt::Interrupt,
-        options::GlobalOptions,
-        ui::{Manner, Ui},
-    };
+    use crate::{interrupt::Interrupt, options::GlobalOptions, ui::Manner};
 
     fn repository(folder: &tempfile::TempDir) -> Repository {
         let surroundings = Surroundings::system(None, folder.path().join("state"));

@@ -337,7 +337,7 @@ impl Repository {
             })
     }
 
-    /// The newest snapshot of an app that a run of this machine can start from.
+    /// The newest snapshot of an app that a run of this machine can start from, among those that `has_all` is true of.
     ///
     /// # Errors
     /// When the snapshots cannot be listed.
@@ -346,10 +346,12 @@ impl Repository {
         app: &str,
         host: &str,
         domain: u32,
+        has_all: impl Fn(&Snapshot) -> bool,
     ) -> Result<Option<Snapshot>, ReadError> {
         let list = self.snapshots()?;
-        let fits =
-            |snapshot: &&Snapshot| snapshot.head.app == app && snapshot.head.domain == domain;
+        let fits = |snapshot: &&Snapshot| {
+            snapshot.head.app == app && snapshot.head.domain == domain && has_all(snapshot)
+        };
         let newest = |same_host: bool| {
             list.snapshots
                 .iter()

@@ -89,7 +89,10 @@ pub fn selector(bytes: &[u8]) {
     let now = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     for snapshots in [&snapshots[..], &snapshots[..1], &[]] {
         match selector.resolve(snapshots, &now) {
-            Ok(place) => assert!(place < snapshots.len()),
+            Ok(choice) => {
+                let mut places = choice.passed_over.iter().chain([&choice.index]);
+                assert!(places.all(|place| *place < snapshots.len()));
+            }
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }

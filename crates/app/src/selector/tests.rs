@@ -39,8 +39,8 @@ fn now() -> Zoned {
 fn select_from(snapshots: &[SnapshotSummary], selector: &str) -> Result<String, String> {
     let shown = |error: SelectorError| error.to_string();
     let selector = Selector::parse(OsStr::new(selector)).map_err(shown)?;
-    let index = selector.resolve(snapshots, &now()).map_err(shown)?;
-    Ok(snapshots[index].id_hex[..8].to_owned())
+    let choice = selector.resolve(snapshots, &now()).map_err(shown)?;
+    Ok(snapshots[choice.index].id_hex[..8].to_owned())
 }
 
 fn select(selector: &str) -> Result<String, String> {
@@ -70,6 +70,96 @@ fn each_form_names_its_snapshot() {
     ] {
         assert_eq!(select(selector).as_deref(), Ok(id), "{selector}");
     }
+}
+
+/// A restore point and a backup of the database alone are newer than what they are made of.
+fn with_others() -> Vec<SnapshotSummary> {
+    let mut snapshots = vec![
+        summary("aaaa1111", "shop", "2026-11-17T02:30:00Z", &[]),
+        summary("aaaa2222", "shop", "2026-11-18T02:30:00Z", &["nightly"]),
+        summary("bbbb3333", "shop", "2026-11-18T03:30:00Z", &["only=db"]),
+        summary(
+            "cccc4444",
+            "shop",
+            "2026-11-18T04:30:00Z",
+            &["restore-point"],
+        ),
+        summary(
+            "dddd5555",
+            "blog",
+            "2026-11-16T04:30:00Z",
+            &["restore-point"],
+        ),
+    ];
+    for snapshot in &mut snapshots {
+        snapshot.drilled = true;
+    }
+    snapshots
+}
+
+#[test]
+fn restore_points_and_backups_of_some_sources_are_not_the_newest_state() {
+    let snapshots = with_others();
+    for (selector, id) in [
+        ("latest", "aaaa2222"),
+        ("latest~1", "aaaa1111"),
+        ("drilled", "aaaa2222"),
+        ("shop", "aaaa2222"),
+        ("shop~1", "aaaa1111"),
+        ("shop@2026-11-18", "aaaa2222"),
+        ("shop:uploads/db", "aaaa2222"),
+        ("shop:db", "bbbb3333"),
+        ("shop:db/public.orders", "bbbb3333"),
+        ("shop~1:db", "aaaa2222"),
+        ("shop@today:db", "bbbb3333"),
+        ("cccc", "cccc4444"),
+        ("bbbb", "bbbb3333"),
+        ("tag:restore-point:db", "several"),
+        ("tag:only=db", "bbbb3333"),
+    ] {
+        let chosen = select_from(&snapshots, selector);
+        match id {
+            "several" => assert!(chosen.unwrap_err().starts_with("2 snapshots are")),
+            id => assert_eq!(chosen.as_deref(), Ok(id), "{selector}"),
+        }
+    }
+    assert_eq!(
+        select_from(&snapshots, "blog").unwrap_err(),
+        "no snapshot is `blog`: the app `blog` has only restore points and backups of some sources; an id names one \
+         of them, and a source, such as `shop:db`, the newest that has it"
+    );
+    assert_eq!(
+        select_from(&snapshots, "shop~2").unwrap_err(),
+        "no snapshot is `shop~2`: the app `shop` has 2 snapshots, without restore points and backups of some sources, \
+         the oldest is `~1`"
+    );
+}
+
+#[test]
+fn a_backup_of_some_sources_that_is_passed_over_is_told() {
+    let snapshots = with_others();
+    for (selector, id) in [
+        ("shop", Some("bbbb3333")),
+        ("shop~0", Some("bbbb3333")),
+        ("shop@today", Some("bbbb3333")),
+        ("shop:uploads", Some("bbbb3333")),
+        ("latest", Some("bbbb3333")),
+        ("shop~1", None),
+        ("shop@2026-11-17", None),
+        ("shop:db", None),
+        ("aaaa2", None),
+    ] {
+        let choice = Selector::parse(OsStr::new(selector))
+            .unwrap()
+            .resolve(&snapshots, &now())
+            .unwrap();
+        let told = choice
+            .passed_over
+            .map(|index| &snapshots[index].id_hex[..8]);
+        assert_eq!(told, id, "{selector}");
+    }
+    assert_eq!(snapshots[2].only(), Some(vec!["db"]));
+    assert_eq!(only_tags(&["db", "uploads"]), ["only=db", "only=uploads"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Instant};
 use jiff::tz::TimeZone;
 use lifeboat_app::{
     AppConfig, BackupRequest, Bytes, CommandSource, ENGINE_BECAUSE, Elapsed, PG_DUMP_SAID,
-    ReferenceCounts, Source, SourceConfig,
+    ReferenceCounts, Source, SourceConfig, only_tags,
 };
 use lifeboat_codec::Note;
 use lifeboat_files::Excludes;
@@ -83,7 +83,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
 
-    /// Read only this source of the app; may be given several times.
+    /// Read only this source of the app; may be given several times. The snapshot is tagged only=SOURCE, and is passed over
+    /// where the whole app is asked for.
     #[arg(long, value_name = "SOURCE", conflicts_with = "named")]
     only: Vec<String>,
 
@@ -342,7 +343,11 @@ fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, Comman
         .into_iter()
         .map(|app| {
             let sources = configured_sources(args, app)?;
-            let request = of_app(context, app, sources, &args.tag)?;
+            let mut request = of_app(context, app, sources, &args.tag)?;
+            if request.sources.len() < app.sources.len() {
+                let sources: Vec<&str> = request.sources.iter().map(Source::name).collect();
+                request.tags.extend(only_tags(&sources));
+            }
             Ok(BackupRequest {
                 exclude: args.exclude.clone(),
                 ..request

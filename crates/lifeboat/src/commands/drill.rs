@@ -1,7 +1,7 @@
 //! `lifeboat drill`: restores the newest snapshot into a scratch place and says whether the app would come back.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -142,13 +142,7 @@ fn chosen(
             CommandError::from_error(ExitCode::Usage, &error)
                 .hint("Name an app here, and a snapshot with --snapshot.")
         })?;
-        let newest = selection.all().iter().rev();
-        let newest = newest.into_iter().find(|one| one.head.app == *name);
-        let Some(newest) = newest else {
-            // The selector's own words, with what there is instead.
-            selection.select(OsStr::new(&format!("{name}~0")))?;
-            continue;
-        };
+        let newest = selection.newest_of(name)?;
         if chosen.iter().all(|known| known.name != newest.name) {
             chosen.push(newest.clone());
         }

@@ -1,5 +1,6 @@
 //! Saying something about snapshots, for the verbs `tag`, `pin` and `unpin`.
 
+use lifeboat_app::only_sources;
 use lifeboat_codec::Note;
 use lifeboat_repository::Repository;
 use serde::Serialize;
@@ -11,10 +12,17 @@ pub(super) const TAG: &str = "tag";
 /// The kind of a note that is a pin.
 pub(super) const PIN: &str = "pin";
 
-/// Checks that each of `tags` can stand in a list and in a selector (`tag:NAME`) without being taken for something else.
+/// Checks that each of `tags` can stand in a list and in a selector (`tag:NAME`) without being taken for something else,
+/// and does not say of a snapshot that it has some sources only.
 pub(super) fn check_tags(tags: &[String]) -> Result<(), CommandError> {
     let is_plain = |letter: char| letter.is_alphanumeric() || "-_.+=/".contains(letter);
     let wrong = |tag: &&String| tag.is_empty() || !tag.chars().all(is_plain);
+    if only_sources(tags.iter().map(String::as_str)).is_some() {
+        return Err(
+            CommandError::usage("a tag `only=SOURCE` is given by `backup --only` alone")
+                .hint("It says what such a snapshot has; write another tag."),
+        );
+    }
     match tags.iter().find(wrong) {
         None => Ok(()),
         Some(tag) => Err(CommandError::usage(format!("`{tag}` cannot be a tag")).hint(
@@ -72,7 +80,9 @@ mod tests {
         for tag in ["nightly", "vor-dem-Übergang", "v1.2+3", "year=2026", "a/b"] {
             assert!(check_tags(&[tag.to_owned()]).is_ok(), "{tag}");
         }
-        for tag in ["", "a b", "a,b", "tag:x", "(pinned)", "a\nb", "x~1", "x@y"] {
+        for tag in [
+            "", "a b", "a,b", "tag:x", "(pinned)", "a\nb", "x~1", "x@y", "only=db",
+        ] {
             assert!(
                 check_tags(&["fine".to_owned(), tag.to_owned()]).is_err(),
                 "{tag}"

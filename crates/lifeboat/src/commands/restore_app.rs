@@ -8,8 +8,8 @@ mod told;
 use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use lifeboat_app::{
-    AppConfig, Elapsed, InPlaceWish, KeptSwap, Source, SwapOptions, SwapPhase, SwapRequest,
-    SwapSide, Swaps, plan_swap, refuse_newer,
+    AppConfig, Elapsed, InPlaceWish, KeptSwap, RESTORE_POINT, Source, SwapOptions, SwapPhase,
+    SwapRequest, SwapSide, Swaps, plan_swap, refuse_newer,
 };
 use lifeboat_repository::{Repository, Snapshot};
 
@@ -19,15 +19,8 @@ use super::{
     backup::{of_app, own_folders},
 };
 use crate::{
-    context::Context,
-    error::CommandError,
-    exit_code::ExitCode,
-    prompt,
-    selection::{Selection, tags},
+    context::Context, error::CommandError, exit_code::ExitCode, prompt, selection::Selection,
 };
-
-/// What marks the snapshot that is made before anything is replaced.
-const RESTORE_POINT: &str = "restore-point";
 
 /// Restore a whole app: its databases and folders, in place of the running one or into a new place.
 ///
@@ -49,7 +42,7 @@ pub(crate) struct Args {
     #[arg(value_name = "APP")]
     app: String,
 
-    /// Take this snapshot of it; without one, the newest that is no restore point.
+    /// Take this snapshot of it; without one, the newest of the whole app that is no restore point.
     #[arg(value_name = "SNAP", conflicts_with = "at")]
     snapshot: Option<OsString>,
 
@@ -318,20 +311,7 @@ fn chosen<'s>(args: &Args, selection: &'s Selection<'_>) -> Result<&'s Snapshot,
     let selector = match (&args.snapshot, &args.at) {
         (Some(selector), _) => selector.clone(),
         (None, Some(at)) => OsString::from(format!("{app}@\"{at}\"")),
-        (None, None) => {
-            let no_restore_point = |snapshot: &&Snapshot| {
-                snapshot.head.app == *app
-                    && !tags(snapshot, selection.notes()).contains(RESTORE_POINT)
-            };
-            let newest = selection.all().iter().rev().find(no_restore_point);
-            return newest.ok_or_else(|| {
-                CommandError::new(
-                    ExitCode::Failed,
-                    format!("there is no snapshot of {app} but restore points"),
-                )
-                .hint("`lifeboat snapshots` lists what there is; name one behind the app.")
-            });
-        }
+        (None, None) => return selection.newest_of(app),
     };
     let [snapshot] = selection.select_whole(&[selector])?[..] else {
         return Err(CommandError::usage("no snapshot is named"));

@@ -125,7 +125,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let started = Instant::now();
     let repository = context.open_to_read()?;
     let selection = Selection::of(&repository, context)?;
-    let selected = selection.select(snapshot)?;
+    let selected = selection.select_database(snapshot, &repository)?;
     let path = selected.path.as_bytes();
     if dump_in(&repository, selected.snapshot, path)? {
         if !args.table.is_empty() || args.no_verify || args.via.is_some() {
