@@ -29,10 +29,8 @@ const MINOR_MIN: u8 = 14;
 const MINOR_MAX: u8 = 16;
 /// Since this one, large objects stand together in groups, with their data beside.
 pub(crate) const MINOR_GROUPS: u8 = 16;
-/// How many large objects a group has at most.
-const GROUP_OBJECTS_MAX: usize = 1000;
-/// The catalog `pg_largeobject`, which large objects are named by.
-const LARGE_OBJECTS_CLASS: &str = "2613";
+/// Several large objects of one owner and equal grants.
+pub(crate) const GROUP: &str = "BLOB METADATA";
 const READ_LEN_BYTES: usize = 64 << 10;
 
 /// Why a schema and its parts do not make a dump.
@@ -149,13 +147,18 @@ impl<'a> Assembly<'a> {
         let mut builder = Builder::new(&entries, standard_strings, has_amounts);
         builder.add_tables(&parts.tables)?;
         builder.add_sequences(&parts.sequences)?;
+        let mut data = builder.take();
         builder.add_large_objects(&parts.large_objects, head.format_minor)?;
-        let data = builder.items;
-        let place = entries
+        let contents = builder.take();
+        let after = ArchiveEntry::end_of_data(&entries);
+        // Large objects that are made among the data stand between the rows and their contents.
+        let groups = entries[..after]
             .iter()
-            .position(|entry| entry.section == section::POST_DATA)
-            .unwrap_or(entries.len());
+            .position(|entry| entry.kind == GROUP);
+        let place = groups.unwrap_or(after);
         let mut items: Vec<Item<'a>> = entries.into_iter().map(Item::without_data).collect();
+        data.extend(items.splice(place..after, []));
+        data.extend(contents);
         items.splice(place..place, data);
         Ok(Self {
             head,
@@ -226,11 +229,8 @@ impl<'e, 'a> Builder<'e, 'a> {
             .filter(|entry| entry.kind == "TABLE")
             .filter_map(|entry| Some(((entry.schema()?, entry.name.as_str()), entry)))
             .collect();
-        let ids = entries
-            .iter()
-            .flat_map(|entry| entry.needs.iter().chain([&entry.id]));
         Self {
-            next_id: ids.copied().max().unwrap_or(0).max(0).saturating_add(1),
+            next_id: ArchiveEntry::number_above(entries),
             entries,
             tables,
             partitions: Partitions::of(&entries.iter().collect::<Vec<_>>()),
@@ -240,8 +240,13 @@ impl<'e, 'a> Builder<'e, 'a> {
         }
     }
 
-    /// Adds an entry of data with the next number; returns it.
-    fn add(&mut self, mut entry: ArchiveEntry, data: Data<'a>) -> i64 {
+    /// What was added since it was asked last.
+    fn take(&mut self) -> Vec<Item<'a>> {
+        std::mem::take(&mut self.items)
+    }
+
+    /// Adds an entry of data with the next number.
+    fn add(&mut self, mut entry: ArchiveEntry, data: Data<'a>) {
         entry.id = self.next_id;
         entry.section = section::DATA;
         entry.has_data = !matches!(data, Data::Nothing);
@@ -250,7 +255,6 @@ impl<'e, 'a> Builder<'e, 'a> {
         entry.with_oids = Some("false".to_owned());
         self.next_id = self.next_id.saturating_add(1);
         self.items.push(Item { entry, data });
-        self.next_id - 1
     }
 
     fn add_tables(&mut self, parts: &'a [TablePart]) -> Result<(), AssemblyError> {
@@ -354,11 +358,7 @@ impl<'e, 'a> Builder<'e, 'a> {
     ) -> Result<(), AssemblyError> {
         let mut parts: BTreeMap<u32, &LargeObjectPart> =
             parts.iter().map(|part| (part.oid, part)).collect();
-        let kind = if minor >= MINOR_GROUPS {
-            "BLOB METADATA"
-        } else {
-            "BLOB"
-        };
+        let kind = if minor >= MINOR_GROUPS { GROUP } else { "BLOB" };
         let mut groups = Vec::new();
         for entry in self.entries.iter().filter(|entry| entry.kind == kind) {
             let group = members(entry)?
@@ -366,68 +366,35 @@ impl<'e, 'a> Builder<'e, 'a> {
                 .map(|oid| parts.remove(&oid).ok_or_else(|| lacks_object(oid)));
             groups.push((entry, group.collect::<Result<Vec<_>, _>>()?));
         }
+        if let Some(oid) = parts.into_keys().next() {
+            return Err(AssemblyError::UnknownLargeObject(oid));
+        }
         if minor >= MINOR_GROUPS {
             for (entry, group) in groups {
-                self.add_group(entry.name.clone(), entry.owner.clone(), entry.id, group);
+                self.add_group(entry, group);
             }
-            let unnamed: Vec<_> = parts.into_values().collect();
-            self.add_unnamed(&unnamed);
-        } else {
-            if let Some(oid) = parts.into_keys().next() {
-                return Err(AssemblyError::UnknownLargeObject(oid));
-            }
-            let mut all: Vec<_> = groups.into_iter().flat_map(|(_, group)| group).collect();
-            all.sort_by_key(|part| part.oid);
-            if !all.is_empty() {
-                let entry = ArchiveEntry {
-                    name: "BLOBS".to_owned(),
-                    kind: "BLOBS".to_owned(),
-                    ..ArchiveEntry::default()
-                };
-                self.add(entry, Data::LargeObjects(all));
-            }
+            return Ok(());
+        }
+        let mut all: Vec<_> = groups.into_iter().flat_map(|(_, group)| group).collect();
+        all.sort_by_key(|part| part.oid);
+        if !all.is_empty() {
+            let entry = ArchiveEntry {
+                name: "BLOBS".to_owned(),
+                kind: "BLOBS".to_owned(),
+                ..ArchiveEntry::default()
+            };
+            self.add(entry, Data::LargeObjects(all));
         }
         Ok(())
     }
 
-    /// Makes entries for large objects that the schema's archive does not name. They belong to whoever restores.
-    ///
-    /// `pg_dump` 17 counts their names and owners among the data, so that an archive of the schema has none of them.
-    fn add_unnamed(&mut self, parts: &[&'a LargeObjectPart]) {
-        for group in parts.chunks(GROUP_OBJECTS_MAX) {
-            let (first, last) = (group[0].oid, group[group.len() - 1].oid);
-            let name = if group.len() == 1 {
-                first.to_string()
-            } else {
-                format!("{first}..{last}")
-            };
-            let list: String = group.iter().map(|part| format!("{}\n", part.oid)).collect();
-            let entry = ArchiveEntry {
-                class_oid: Some(LARGE_OBJECTS_CLASS.to_owned()),
-                oid: Some(first.to_string()),
-                name: name.clone(),
-                kind: "BLOB METADATA".to_owned(),
-                definition: Some(list),
-                drop: Some("-- dummy".to_owned()),
-                ..ArchiveEntry::default()
-            };
-            let id = self.add(entry, Data::Nothing);
-            self.add_group(name, None, id, group.to_vec());
-        }
-    }
-
-    fn add_group(
-        &mut self,
-        name: String,
-        owner: Option<String>,
-        names: i64,
-        group: Vec<&'a LargeObjectPart>,
-    ) {
+    /// Adds the contents of a group.
+    fn add_group(&mut self, names: &ArchiveEntry, group: Vec<&'a LargeObjectPart>) {
         let entry = ArchiveEntry {
-            name,
+            name: names.name.clone(),
             kind: "BLOBS".to_owned(),
-            owner,
-            needs: vec![names],
+            owner: names.owner.clone(),
+            needs: vec![names.id],
             ..ArchiveEntry::default()
         };
         self.add(entry, Data::LargeObjects(group));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    archive::{ArchiveError, ArchiveScanner, ArchiveSummary},
+    archive::{ArchiveEntry, ArchiveError, ArchiveScanner, ArchiveSummary},
     child::{self, ProgramError, Running},
     connect::QueryError,
     identity::IdentityError,
@@ -67,6 +67,17 @@ pub enum DumpError {
     Unknown {
         /// The minor version of the format.
         format_minor: u8,
+    },
+    /// What would have to be written again is in no encoding that is read here.
+    #[error("pg_dump wrote names that are not UTF-8")]
+    Encoding,
+    /// `pg_dump` leaves large objects out, or tells of some that are not there.
+    #[error("pg_dump tells of {told} large objects, and the database has {there}")]
+    LargeObjects {
+        /// How many it tells of.
+        told: usize,
+        /// How many there are at the moment.
+        there: u64,
     },
     /// The program waits for somebody who may wait for the moment's end.
     #[error("pg_dump stands behind a lock{}", by_whom(holder.as_deref()))]
@@ -230,8 +241,28 @@ impl Output {
         self.running.contact(source)
     }
 
+    /// Whether the table of contents has passed.
+    pub(crate) fn knows_contents(&self) -> bool {
+        self.scanner.knows_contents()
+    }
+
+    /// The table of contents, once all of it has passed; nothing for a format that is not known.
+    pub(crate) fn contents(&self) -> Option<&[ArchiveEntry]> {
+        self.scanner.contents()
+    }
+
+    /// Whether all texts that have passed are in UTF-8.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.scanner.is_exact()
+    }
+
     /// As [`Dump::finish`], but for the moment, of which nothing is known here.
     pub(crate) fn finish(self) -> Result<DumpReport, DumpError> {
+        self.complete().map(|(report, _)| report)
+    }
+
+    /// The same, with the table of contents.
+    pub(crate) fn complete(self) -> Result<(DumpReport, Vec<ArchiveEntry>), DumpError> {
         let Self {
             stdout,
             mut running,
@@ -248,16 +279,17 @@ impl Output {
                 return Err(damage.map_or(DumpError::GivenUp, DumpError::Archive));
             }
         };
-        let archive = scanner.finish()?;
+        let (archive, contents) = scanner.complete()?;
         if archive.head.compressed {
             return Err(DumpError::Compressed);
         }
-        Ok(DumpReport {
+        let report = DumpReport {
             len_bytes: self.len_bytes,
             archive,
             program: self.program,
             warnings: stderr.lines().map(ToOwned::to_owned).collect(),
-        })
+        };
+        Ok((report, contents))
     }
 
     /// What a reader gets in place of the end of the stream when the dump is no good.

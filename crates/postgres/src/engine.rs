@@ -12,8 +12,6 @@ use crate::{
 const SERVER_MAJOR_MIN: u32 = 12;
 /// The newest version of `pg_dump` whose archives are understood here.
 const PROGRAM_MAJOR_MAX: u32 = 18;
-/// From this version on `pg_dump` counts what it says of large objects among the rows, which it is not asked for.
-const LARGE_OBJECTS_AMONG_ROWS: u32 = 17;
 
 /// Who reads the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,25 +49,10 @@ pub fn choose_engine(
     program: ProgramVersion,
     wishes: EngineWishes,
 ) -> Result<EngineChoice, QueryError> {
-    const WHAT: &str = "look what the database holds";
     if let Some(choice) = wishes.choice() {
         return Ok(choice);
     }
-    let server_major = connection.server_major()?;
-    let row = connection.row(
-        WHAT,
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)",
-    )?;
-    let has_large_objects = match row.first() {
-        Some(Some(answer)) => answer == "t",
-        _ => return Err(QueryError::shape(WHAT)),
-    };
-    let reason = gap(
-        server_major,
-        program,
-        connection.encoding(),
-        has_large_objects,
-    );
+    let reason = gap(connection.server_major()?, program, connection.encoding());
     Ok(match reason {
         Some(reason) => EngineChoice {
             engine: Engine::PgDump,
@@ -100,12 +83,7 @@ impl EngineWishes {
 }
 
 /// Why native reading would not give all back, if it would not.
-fn gap(
-    server_major: u32,
-    program: ProgramVersion,
-    encoding: &str,
-    has_large_objects: bool,
-) -> Option<String> {
+fn gap(server_major: u32, program: ProgramVersion, encoding: &str) -> Option<String> {
     if server_major < SERVER_MAJOR_MIN {
         return Some(format!(
             "pg_dump reads all, because the server is older than PostgreSQL {SERVER_MAJOR_MIN}."
@@ -120,12 +98,6 @@ fn gap(
     if encoding != "UTF8" {
         return Some(format!(
             "pg_dump reads all, because the database's encoding is {encoding} and not UTF8."
-        ));
-    }
-    if has_large_objects && program.major >= LARGE_OBJECTS_AMONG_ROWS {
-        return Some(format!(
-            "pg_dump reads all, because its version {program} tells owners and grants of large objects only with their \
-             content."
         ));
     }
     None
@@ -152,7 +124,6 @@ mod tests {
     fn native_reading_is_the_rule_and_the_configuration_has_the_last_word() {
         let cluster = testing::cluster();
         let settings = testing::database(&cluster, "CREATE TABLE t (id int); SELECT lo_create(7)");
-        testing::leave_to_native(&settings);
         let program = testing::programs(&cluster).version();
         let choice = choose(&settings, program, EngineWishes::default());
         assert_eq!(choice.engine, Engine::Native);
@@ -177,8 +148,7 @@ mod tests {
             (&plain, 12, None),
             (&plain, 18, None),
             (&plain, 19, Some("archives of its version 19.1 are newer")),
-            (&large, 16, None),
-            (&large, 17, Some("large objects")),
+            (&large, 18, None),
             (&latin, 15, Some("encoding is LATIN1")),
         ] {
             let choice = choose(settings, version(major), EngineWishes::default());
@@ -186,7 +156,7 @@ mod tests {
             let reason = reason.unwrap_or("stream of its own");
             assert!(choice.reason.contains(reason), "{}", choice.reason);
         }
-        let old = gap(11, version(15), "UTF8", false).unwrap();
+        let old = gap(11, version(15), "UTF8").unwrap();
         assert!(old.contains("older than PostgreSQL 12"), "{old}");
     }
 }

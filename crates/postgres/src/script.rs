@@ -12,7 +12,7 @@ use std::io::{BufWriter, Read, Write};
 
 use crate::{
     archive::ArchiveEntry,
-    assembly::{Assembly, AssemblyError, Data, Item, put_large_object, put_rows},
+    assembly::{Assembly, AssemblyError, Data, GROUP, Item, put_large_object, put_rows},
     partitions::PARTITIONED,
     parts::{LargeObjectPart, Parts},
     source::PartSource,
@@ -309,7 +309,7 @@ impl<'s, W: Write> Script<'s, W> {
         // The schema `public` is there already, and then only a remark stands in the place of its statement.
         if self.options.no_owner && is_schema && !definition.starts_with("--") {
             self.put(&format!("CREATE SCHEMA {};\n\n\n", identifier(&entry.name)))?;
-        } else if entry.kind == "BLOB METADATA" {
+        } else if entry.kind == GROUP {
             self.for_each_object(entry, "SELECT pg_catalog.lo_create('", "')")?;
         } else if entry.kind == "ACL" && entry.name.starts_with("LARGE OBJECTS") {
             self.grants_on_group(entry)?;
@@ -341,7 +341,7 @@ impl<'s, W: Write> Script<'s, W> {
         let kind = entry.kind.as_str();
         let owner = identifier(owner);
         let object = match kind {
-            "BLOB METADATA" => {
+            GROUP => {
                 let end = format!(" OWNER TO {owner}");
                 return self.for_each_object(entry, "ALTER LARGE OBJECT ", &end);
             }
@@ -392,7 +392,7 @@ impl<'s, W: Write> Script<'s, W> {
         let group = entry.needs.first().and_then(|id| {
             let mut items = self.assembly.items.iter();
             let entry = &items.find(|item| item.entry.id == *id)?.entry;
-            (entry.kind == "BLOB METADATA").then_some(entry)
+            (entry.kind == GROUP).then_some(entry)
         });
         let group = group.ok_or_else(not_understood)?;
         for statement in statements(entry.definition.as_deref().unwrap_or_default()) {

@@ -278,17 +278,7 @@ pub(crate) fn everything(cluster: &Cluster) -> Settings {
         .replace("THE_OWNER", &quote::identifier(&owner))
         .replace("THE_READER", &reader)
         .replace("THE SPACE", &space);
-    let settings = database(cluster, &sql);
-    leave_to_native(&settings);
-    settings
-}
-
-/// Leaves what a native reading gives back: no large objects where `pg_dump` tells their owners and grants only with
-/// their content, since such a database is read by `pg_dump`.
-pub(crate) fn leave_to_native(settings: &Settings) {
-    let unlink = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata
-                   WHERE current_setting('server_version_num')::int >= 170000";
-    run(settings, unlink);
+    database(cluster, &sql)
 }
 
 /// One of every kind of object that has once been lost somewhere.

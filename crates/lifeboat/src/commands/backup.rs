@@ -1,5 +1,7 @@
 //! `lifeboat backup`: reads an app's sources into a new snapshot.
 
+mod references;
+
 use std::{path::PathBuf, time::Instant};
 
 use jiff::tz::TimeZone;
@@ -14,11 +16,8 @@ use lifeboat_store::Location;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::{
-    note,
-    references::{References, told},
-    sources,
-};
+use self::references::{References, told};
+use super::{note, sources};
 use crate::{
     context::Context,
     error::{CommandError, OrFail},

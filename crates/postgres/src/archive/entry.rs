@@ -69,6 +69,22 @@ impl ArchiveEntry {
         self.owner.as_deref().filter(|owner| !owner.is_empty())
     }
 
+    /// A number above all that the table of contents names.
+    pub(crate) fn number_above(contents: &[Self]) -> i64 {
+        let ids = contents
+            .iter()
+            .flat_map(|entry| entry.needs.iter().chain([&entry.id]));
+        ids.copied().max().unwrap_or(0).max(0).saturating_add(1)
+    }
+
+    /// The place behind all data.
+    pub(crate) fn end_of_data(contents: &[Self]) -> usize {
+        let mut places = contents.iter();
+        places
+            .position(|entry| entry.section == section::POST_DATA)
+            .unwrap_or(contents.len())
+    }
+
     pub(super) fn decode(token: &mut Token<'_>, minor: u8) -> Result<Self, Stop> {
         // The fields stand here in the archive's order, for the initialisers are evaluated as they are written.
         let mut entry = Self {

@@ -176,7 +176,6 @@ fn what_was_read_is_restored_and_found_equal_by_its_digests() {
     let cluster = testing::cluster();
     let (source, _role) = testing::shop(&cluster);
     testing::run(&source, testing::MORE);
-    testing::leave_to_native(&source);
     let programs = testing::programs(&cluster);
     let read = started(&cluster, &source);
     let files = take_all(&read, 2);

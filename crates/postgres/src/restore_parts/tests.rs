@@ -74,7 +74,6 @@ fn is_there(cluster: &Cluster, name: &str) -> bool {
 fn source(cluster: &Cluster) -> (Settings, String) {
     let (settings, role) = testing::shop(cluster);
     testing::run(&settings, testing::MORE);
-    testing::leave_to_native(&settings);
     (settings, role)
 }
 
