@@ -72,11 +72,15 @@ impl Object {
         } else {
             "CASCADE"
         };
-        let identity = match self.class.as_str() {
+        format!("DROP {kind} IF EXISTS {} {how}", self.sql_identity())
+    }
+
+    /// Its identity as SQL has it: before 17 the server says of a transform that it is `on language`.
+    fn sql_identity(&self) -> String {
+        match self.class.as_str() {
             TRANSFORMS => self.identity.replacen(" on language ", " language ", 1),
             _ => self.identity.clone(),
-        };
-        format!("DROP {kind} IF EXISTS {identity} {how}")
+        }
     }
 }
 
@@ -333,7 +337,7 @@ impl Known {
     fn knows(&self, object: &Object) -> bool {
         // Without a name it has its identity, in which the server's own types have their schema.
         let name = match object.class.as_str() {
-            CASTS | TRANSFORMS => object.identity.replace("pg_catalog.", ""),
+            CASTS | TRANSFORMS => object.sql_identity().replace("pg_catalog.", ""),
             _ => object.name.clone(),
         };
         self.names
@@ -351,7 +355,7 @@ fn bare(kind: &str, name: &str) -> String {
             let parts = parts.and_then(|rest| rest.rsplit_once(" LANGUAGE "));
             return parts.map_or_else(
                 || name.to_owned(),
-                |(what, language)| format!("for {what} on language {language}"),
+                |(what, language)| format!("for {what} language {language}"),
             );
         }
         _ => None,
