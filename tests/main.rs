@@ -28,6 +28,7 @@ mod restore_app;
 mod roundtrip;
 mod scale;
 mod sources;
+mod status;
 mod support;
 mod tidy;
 mod via;

@@ -61,7 +61,8 @@ pub use redact::{redact, redact_arguments};
 pub use references::ReferenceCounts;
 pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use selector::{
-    Choice, RESTORE_POINT, Selector, SelectorError, SnapshotSummary, only_sources, only_tags,
+    Choice, RESTORE_POINT, Selector, SelectorError, SnapshotSummary, is_whole, only_sources,
+    only_tags,
 };
 pub use source::{ENGINE_BECAUSE, PG_DUMP_SAID, SECRET_VARIABLES, Source, SourceError};
 pub use spelling::nearest;

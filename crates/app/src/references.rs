@@ -164,6 +164,22 @@ impl ReferenceCounts {
         "newer",
     ];
 
+    /// These and those of another folder together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            references: self.references + other.references,
+            files: self.files + other.files,
+            missing: self.missing + other.missing,
+            differing: self.differing + other.differing,
+            carried_forward: self.carried_forward + other.carried_forward,
+            outside: self.outside + other.outside,
+            orphans: self.orphans + other.orphans,
+            orphan_bytes: self.orphan_bytes + other.orphan_bytes,
+            newer: self.newer + other.newer,
+        }
+    }
+
     /// Of a source's facts, if rows name its files.
     #[must_use]
     pub fn of(facts: &[(String, String)]) -> Option<Self> {

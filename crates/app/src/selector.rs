@@ -51,6 +51,12 @@ pub fn only_sources<'t>(tags: impl IntoIterator<Item = &'t str>) -> Option<Vec<&
     (!named.is_empty()).then_some(named)
 }
 
+/// Whether a snapshot with these tags is a state of its whole app that somebody would want back: no restore point, and no
+/// backup of some sources only.
+pub fn is_whole<'t>(tags: impl IntoIterator<Item = &'t str> + Clone) -> bool {
+    only_sources(tags.clone()).is_none() && tags.into_iter().all(|tag| tag != RESTORE_POINT)
+}
+
 /// What selecting has to know of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSummary {

@@ -27,12 +27,14 @@ mod man;
 mod note;
 mod pin;
 mod recovery_key;
+mod references;
 mod restore;
 mod restore_app;
 mod restore_db;
 mod snapshots;
 mod sources;
 mod stats;
+mod status;
 mod tag;
 mod unpin;
 mod verify_store;
@@ -51,6 +53,7 @@ pub(crate) enum Command {
     App(app::Args),
     Backup(backup::Args),
     Snapshots(snapshots::Args),
+    Status(status::Args),
     Ls(ls::Args),
     Find(find::Args),
     Diff(diff::Args),
@@ -98,6 +101,7 @@ impl Command {
             Self::VerifyStore(args) => verify_store::run(args, context),
             Self::Copy(args) => copy::run(args, context),
             Self::Snapshots(args) => snapshots::run(args, context),
+            Self::Status(args) => status::run(args, context),
             Self::Tag(args) => tag::run(args, context),
             Self::Pin(args) => pin::run(args, context),
             Self::Unpin(args) => unpin::run(args, context),
@@ -134,6 +138,7 @@ impl Command {
             Self::RecoveryKey(args) => Some(args.kept_as()),
             Self::Demo(_)
             | Self::Snapshots(_)
+            | Self::Status(_)
             | Self::Ls(_)
             | Self::Find(_)
             | Self::Diff(_)

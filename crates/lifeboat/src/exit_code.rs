@@ -1,7 +1,7 @@
 //! How a run ended, as the number that scripts see.
 //!
 //! **Invariant**: a number keeps its meaning for ever and is never given to another. New numbers may come, so that a
-//! script must take an unknown one for a failure. 5 belongs to `status --check`.
+//! script must take an unknown one for a failure.
 
 /// The exit codes of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) enum ExitCode {
     Incomplete = 3,
     /// A check or drill found a problem with the backup.
     Problem = 4,
+    /// `status --check` found a backup or drill that is too old.
+    TooOld = 5,
     /// The surroundings of a drill failed, and it judged nothing.
     Surroundings = 6,
     /// There is no repository at that place.
@@ -39,12 +41,13 @@ pub(crate) enum ExitCode {
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
         Self::Incomplete,
         Self::Problem,
+        Self::TooOld,
         Self::Surroundings,
         Self::NoRepository,
         Self::Busy,
@@ -69,6 +72,7 @@ impl ExitCode {
             Self::Usage => "The command line or the configuration is wrong.",
             Self::Incomplete => "Done, but some items of the source could not be read or restored.",
             Self::Problem => "A check or drill found a problem with the backup.",
+            Self::TooOld => "A backup or drill is too old, which `status --check` found.",
             Self::Surroundings => {
                 "The surroundings of a drill failed, and the backup was not judged."
             }
@@ -95,13 +99,12 @@ mod tests {
     use super::ExitCode;
 
     #[test]
-    fn numbers_are_the_ones_that_scripts_know_and_none_is_reserved() {
+    fn numbers_are_the_ones_that_scripts_know() {
         let numbers = ExitCode::ALL.map(ExitCode::number);
         assert_eq!(
             numbers,
-            [0, 1, 2, 3, 4, 6, 10, 11, 12, 13, 14, 130, 141, 143]
+            [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 130, 141, 143]
         );
-        assert!(!numbers.contains(&5));
     }
 
     #[test]

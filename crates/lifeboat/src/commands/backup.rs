@@ -1,7 +1,5 @@
 //! `lifeboat backup`: reads an app's sources into a new snapshot.
 
-mod references;
-
 use std::{path::PathBuf, time::Instant};
 
 use jiff::tz::TimeZone;
@@ -16,8 +14,11 @@ use lifeboat_store::Location;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use self::references::{References, told};
-use super::{note, sources};
+use super::{
+    note,
+    references::{References, told},
+    sources,
+};
 use crate::{
     context::Context,
     error::{CommandError, OrFail},

@@ -1,11 +1,14 @@
 //! `lifeboat snapshots`: what is kept.
 
+use std::collections::HashMap;
+
 use jiff::{Zoned, civil, tz::TimeZone};
 use lifeboat_app::{Bytes, Verdict, clock_time, drilled};
 use lifeboat_codec::Notes;
-use lifeboat_repository::{NoteList, Snapshot, SnapshotList};
+use lifeboat_repository::{NoteList, Repository, Snapshot, SnapshotList};
 use serde::Serialize;
 
+use super::references::{References, lacking};
 use crate::{
     context::Context,
     error::CommandError,
@@ -78,6 +81,8 @@ struct Listed<'a> {
     bytes_new: u64,
     bytes_stored: u64,
     parent: Option<String>,
+    /// Nothing where no rows are held against files.
+    references: Option<References>,
     /// The last drill.
     drill: Option<Drilled>,
 }
@@ -105,8 +110,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         refuse_unknown_app(app, &list, context)?;
     }
     let NoteList { notes, damaged } = repository.notes()?;
-    let snapshots = listed(&list, &notes, &filter);
+    let mut snapshots = listed(&list, &notes, &filter);
     let missing = missing(&repository, &list)?;
+    let unread = add_references(&mut snapshots, &list, &repository, context);
     for sentence in list.damaged.iter().chain(&damaged).chain(&missing.hidden) {
         context.ui().warning(sentence);
     }
@@ -118,7 +124,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     } else {
         print(&snapshots, &zone, context)?;
     }
-    let is_sound = list.damaged.is_empty() && damaged.is_empty() && missing.hidden.is_empty();
+    let is_sound =
+        list.damaged.is_empty() && damaged.is_empty() && missing.hidden.is_empty() && unread == 0;
     Ok(if is_sound {
         ExitCode::Done
     } else {
@@ -141,6 +148,9 @@ fn print(snapshots: &[Listed<'_>], zone: &TimeZone, context: &Context) -> Result
         let mut tags = snapshot.tags.clone();
         tags.extend(snapshot.pinned.then_some("(pinned)"));
         tags.extend((snapshot.unreadable > 0).then_some("(incomplete)"));
+        let lacking = snapshot.references.as_ref().and_then(lacking);
+        let lacking = lacking.map(|lacking| format!("({lacking})"));
+        tags.extend(lacking.as_deref());
         tags.extend(snapshot.drill.as_ref().map(|drill| match drill.verdict {
             Verdict::Passed => "(drilled)",
             Verdict::Failed => "(drill failed)",
@@ -195,6 +205,7 @@ fn describe<'a>(snapshot: &'a Snapshot, notes: &'a Notes) -> Listed<'a> {
         bytes_new: head.totals.new_bytes,
         bytes_stored: head.totals.stored_bytes,
         parent: head.parent.map(|parent| parent.to_string()),
+        references: None,
         drill: drilled(notes, id).map(|drill| Drilled {
             verdict: drill.verdict,
             finished_ms: drill.finished_ms,
@@ -214,6 +225,40 @@ impl Filter<'_> {
             && tag.iter().all(|tag| snapshot.tags.contains(&tag.as_str()))
             && (self.since_ms..self.until_ms).contains(&snapshot.started_ms)
     }
+}
+
+/// Adds how rows and files fit together, which only a snapshot's manifest says. People are told what lacks, which a
+/// complete snapshot says by being complete, so that its manifest need not be read. Gives how many could not be read.
+fn add_references(
+    snapshots: &mut [Listed<'_>],
+    list: &SnapshotList,
+    repository: &Repository,
+    context: &Context,
+) -> u64 {
+    let mut unread = 0;
+    let is_json = context.ui().is_json();
+    let all = list.snapshots.iter();
+    let by_id: HashMap<String, &Snapshot> = all.map(|one| (one.name.id.to_string(), one)).collect();
+    for listed in snapshots.iter_mut() {
+        let Some(snapshot) = by_id
+            .get(&listed.id)
+            .filter(|_| is_json || listed.unreadable > 0)
+        else {
+            continue;
+        };
+        match References::of_snapshot(repository, snapshot) {
+            Ok(references) => listed.references = references,
+            Err(error) => {
+                unread += 1;
+                let message = CommandError::from(error).facts().message.clone();
+                context.ui().warning(&format!(
+                    "what snapshot {} says of its sources cannot be read: {message}",
+                    snapshot.name.id.short()
+                ));
+            }
+        }
+    }
+    unread
 }
 
 /// Keeps the newest `latest` of each app; the order stays.
@@ -284,6 +329,7 @@ mod tests {
             bytes_new: 1,
             bytes_stored: 1,
             parent: None,
+            references: None,
             drill: None,
         }
     }

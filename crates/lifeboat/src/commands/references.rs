@@ -1,17 +1,18 @@
-//! What a backup says of the rows that name files.
+//! What is said of the rows that name files: by a backup at its end, and by the lists of snapshots later.
 
 use lifeboat_app::{Bytes, ReferenceCounts};
+use lifeboat_repository::{ReadError, Repository, Snapshot};
 use serde::Serialize;
 
 use crate::text::{count, counted};
 
 /// How rows and files fit together.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct References {
     values: u64,
     files: u64,
-    missing: u64,
-    differing: u64,
+    pub(super) missing: u64,
+    pub(super) differing: u64,
     carried_forward: u64,
     outside: u64,
     orphans: u64,
@@ -20,6 +21,18 @@ pub(super) struct References {
 }
 
 impl References {
+    /// Those of a whole snapshot, if rows name files in it.
+    pub(super) fn of_snapshot(
+        repository: &Repository,
+        snapshot: &Snapshot,
+    ) -> Result<Option<Self>, ReadError> {
+        let manifest = repository.manifest(snapshot)?;
+        let sources = manifest.sources.iter();
+        let counts = sources.filter_map(|source| ReferenceCounts::of(&source.facts));
+        let sum = counts.reduce(|one, other| one.and(&other));
+        Ok(sum.as_ref().map(Self::new))
+    }
+
     pub(super) fn new(counts: &ReferenceCounts) -> Self {
         Self {
             values: counts.references,
@@ -67,4 +80,30 @@ pub(super) fn told(name: &str, counts: &ReferenceCounts) -> String {
         counted(counts.files, "file"),
         parts.join(", ")
     )
+}
+
+/// In a few words, for a column: what lacks, and what no row names.
+pub(super) fn in_short(counts: &References) -> String {
+    let lacking = lacking(counts).unwrap_or_else(|| "all there".to_owned());
+    let more = [
+        (counts.orphans, "named by none"),
+        (counts.newer, "newer than the rows"),
+    ];
+    let more = more.into_iter().filter(|(number, _)| *number > 0);
+    more.fold(lacking, |text, (number, what)| {
+        format!("{text}, {} {what}", count(number))
+    })
+}
+
+/// In fewer words still: what lacks, if anything does.
+pub(super) fn lacking(counts: &References) -> Option<String> {
+    let kinds = [
+        (counts.missing, "missing"),
+        (counts.differing, "of another size"),
+    ];
+    let kinds = kinds.into_iter().filter(|(number, _)| *number > 0);
+    let told: Vec<String> = kinds
+        .map(|(number, what)| format!("{} {what}", count(number)))
+        .collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
