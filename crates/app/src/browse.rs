@@ -11,6 +11,7 @@ use lifeboat_repository::{FOLDER_DEPTH_MAX, ReadError, Reader, Snapshot, StoredT
 use thiserror::Error;
 
 use crate::entry::{content_of, wrong};
+use crate::text::{sentence, shown_path};
 
 /// An entry without its ties to the tree that it was read from.
 #[derive(Clone, Debug)]
@@ -102,7 +103,7 @@ pub fn find_item(
         .filter(|name| !name.is_empty())
     {
         let not_found = |beside| PathError::NotFound {
-            path: crate::text::shown_path(path),
+            path: shown_path(path),
             beside,
         };
         let Found::Folder { tree, .. } = &found else {
@@ -130,7 +131,7 @@ pub fn find_item(
                 break;
             }
             if beside.len() < 10 {
-                beside.push(crate::text::shown_path(entries.name()));
+                beside.push(shown_path(entries.name()));
             }
         }
         found = next.ok_or_else(|| not_found(beside))?;
@@ -160,8 +161,11 @@ impl From<Unread> for ReadError {
     }
 }
 
-/// Takes a path that differs, how, and its sizes before and after; false ends the comparison.
-pub type Differs<'a> = dyn FnMut(&[u8], Change, u64, u64) -> bool + 'a;
+/// Takes a path and what stands there, or why that or what lies in it cannot be read; says where the walk goes.
+pub type Lists<'a> = dyn FnMut(&[u8], Result<Item, ReadError>) -> Step + 'a;
+
+/// Takes a path that differs and how, or why it or what lies in it cannot be compared; false ends the comparison.
+pub type Differs<'a> = dyn FnMut(&[u8], Result<Differing, ReadError>) -> bool + 'a;
 
 /// Whether a walk goes into a folder.
 pub enum Step {
@@ -251,18 +255,34 @@ fn too_deep() -> ReadError {
     wrong(FormatError::Invalid("the tree is deeper than any folder"))
 }
 
-/// Visits everything below a tree as items.
+/// What is said of a path at which something cannot be read.
+#[must_use]
+pub fn told_unread(path: &[u8], error: &ReadError) -> String {
+    let place = if path.is_empty() {
+        "the folder above".to_owned()
+    } else {
+        shown_path(path)
+    };
+    format!("{place}: {}", sentence(error))
+}
+
+/// Visits everything below a tree as items. What stands at a path and cannot be read is handed over as the error, and the
+/// walk goes on beside it.
 ///
 /// # Errors
-/// When a tree cannot be read.
+/// When the tree itself cannot be read from its first entry on.
 pub fn walk_tree<'r>(
     reader: &'r Reader<'r>,
     tree: &StreamRef,
     path: &[u8],
-    each: &mut dyn FnMut(Item) -> Step,
+    each: &mut Lists<'_>,
 ) -> Result<(), ReadError> {
     walk_entries(reader, tree, path, &mut |path, entry| {
-        Ok(each(item_of(entry?, path.to_vec())?))
+        let item = entry.map_err(ReadError::from);
+        Ok(each(
+            path,
+            item.and_then(|entry| item_of(entry, path.to_vec())),
+        ))
     })
 }
 
@@ -277,6 +297,17 @@ pub enum Change {
     Content,
     /// Other metadata.
     Metadata,
+}
+
+/// A path that differs between two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Differing {
+    /// How.
+    pub how: Change,
+    /// Its size in the first; 0 where it is not there.
+    pub before: u64,
+    /// Its size in the second.
+    pub after: u64,
 }
 
 /// One side of a pair of folders: its tree, standing at an entry that the other side may have too.
@@ -321,19 +352,36 @@ impl Pair<'_> {
         }
     }
 
-    fn entry(&self, side: usize) -> Result<Option<Entry<'_>>, ReadError> {
-        self.sides[side]
-            .as_ref()
-            .map(|side| side.tree.entry())
-            .transpose()
+    /// The name that stands on these sides.
+    fn name(&self, taken: [bool; 2]) -> &[u8] {
+        let mut sides = self.sides.iter().zip(taken);
+        let side = sides.find_map(|(side, taken)| side.as_ref().filter(|_| taken));
+        side.map_or(&[], |side| side.tree.name())
+    }
+
+    fn entries(&self, taken: [bool; 2]) -> Result<[Option<Entry<'_>>; 2], ReadError> {
+        let entry = |number: usize| {
+            let side = self.sides[number].as_ref().filter(|_| taken[number]);
+            side.map(|side| side.tree.entry()).transpose()
+        };
+        Ok([entry(0)?, entry(1)?])
+    }
+
+    /// Goes on to the next name of these sides.
+    fn advance(&mut self, taken: [bool; 2]) -> Result<(), ReadError> {
+        let sides = self.sides.iter_mut().zip(taken);
+        for side in sides.filter_map(|(side, taken)| side.as_mut().filter(|_| taken)) {
+            side.is_there = side.tree.advance()?;
+        }
+        Ok(())
     }
 }
 
 /// Visits what differs between two snapshots, each folder before what it holds, names in order; equal folders are not
-/// opened.
+/// opened. What cannot be read is handed over as the error, and the comparison goes on beside it.
 ///
 /// # Errors
-/// When a tree cannot be read.
+/// When the snapshots' own trees cannot be read from their first entries on.
 pub fn diff<'r>(
     first: (&'r Reader<'r>, &Snapshot),
     second: (&'r Reader<'r>, &Snapshot),
@@ -358,45 +406,87 @@ pub fn diff<'r>(
     let mut levels = Vec::from_iter(open(0, roots.map(|root| Some(root.clone())))?);
     while let Some(level) = levels.last_mut() {
         full.truncate(level.path);
-        let Some([in_first, in_second]) = level.next() else {
+        let Some(taken) = level.next() else {
             levels.pop();
             continue;
         };
-        let x = in_first.then(|| level.entry(0)).transpose()?.flatten();
-        let y = in_second.then(|| level.entry(1)).transpose()?.flatten();
-        let named = x.as_ref().or(y.as_ref());
         if !full.is_empty() {
             full.push(b'/');
         }
-        full.extend_from_slice(named.map_or(&[][..], |entry| entry.name));
-        if let Some(change) = change(x.as_ref(), y.as_ref(), same_domain) {
-            let size = |entry: &Option<Entry<'_>>| entry.as_ref().map_or(0, |entry| entry.size);
-            if !each(&full, change, size(&x), size(&y)) {
+        full.extend_from_slice(level.name(taken));
+        let compared = level
+            .entries(taken)
+            .and_then(|sides| Compared::of(&sides, same_domain));
+        let goes_on = level.advance(taken);
+        let below = match compared {
+            Ok(Compared { differing, below }) => {
+                if let Some(differing) = differing
+                    && !each(&full, Ok(differing))
+                {
+                    return Ok(());
+                }
+                below
+            }
+            Err(error) => {
+                if !each(&full, Err(error)) {
+                    return Ok(());
+                }
+                [None, None]
+            }
+        };
+        if let Err(error) = goes_on {
+            // What one side still has cannot be told from what the other has not.
+            level.sides = [None, None];
+            if !each(&full[..level.path], Err(error)) {
                 return Ok(());
             }
         }
-        let tree = |entry: &Option<Entry<'_>>| {
-            entry
-                .as_ref()
+        if below.iter().all(Option::is_none) {
+            continue;
+        }
+        let pair = match levels.len() {
+            0..FOLDER_DEPTH_MAX => open(full.len(), below),
+            _ => Err(too_deep()),
+        };
+        match pair {
+            Ok(pair) => levels.extend(pair),
+            Err(error) => {
+                if !each(&full, Err(error)) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is known of one path of two snapshots.
+struct Compared {
+    differing: Option<Differing>,
+    /// What lies below it, on each side where it is a folder.
+    below: [Option<StreamRef>; 2],
+}
+
+impl Compared {
+    fn of(sides: &[Option<Entry<'_>>; 2], same_domain: bool) -> Result<Self, ReadError> {
+        let size = |side: &Option<Entry<'_>>| side.as_ref().map_or(0, |entry| entry.size);
+        let tree = |side: &Option<Entry<'_>>| {
+            let folder = side.as_ref();
+            folder
                 .filter(|entry| entry.kind == EntryKind::Folder)
                 .map(content_of)
                 .transpose()
         };
-        let below = [tree(&x)?, tree(&y)?];
-        let sides = level.sides.iter_mut().zip([in_first, in_second]);
-        for side in sides.filter_map(|(side, taken)| side.as_mut().filter(|_| taken)) {
-            side.is_there = side.tree.advance()?;
-        }
-        if below.iter().any(Option::is_some)
-            && let Some(pair) = open(full.len(), below)?
-        {
-            if levels.len() >= FOLDER_DEPTH_MAX {
-                return Err(too_deep());
-            }
-            levels.push(pair);
-        }
+        let [first, second] = sides;
+        Ok(Self {
+            differing: change(first.as_ref(), second.as_ref(), same_domain).map(|how| Differing {
+                how,
+                before: size(first),
+                after: size(second),
+            }),
+            below: [tree(first)?, tree(second)?],
+        })
     }
-    Ok(())
 }
 
 fn change(a: Option<&Entry<'_>>, b: Option<&Entry<'_>>, same_domain: bool) -> Option<Change> {

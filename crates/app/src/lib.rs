@@ -35,7 +35,8 @@ pub use backup::{
     BackupError, BackupOutcome, BackupRequest, backup, host_name, number_of, user_name,
 };
 pub use browse::{
-    Change as TreeChange, Differs, Found, Item, PathError, Step, diff, find_item, walk_tree,
+    Change as TreeChange, Differing, Differs, Found, Item, Lists, PathError, Step, diff, find_item,
+    told_unread, walk_tree,
 };
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,

@@ -111,6 +111,15 @@ pub struct RestoreOutcome {
 }
 
 impl RestoreOutcome {
+    /// Keeps a problem that was told, or counts it.
+    fn problem(&mut self, text: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(text);
+        } else {
+            self.more_problems += 1;
+        }
+    }
+
     /// Counts a secret that was left out.
     fn leave_out(&mut self, path: &[u8]) {
         self.secrets_left_out += 1;
@@ -217,6 +226,9 @@ fn restore_in(
     if request.dry_run {
         let mut outcome = dry_run(&reader, &selected, request, stop)?;
         go_on()?;
+        for problem in &outcome.problems {
+            progress.problem(problem);
+        }
         outcome.deleted = extras.count;
         extras.tell(&mut outcome);
         return Ok(outcome);
@@ -358,11 +370,7 @@ impl<'t> Writing<'t> {
             .outcome
             .lock()
             .expect("no thread panics with the outcome");
-        if outcome.problems.len() < PROBLEMS_MAX {
-            outcome.problems.push(text);
-        } else {
-            outcome.more_problems += 1;
-        }
+        outcome.problem(text);
     }
 
     /// A file stands in its place; its further names are made from it.

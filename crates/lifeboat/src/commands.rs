@@ -37,6 +37,7 @@ mod stats;
 mod status;
 mod tag;
 mod unpin;
+mod unread;
 mod verify_store;
 mod version;
 

@@ -145,8 +145,8 @@ fn twice(path: &Path, threads: usize) -> (Vec<Vec<u8>>, [StreamRef; 2], u64) {
     let (first, second) = (run(), run());
     let reader = repository.reader(second.head.domain).unwrap();
     let mut paths = Vec::new();
-    walk_tree(&reader, &second.head.root, b"", &mut |item| {
-        paths.push(item.path);
+    walk_tree(&reader, &second.head.root, b"", &mut |_, item| {
+        paths.push(item.unwrap().path);
         Step::Into
     })
     .unwrap();

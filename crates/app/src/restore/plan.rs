@@ -15,7 +15,7 @@ use lifeboat_repository::{Counter, ReadError, Wanted};
 
 use super::select::{Selected, dry_run};
 use super::{Bounds, RestoreError, Work, Writing};
-use crate::browse::{Step, Unread};
+use crate::browse::{Step, Unread, told_unread};
 use crate::entry::{attributes_of, content_of, metadata_of, wrong};
 use crate::text::{sentence, shown_path};
 
@@ -172,13 +172,7 @@ impl<'a> Work<'a> {
                     if let (Some(level), Unread::Rest(_)) = (here, &unread) {
                         plan.exact.retain(|(id, _)| *id != level.id);
                     }
-                    let error = ReadError::from(unread);
-                    let place = if path.is_empty() {
-                        "the folder above".to_owned()
-                    } else {
-                        shown_path(path)
-                    };
-                    let text = format!("{place}: {}", sentence(&error));
+                    let text = told_unread(path, &unread.into());
                     writing.problem(self.progress, text);
                     return Ok(Step::Past);
                 }

@@ -9,7 +9,7 @@ use lifeboat_repository::{ReadError, Reader, Snapshot};
 
 use super::{RestoreError, RestoreOutcome, RestoreRequest};
 use crate::backup::names_in;
-use crate::browse::{Found, Step, Visit, find_item, walk_entries};
+use crate::browse::{Found, Step, Visit, find_item, told_unread, walk_entries};
 use crate::text::shown_path;
 
 /// One selected part of the snapshot.
@@ -176,7 +176,7 @@ pub(super) fn owner(request: &RestoreRequest, manifest: &Manifest) -> Owner {
     }
 }
 
-/// Counts what would be restored, until `stop`.
+/// Counts what would be restored and keeps what could not be, until `stop`.
 pub(super) fn dry_run(
     reader: &Reader<'_>,
     selected: &[Selected],
@@ -186,7 +186,13 @@ pub(super) fn dry_run(
     let mut outcome = RestoreOutcome::default();
     for part in selected {
         part.walk(reader, stop, &mut |path, entry| {
-            let entry = entry?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(unread) => {
+                    outcome.problem(told_unread(path, &unread.into()));
+                    return Ok(Step::Past);
+                }
+            };
             match entry.kind {
                 _ if is_left_out(entry, request) => outcome.leave_out(path),
                 EntryKind::Folder => outcome.folders += 1,

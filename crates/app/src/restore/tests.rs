@@ -16,6 +16,7 @@ use lifeboat_store::{MemoryStore, Store};
 
 use super::*;
 use crate::backup::{BackupRequest, backup};
+use crate::browse::{Step, diff, walk_tree};
 use crate::source::on_lane;
 
 /// From one item to all.
@@ -86,13 +87,19 @@ impl World {
     /// The same, with these bytes behind `media` in the root tree.
     fn forged_beside(tree: &[u8], behind: &[u8]) -> Self {
         let mut world = Self::new();
+        world.forge(tree, behind);
+        world
+    }
+
+    /// Adds a snapshot whose source `media` is this tree, newer than all that are there.
+    fn forge(&mut self, tree: &[u8], behind: &[u8]) {
         let draft = Draft {
             app: "shop".to_owned(),
             host: "host".to_owned(),
             user: "user".to_owned(),
             time_zone: "UTC".to_owned(),
             program: "test".to_owned(),
-            started_ms: 0,
+            started_ms: self.repository.snapshots().unwrap().snapshots.len() as u64,
             parent: None,
             tags: Vec::new(),
         };
@@ -117,11 +124,8 @@ impl World {
             })
         };
         let stop = AtomicBool::new(false);
-        world
-            .repository
-            .backup(&draft, &Silent, &stop, write)
-            .unwrap();
-        world
+        let made = self.repository.backup(&draft, &Silent, &stop, write);
+        made.unwrap();
     }
 
     fn media(&self) -> PathBuf {
@@ -549,11 +553,87 @@ fn an_entry_that_is_refused_costs_none_of_its_neighbours_and_nothing_is_deleted_
         assert_eq!((told.deleted, told.extras.len()), (0, 0), "{told:?}");
         assert!(request.target.join("b").exists() && !told.problems.is_empty());
 
+        // A rehearsal tells the same.
+        let mut request = world.request(&format!("rehearsed {items}"));
+        request.dry_run = true;
+        let told = world.restore(items, &request, &Silent);
+        assert_eq!((told.files, told.problems.len()), (2, 1), "{told:?}");
+        assert!(told.problems[0].starts_with("media/b: "), "{told:?}");
+
         // Whoever asks for a neighbour hears nothing of it.
         let mut request = world.request(&format!("one {items}"));
         request.paths = vec![b"media/a".to_vec(), b"media/c".to_vec()];
         let told = world.restore(items, &request, &Silent);
         assert_eq!((told.files, told.problems.len()), (2, 0), "{told:?}");
+    }
+}
+
+/// What is told of an item, or that it cannot be read.
+fn told_of(path: &[u8], is_read: bool) -> String {
+    let path = String::from_utf8(path.to_vec()).unwrap();
+    if is_read { path } else { format!("{path}!") }
+}
+
+/// A tree of files with these names and modes.
+fn tree_of(files: &[(&[u8], u32)]) -> Vec<u8> {
+    let (mut tree, mut scratch) = (Vec::new(), Vec::new());
+    for (name, mode) in files {
+        let file = Entry {
+            mode: *mode,
+            ..Entry::new(EntryKind::File, name)
+        };
+        put_entry(&mut tree, &file, &mut scratch);
+    }
+    tree
+}
+
+const REFUSED: u32 = 0o1_0000;
+
+#[test]
+fn a_list_goes_on_behind_an_entry_that_is_refused() {
+    let mut tree = tree_of(&[(b"a", 0o600), (b"b", REFUSED), (b"c", 0o600)]);
+    for rest in [&[][..], &[9, 1]] {
+        tree.extend_from_slice(rest);
+        let world = World::forged(&tree);
+        let snapshot = world.repository.snapshots().unwrap().snapshots.remove(0);
+        let reader = world.repository.reader(snapshot.head.domain).unwrap();
+        let mut told = Vec::new();
+        walk_tree(&reader, &snapshot.head.root, b"", &mut |path, item| {
+            told.push(told_of(path, item.is_ok()));
+            Step::Into
+        })
+        .unwrap();
+        let mut expected = vec!["media", "media/a", "media/b!", "media/c"];
+        expected.extend((!rest.is_empty()).then_some("media!"));
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn a_comparison_goes_on_behind_an_entry_that_is_refused_and_takes_nothing_lost_for_removed() {
+    let refused = (&b"b"[..], REFUSED);
+    let first = tree_of(&[(b"a", 0o600), refused, (b"c", 0o600), (b"e", 0o600)]);
+    let second = tree_of(&[(b"a", 0o644), (b"b", 0o600), (b"d", 0o600), (b"e", 0o600)]);
+    let mut cut = tree_of(&[(b"a", 0o644)]);
+    cut.extend_from_slice(&[9, 1]);
+    for (second, expected) in [
+        (second, vec!["media/a", "media/b!", "media/c", "media/d"]),
+        (cut, vec!["media/a", "media!"]),
+    ] {
+        let mut world = World::forged(&first);
+        world.forge(&second, &[]);
+        let snapshots = world.repository.snapshots().unwrap().snapshots;
+        let reader = world.repository.reader(snapshots[0].head.domain).unwrap();
+        for order in [[0, 1], [1, 0]] {
+            let sides = order.map(|number| (&reader, &snapshots[number]));
+            let mut told = Vec::new();
+            diff(sides[0], sides[1], &mut |path, differing| {
+                told.push(told_of(path, differing.is_ok()));
+                true
+            })
+            .unwrap();
+            assert_eq!(told, expected);
+        }
     }
 }
 

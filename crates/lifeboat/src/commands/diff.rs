@@ -2,9 +2,10 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt};
 
-use lifeboat_app::{Bytes, TreeChange, shown_path};
+use lifeboat_app::{Bytes, Differing, TreeChange, shown_path, told_unread};
 use serde::Serialize;
 
+use super::unread::UnreadItems;
 use crate::{
     context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
 };
@@ -50,17 +51,30 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         repository.reader(to.snapshot.head.domain)?,
     );
     let mut counts = Counts::default();
+    let mut unread = UnreadItems::default();
     context.ui().list(|items| {
         lifeboat_app::diff(
             (&readers.0, from.snapshot),
             (&readers.1, to.snapshot),
-            &mut |path, change, before, after| {
+            &mut |path, differing| {
                 let inside = below.is_empty()
                     || path == below
                     || (path.starts_with(below) && path.get(below.len()) == Some(&b'/'));
-                if !inside {
-                    return true;
-                }
+                // Above the path something may lack that lies in it.
+                let around = path.is_empty()
+                    || (below.starts_with(path) && below.get(path.len()) == Some(&b'/'));
+                let Differing {
+                    how: change,
+                    before,
+                    after,
+                } = match differing {
+                    Ok(differing) if inside => differing,
+                    Err(error) if inside || around => {
+                        unread.add(told_unread(path, &error));
+                        return true;
+                    }
+                    _ => return true,
+                };
                 counts.add(change);
                 items.put(
                     || Difference {
@@ -84,7 +98,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             counts.metadata,
         ));
     }
-    Ok(ExitCode::Done)
+    Ok(unread.tell(context))
 }
 
 /// How many differences of each kind there were.

@@ -3,11 +3,14 @@
 use std::os::unix::ffi::OsStrExt;
 
 use jiff::tz::TimeZone;
-use lifeboat_app::{Item, Step, clock_time, shown_path};
-use lifeboat_repository::Snapshot;
+use lifeboat_app::{Item, Step, clock_time, shown_path, told_unread};
+use lifeboat_repository::{ReadError, Snapshot};
 use serde::Serialize;
 
-use super::ls::{Listed, listed};
+use super::{
+    ls::{Listed, listed},
+    unread::UnreadItems,
+};
 use crate::{
     context::Context, error::CommandError, exit_code::ExitCode, selection::refuse_unknown_app,
     text::counted,
@@ -58,24 +61,37 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             .as_ref()
             .is_none_or(|app| *app == snapshot.head.app)
     };
+    let mut unread = UnreadItems::default();
     let (mut searched, mut hits) = (0, 0);
     context.ui().list(|items| {
         for snapshot in list.snapshots.iter().rev().filter(fits) {
             let reader = repository.reader(snapshot.head.domain)?;
             let mut is_read = true;
-            lifeboat_app::walk_tree(&reader, &snapshot.head.root, b"", &mut |item| {
-                if pattern.fits(&item.path) {
-                    is_read = items.put(
-                        || hit(snapshot, &item, &zone),
-                        || line(snapshot, &item, &zone),
-                    );
-                }
-                if is_read && !context.interrupt().is_set() {
-                    Step::Into
-                } else {
-                    Step::End
-                }
-            })?;
+            let mut lost = |path: &[u8], error: &ReadError| {
+                let short = snapshot.name.id.short();
+                unread.add(format!("{short}: {}", told_unread(path, error)));
+            };
+            let walked =
+                lifeboat_app::walk_tree(&reader, &snapshot.head.root, b"", &mut |path, item| {
+                    match item {
+                        Ok(item) if pattern.fits(path) => {
+                            is_read = items.put(
+                                || hit(snapshot, &item, &zone),
+                                || line(snapshot, &item, &zone),
+                            );
+                        }
+                        Ok(_) => {}
+                        Err(error) => lost(path, &error),
+                    }
+                    if is_read && !context.interrupt().is_set() {
+                        Step::Into
+                    } else {
+                        Step::End
+                    }
+                });
+            if let Err(error) = walked {
+                lost(b"", &error);
+            }
             if let Some(stopped) = context.interrupt().as_error() {
                 return Err(stopped);
             }
@@ -90,7 +106,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     if hits == 0 {
         context.ui().note(&pattern.nothing(searched));
     }
-    Ok(ExitCode::Done)
+    Ok(unread.tell(context))
 }
 
 fn hit(snapshot: &Snapshot, item: &Item, zone: &TimeZone) -> Hit {

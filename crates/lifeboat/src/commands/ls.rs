@@ -3,10 +3,11 @@
 use std::{ffi::OsString, os::unix::ffi::OsStrExt};
 
 use jiff::{Timestamp, tz::TimeZone};
-use lifeboat_app::{Bytes, Found, Item, Step, shown_path};
+use lifeboat_app::{Bytes, Found, Item, Step, shown_path, told_unread};
 use lifeboat_codec::{EntryKind, status};
 use serde::Serialize;
 
+use super::unread::UnreadItems;
 use crate::{context::Context, error::CommandError, exit_code::ExitCode, selection::Selection};
 
 /// List what a snapshot holds.
@@ -55,6 +56,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let reader = repository.reader(selected.snapshot.head.domain)?;
     let found = lifeboat_app::find_item(&reader, selected.snapshot, path)?;
     let zone = context.time_zone()?;
+    let mut unread = UnreadItems::default();
     context.ui().list(|items| {
         let mut put = |item: &Item| {
             items.put(
@@ -73,16 +75,25 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
                 put(&item);
             }
             Found::Folder { tree, .. } => {
-                lifeboat_app::walk_tree(&reader, &tree, path, &mut |item| match put(&item) {
-                    false => Step::End,
-                    true if args.recursive => Step::Into,
-                    true => Step::Past,
+                lifeboat_app::walk_tree(&reader, &tree, path, &mut |path, item| {
+                    let goes_on = match item {
+                        Ok(item) => put(&item),
+                        Err(error) => {
+                            unread.add(told_unread(path, &error));
+                            true
+                        }
+                    };
+                    match goes_on {
+                        false => Step::End,
+                        true if args.recursive => Step::Into,
+                        true => Step::Past,
+                    }
                 })?;
             }
         }
         Ok(())
     })?;
-    Ok(ExitCode::Done)
+    Ok(unread.tell(context))
 }
 
 /// An item for programs.
