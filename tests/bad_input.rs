@@ -630,3 +630,23 @@ fn a_pattern_that_is_none_is_found_before_anything_is_read() {
     ]);
     assert!(ran.explains(2).contains("a["), "{ran:?}");
 }
+
+#[test]
+fn without_a_configuration_an_app_is_told_how_to_begin_one() {
+    let machine = Lifeboat::with_repository();
+    for arguments in [
+        &["app", "test", "shop"][..],
+        &["app", "show", "shop"],
+        &["restore-app", "shop", "-n"],
+    ] {
+        let ran = machine.run(arguments);
+        let said = ran.explains(2);
+        assert!(said.contains("no lifeboat.toml"), "{ran:?}");
+        assert!(
+            said.contains("lifeboat config init lifeboat.toml"),
+            "{ran:?}"
+        );
+        let has_other_way = said.contains("--into and --to");
+        assert_eq!(has_other_way, arguments[0] == "restore-app", "{ran:?}");
+    }
+}

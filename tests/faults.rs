@@ -145,6 +145,15 @@ fn a_missing_role_is_named() {
         let report = shop.drill(4);
         names_it(&report, &["globals.sql does not make", "clerk", "db"]);
     }
+    // A text that the server does not understand is the backup's fault too.
+    let broken = "$REAL \"$@\" | sed 's/^CREATE ROLE .*clerk.*/CREATE ROLE pg_clerk;/'";
+    fs::remove_dir_all(shop.machine.path("programs")).unwrap();
+    let programs = shop.programs("pg_dumpall", broken);
+    let mut backup = shop.command(&["backup", "shop"]);
+    backup.env("LIFEBOAT_PG_BIN", &programs);
+    Ran::of(backup).done();
+    names_it(&shop.drill(4), &["db/globals.sql", "pg_clerk", "reserved"]);
+
     // On the server where the app is to go.
     let role = shop.sql("SELECT relowner::regrole FROM pg_class WHERE relname = 'orders'");
     let role = role.trim();

@@ -328,3 +328,39 @@ fn a_backup_of_the_rows_alone_takes_nothing_from_what_the_next_one_carries_forwa
     let ran = backup(&machine).done();
     assert_eq!(counts(&ran, ["carried_forward", "missing"]), [1, 0]);
 }
+
+#[test]
+fn a_drill_takes_no_file_for_known_beyond_those_that_the_snapshot_counted() {
+    let (machine, tree, rows) = with_sqlite("referenced-by = [\"asset.path\"]");
+    tree.file("a.jpg", "first");
+    rows.execute_batch(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1005)
+         INSERT INTO asset SELECT i, 'gone ' || i, NULL, NULL FROM n;
+         CREATE TABLE other (id integer PRIMARY KEY, path text);
+         INSERT INTO other VALUES (1, 'never there')",
+    )
+    .unwrap();
+    let config = machine.path("lifeboat.toml");
+    backup(&machine).ends_with_code(3);
+    let drill = || {
+        machine.run([
+            "drill",
+            "shop",
+            "--json",
+            "--config",
+            config.to_str().unwrap(),
+        ])
+    };
+    let passed = drill().done().summary();
+    assert_eq!(passed["verdict"], "passed", "{passed}");
+    // Since then somebody told of one more column.
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace("[\"asset.path\"]", "[\"asset.path\", \"other.path\"]");
+    fs::write(&config, text).unwrap();
+    let failed = drill().ends_with_code(4).summary();
+    let problems = failed["problems"].to_string();
+    assert!(
+        problems.contains("1006") && problems.contains("1005"),
+        "{failed}"
+    );
+}

@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use lifeboat_app::{Config, HistoryError, OpenedBy};
+use lifeboat_app::{AppConfig, Config, HistoryError, OpenedBy};
 use lifeboat_codec::Role;
 use lifeboat_repository::{Repository, Surroundings, Unlock};
 use lifeboat_store::{Location, RehearsalStore, Store};
@@ -106,6 +106,26 @@ impl Context {
         Ok(self
             .configuration
             .get_or_init(|| Configuration { file, config }))
+    }
+
+    /// The app of that name in the configuration. `hint` says what to do where there is another one, `without` what can be
+    /// done without any configuration.
+    pub(crate) fn app(
+        &self,
+        name: &str,
+        hint: &str,
+        without: &str,
+    ) -> Result<&AppConfig, CommandError> {
+        let Configuration { file, config } = self.configuration()?;
+        config.app(name).map_err(|error| match file {
+            Some(_) => CommandError::from_error(ExitCode::Usage, &error).hint(hint),
+            None => CommandError::usage(format!(
+                "there is no lifeboat.toml, which would say what the app {name} is"
+            ))
+            .hint(format!(
+                "Begin one with `lifeboat config init lifeboat.toml`, or name one with -c.{without}"
+            )),
+        })
     }
 
     /// Where the repository lies; nothing when nobody names one.

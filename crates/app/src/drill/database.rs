@@ -191,7 +191,7 @@ impl Drill<'_> {
         }
         for facts in all {
             make_globals(&admin, &facts.globals, self.stop, self.runtime)
-                .map_err(|error| examined(&error))?;
+                .map_err(|error| self.judge_globals(&facts.source, &error))?;
         }
         Ok(((), format!("PostgreSQL {version}")))
     }
@@ -283,17 +283,38 @@ impl Drill<'_> {
         }
     }
 
-    /// Whose fault it is that something did not come into the drill's server.
-    pub(super) fn judge_restore(&mut self, told: String, error: &RestoreError) -> Trouble {
-        let server_is_well = self.server.as_ref().is_some_and(|server| {
+    /// Whose fault it is that the roles and tablespaces are not made: a server that is well and does not understand what
+    /// it is asked for, or refuses the name, was given the wrong text.
+    fn judge_globals(&mut self, source: &str, error: &ExamineError) -> Trouble {
+        let ExamineError::Query(refused) = error else {
+            return examined(error);
+        };
+        let is_the_texts = refused
+            .sqlstate
+            .as_deref()
+            .is_some_and(|state| state.starts_with("42") || state.starts_with("22"));
+        if !is_the_texts || !self.is_well() {
+            return examined(error);
+        }
+        self.problem(format!(
+            "the roles and tablespaces that {source}/globals.sql makes are not to be made: {}",
+            sentence(error)
+        ))
+    }
+
+    /// Whether the drill's server answers and has room.
+    fn is_well(&self) -> bool {
+        let answers = self.server.as_ref().is_some_and(|server| {
             Connection::open(&server.settings("postgres"), self.runtime).is_ok()
         });
-        let has_room = self
-            .scratch
-            .free_bytes()
-            .is_ok_and(|free| free > ROOM_BYTES);
+        let free = self.scratch.free_bytes();
+        answers && free.is_ok_and(|free| free > ROOM_BYTES)
+    }
+
+    /// Whose fault it is that something did not come into the drill's server.
+    pub(super) fn judge_restore(&mut self, told: String, error: &RestoreError) -> Trouble {
         // The system's words for a full disk, in the server's or the program's message.
-        if !server_is_well || !has_room || told.contains("No space left on device") {
+        if !self.is_well() || told.contains("No space left on device") {
             return Trouble::Surroundings(told);
         }
         match error {

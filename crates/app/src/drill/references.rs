@@ -177,7 +177,10 @@ impl Drill<'_> {
         let (known, known_is_all) = self.known(source);
         let mut old = 0_u64;
         for problem in &outcome.problems {
-            if known.contains(&(problem.path.clone(), problem.class.clone())) || !known_is_all {
+            let lacks = matches!(problem.class.as_str(), "missing" | "differs");
+            if known.contains(&(problem.path.clone(), problem.class.clone()))
+                || (lacks && !known_is_all)
+            {
                 old += 1;
                 self.warning(format!(
                     "The snapshot said so when it was made: {}.",
@@ -189,6 +192,14 @@ impl Drill<'_> {
             }
         }
         let counts = ReferenceCounts::of(&outcome.facts).unwrap_or_default();
+        // Where the snapshot names only the first ones, any of these may be another; the number may not.
+        let (now, then) = (lacking(&counts), lacking(&self.counted(source)));
+        if !known_is_all && now > then {
+            failed = true;
+            self.problem(format!(
+                "rows name {now} files that {source} has not, or has with another size, and the snapshot says so of {then}"
+            ));
+        }
         self.report
             .references
             .push(DrilledReferences::of(source, &counts));
@@ -209,6 +220,14 @@ impl Drill<'_> {
         ))
     }
 
+    /// How the rows and the files of a folder fitted together when the snapshot was made.
+    fn counted(&self, source: &str) -> ReferenceCounts {
+        let sources = self.manifest.sources.iter();
+        let mut own = sources.filter(|record| record.name == source);
+        own.find_map(|record| ReferenceCounts::of(&record.facts))
+            .unwrap_or_default()
+    }
+
     /// What the snapshot itself lists of a folder, by path and class, and whether it lists all that it found.
     fn known(&self, source: &str) -> (BTreeSet<(Vec<u8>, String)>, bool) {
         let problems = self.manifest.problems.iter();
@@ -220,6 +239,11 @@ impl Drill<'_> {
         let is_all = !known.contains(&(Vec::new(), "missing".to_owned()));
         (known, is_all)
     }
+}
+
+/// Files that rows name and that are not as they say.
+fn lacking(counts: &ReferenceCounts) -> u64 {
+    counts.missing + counts.differing
 }
 
 fn told(problem: &Problem) -> String {

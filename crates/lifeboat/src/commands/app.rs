@@ -162,7 +162,7 @@ fn list(context: &Context) -> Result<(), CommandError> {
 }
 
 fn show(name: &str, context: &Context) -> Result<(), CommandError> {
-    let app = facts(app_of(config(context)?, name)?);
+    let app = facts(app_of(context, name)?);
     if context.ui().is_json() {
         return context.ui().answer(&app);
     }
@@ -185,11 +185,8 @@ fn config(context: &Context) -> Result<&Config, CommandError> {
     Ok(&context.configuration()?.config)
 }
 
-fn app_of<'a>(config: &'a Config, name: &str) -> Result<&'a AppConfig, CommandError> {
-    config.app(name).map_err(|error| {
-        CommandError::from_error(ExitCode::Usage, &error)
-            .hint("`lifeboat app list` shows the apps.")
-    })
+fn app_of<'a>(context: &'a Context, name: &str) -> Result<&'a AppConfig, CommandError> {
+    context.app(name, "`lifeboat app list` shows the apps.", "")
 }
 
 impl From<EditError> for CommandError {

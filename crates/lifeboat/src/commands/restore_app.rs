@@ -149,12 +149,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     if args.into.is_some() || args.to.is_some() {
         return into::run(args, context);
     }
-    let config = &context.configuration()?.config;
-    let app = config.app(&args.app).map_err(|error| {
-        CommandError::from_error(ExitCode::Usage, &error).hint(
-            "To replace an app it has to be configured; --into and --to restore any app into a new place.",
-        )
-    })?;
+    let app = context.app(
+        &args.app,
+        "To replace an app it has to be configured; --into and --to restore any app into a new place.",
+        " Without one, --into and --to restore any app into a new place.",
+    )?;
     if let Some(typed) = &args.yes_replace
         && *typed != args.app
     {

@@ -50,7 +50,7 @@ pub(super) fn run(names: &[String], context: &Context) -> Result<ExitCode, Comma
     let config = super::config(context)?;
     let mut apps: Vec<&AppConfig> = Vec::new();
     for name in names {
-        apps.push(super::app_of(config, name)?);
+        apps.push(super::app_of(context, name)?);
     }
     if names.is_empty() {
         apps.extend(&config.apps);
