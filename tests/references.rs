@@ -364,3 +364,23 @@ fn a_drill_takes_no_file_for_known_beyond_those_that_the_snapshot_counted() {
         "{failed}"
     );
 }
+
+#[test]
+fn a_plan_says_that_columns_named_after_the_snapshot_are_not_asked() {
+    let (machine, tree, _rows) = with_sqlite("");
+    tree.file("a.jpg", "first");
+    backup(&machine).done();
+    let config = machine.path("lifeboat.toml");
+    let planned = |referenced: &str| {
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("{text}{referenced}")).unwrap();
+        let config = config.to_str().unwrap();
+        machine.run(["restore-app", "shop", "-n", "--config", config])
+    };
+    let words = "the files that restored rows name are not looked for";
+    assert!(!planned("").done().stderr.contains(words));
+    let column = "referenced-by = [\"asset.path\"]\n";
+    assert!(planned(column).done().stderr.contains(words));
+    backup(&machine).done();
+    assert!(!planned("").done().stderr.contains(words));
+}

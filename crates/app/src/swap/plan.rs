@@ -27,6 +27,7 @@ use crate::display::Bytes;
 use crate::folder::KEPT_INSIDE;
 use crate::postgres::postgres_settings;
 use crate::redact::redact_arguments;
+use crate::references::ReferenceCounts;
 use crate::stored::{Form, StoredDatabase, StoredParts};
 
 /// PostgreSQL cuts longer names off.
@@ -236,6 +237,12 @@ impl<'a> Planner<'a> {
                         self.plan.notes.push(format!(
                             "What a backup of {name} leaves out ({}) is not in the restored folder.",
                             source.exclude.join(", ")
+                        ));
+                    }
+                    if !source.references.is_empty() && ReferenceCounts::of(&record.facts).is_none() {
+                        self.plan.notes.push(format!(
+                            "The snapshot does not say which files of {name} lacked when it was made, since no rows were held against \
+                             it then: the files that restored rows name are not looked for."
                         ));
                     }
                     places.extend(self.wanted(record, PlaceKind::Folder, &source.path));
