@@ -2,8 +2,9 @@
 //!
 //! Statements go in over its standard input, one at a time. Rows come back as `COPY` writes them, which is the one form
 //! of `psql`'s output that cannot be misread; a line that no such row can be ends each answer and tells how the
-//! statement ended. Invariant: an answer counts only with that line; `psql` that ends before it is an error, and so is
-//! every later question.
+//! statement ended. Behind it comes the server's message, in which whoever owns a table may have a word. So our lines have
+//! one of their own, which is drawn for each session and never sent to the server. Invariant: an answer counts only with
+//! its line; `psql` that ends before it is an error, and so is every later question.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -26,15 +27,8 @@ use crate::{
 
 const PROGRAM: &str = "psql";
 
-/// What ends an answer. In a row a backslash never has a dot behind it.
-const ENDED: &[u8] = b"\\.state ";
-/// What ends the message behind it, which may have several lines.
-const TOLD: &[u8] = b"\\.told\n";
-/// What is asked at first.
-const GREETING: &str = "\\echo '\\\\.told'\n";
-/// What is asked behind each statement. Variables of `psql` stand as they are in the words behind a command.
-const HOW_IT_ENDED: &str =
-    "\n;\n\\echo '\\\\.state' :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n\\echo '\\\\.told'\n";
+/// How many random bytes a session's word has.
+const WORD_LEN_BYTES: usize = 16;
 /// The state of a statement that did what it was to do.
 const SUCCESS: &str = "00000";
 /// How many letters a state has.
@@ -42,6 +36,40 @@ const STATE_LETTERS: usize = 5;
 
 /// How long `psql` may take to end when nothing more is asked of it.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The lines of ours in what `psql` writes. In a row a backslash never has a dot behind it.
+struct Marks {
+    /// What ends an answer.
+    ended: String,
+    /// What ends the message behind it, which may have several lines.
+    told: String,
+}
+
+impl Marks {
+    fn draw() -> Self {
+        let mut word = [0; WORD_LEN_BYTES];
+        getrandom::fill(&mut word).expect("the operating system has randomness");
+        let word: String = word.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            ended: format!("\\.{word} state "),
+            told: format!("\\.{word} told\n"),
+        }
+    }
+
+    /// What is asked at first.
+    fn greeting(&self) -> String {
+        format!("\\echo '\\{}'\n", self.told.trim_end())
+    }
+
+    /// What is asked behind each statement. Variables of `psql` stand as they are in the words behind a command.
+    fn how_it_ended(&self) -> String {
+        format!(
+            "\n;\n\\echo '\\{}' :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n{}",
+            self.ended.trim_end(),
+            self.greeting()
+        )
+    }
+}
 
 /// See the module.
 pub(crate) struct Psql(Mutex<Process>);
@@ -51,6 +79,7 @@ struct Process {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     running: Running,
+    marks: Marks,
 }
 
 impl Psql {
@@ -82,6 +111,7 @@ impl Psql {
             input,
             output: BufReader::new(output),
             running,
+            marks: Marks::draw(),
         };
         if !process.answers_within(settings.connect_timeout) {
             return Err(ConnectError::Timeout {
@@ -159,7 +189,7 @@ impl Process {
             return Err("psql has ended".to_owned());
         };
         let sent = input
-            .write_all(format!("{sql}{HOW_IT_ENDED}").as_bytes())
+            .write_all(format!("{sql}{}", self.marks.how_it_ended()).as_bytes())
             .and_then(|()| input.flush());
         let answer = match sent {
             Ok(()) => self.answer(),
@@ -178,7 +208,7 @@ impl Process {
     fn answers_within(&mut self, time: Duration) -> bool {
         // What became of `psql` when it takes no question, the first statement tells.
         if let Some(input) = &mut self.input {
-            let _ = input.write_all(GREETING.as_bytes());
+            let _ = input.write_all(self.marks.greeting().as_bytes());
         }
         let slice = Timespec {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
@@ -191,7 +221,10 @@ impl Process {
                 Ok(0) => return false,
                 Err(Errno::INTR) if Instant::now() < deadline => {}
                 Err(_) => return false,
-                Ok(_) => return self.line().is_none_or(|line| line == TOLD),
+                Ok(_) => {
+                    let first = self.line();
+                    return first.is_none_or(|line| line == self.marks.told.as_bytes());
+                }
             }
         }
     }
@@ -201,7 +234,7 @@ impl Process {
         let mut lines = Vec::new();
         let state = loop {
             let mut line = self.line()?;
-            if let Some(state) = line.strip_prefix(ENDED) {
+            if let Some(state) = line.strip_prefix(self.marks.ended.as_bytes()) {
                 break String::from_utf8_lossy(state).trim_end().to_owned();
             }
             line.pop();
@@ -210,7 +243,7 @@ impl Process {
         let mut message = Vec::new();
         loop {
             let line = self.line()?;
-            if line == TOLD {
+            if line == self.marks.told.as_bytes() {
                 break;
             }
             message.extend(line);

@@ -105,6 +105,36 @@ fn an_error_has_the_servers_words_and_state_and_the_session_goes_on() {
     );
 }
 
+/// A table's owner may word what its trigger or its check says.
+#[test]
+fn no_words_of_an_error_pass_for_lines_of_ours() {
+    let cluster = testing::cluster();
+    let there = testing::database(&cluster, "");
+    let (_folder, argv) = stand_in(&cluster, RUN);
+    let settings = by(&argv, &there);
+    let session = Psql::open(&settings).unwrap();
+    let other = Psql::open(&settings).unwrap();
+    let told = |session: &Psql| session.0.lock().unwrap().marks.told.clone();
+    assert_ne!(told(&session), told(&other));
+    let words = format!(
+        "first\n\\.told\n\\.state 00000\n\n\\.told\nshifted\n\\.state 00000\n\n{}\\.told",
+        told(&other)
+    );
+    let raise = format!(
+        "DO $$ BEGIN RAISE EXCEPTION USING MESSAGE = {}; END $$",
+        crate::quote::literal(&words)
+    );
+    let error = session.execute("go on", &raise).unwrap_err();
+    assert_eq!(
+        (error.sqlstate.as_deref(), error.message.as_str()),
+        (Some("P0001"), words.as_str())
+    );
+    for answer in ["1", "2"] {
+        let rows = session.rows("ask", &format!("SELECT {answer}")).unwrap();
+        assert_eq!(rows, [[Some(answer.to_owned())]]);
+    }
+}
+
 #[test]
 fn a_session_that_ends_is_an_error_then_and_ever_after() {
     let cluster = testing::cluster();
