@@ -355,7 +355,7 @@ impl<'a> Planner<'_, 'a> {
 
     /// The parts whose rows are the table's: its own, or its partitions' of every depth.
     fn parts_of(&self, table: &ArchiveEntry) -> Vec<&'a TablePart> {
-        let paths: HashSet<String> = self
+        let keys: HashSet<String> = self
             .contents
             .iter()
             .filter(|entry| entry.kind == "TABLE")
@@ -366,10 +366,10 @@ impl<'a> Planner<'_, 'a> {
                         .above(entry)
                         .any(|above| above.id == table.id)
             })
-            .map(|entry| selection::path(entry))
+            .map(|entry| selection::key(entry))
             .collect();
         let parts = self.parts.tables.iter();
-        parts.filter(|part| paths.contains(&part.path())).collect()
+        parts.filter(|part| keys.contains(&part.key())).collect()
     }
 
     fn keys(&self, table: &ArchiveEntry, schema: &str, warnings: &mut Vec<String>) -> Vec<String> {

@@ -31,6 +31,7 @@ use crate::{
     parts::TablePart,
     quote,
     script::{Script, ScriptOptions},
+    selection,
     session::{Session, SessionError},
     settings::Settings,
     source::PartSource,
@@ -412,10 +413,10 @@ impl<'a> InPlace<'a> {
         let mut target = quote::qualified(&part.schema, &part.name);
         // Rows of a table that was made in the same transaction may be written as if they had always been there.
         let mut options = "FREEZE, ";
-        if let Some(root) = tables.roots.get(&part.path()) {
+        if let Some(root) = tables.roots.get(&part.key()) {
             target.clone_from(root);
             options = "";
-        } else if !tables.made.contains(&part.path()) {
+        } else if !tables.made.contains(&part.key()) {
             // An extension's table stays, and of its rows those that the extension does not bring are replaced.
             let condition = part.condition.as_deref().unwrap_or_default();
             self.session
@@ -507,9 +508,9 @@ fn number(connection: &Connection) -> Result<String, QueryError> {
 
 /// What the archive makes of tables.
 struct Tables {
-    /// The paths of those that it makes.
+    /// Those that it makes, by their names in SQL.
     made: HashSet<String>,
-    /// For the path of each partition whose rows go to the topmost table, that table in SQL.
+    /// For each partition whose rows go to the topmost table, that table.
     roots: std::collections::HashMap<String, String>,
 }
 
@@ -519,14 +520,11 @@ impl Tables {
         let partitions = Partitions::of(&entries);
         let tables = || entries.iter().filter(|entry| entry.kind == "TABLE");
         Self {
-            made: tables()
-                .map(|entry| crate::selection::path(entry))
-                .collect(),
+            made: tables().map(|entry| selection::key(entry)).collect(),
             roots: tables()
                 .filter_map(|entry| {
                     let root = partitions.root_of_hashes(entry)?;
-                    let name = quote::qualified(root.schema().unwrap_or_default(), &root.name);
-                    Some((crate::selection::path(entry), name))
+                    Some((selection::key(entry), selection::key(root)))
                 })
                 .collect(),
         }

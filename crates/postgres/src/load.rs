@@ -84,9 +84,9 @@ impl From<SessionError> for LoadError {
 /// What is to be loaded, and how.
 pub(crate) struct Load<'a> {
     pub(crate) tables: Vec<&'a TablePart>,
-    /// The tables among them that the archive does not make, because an extension does.
+    /// The tables among them that the archive does not make, because an extension does: their names in SQL.
     pub(crate) of_extensions: HashSet<String>,
-    /// For the path of each partition whose rows go to the topmost table, that table.
+    /// For each partition whose rows go to the topmost table, that table.
     pub(crate) through_root: HashMap<String, (String, String)>,
     pub(crate) large_objects: &'a [LargeObjectPart],
     pub(crate) sequences: Vec<&'a SequencePart>,
@@ -210,12 +210,12 @@ impl Load<'_> {
     ) -> Result<(), LoadError> {
         let mut table = quote::qualified(&part.schema, &part.name);
         let what = format!("load the rows of {}", part.path());
-        let of_extension = self.of_extensions.contains(&part.path());
+        let of_extension = self.of_extensions.contains(&part.key());
         // Rows of a table that was emptied in the same transaction may be written as if they had always been there,
         // which spares whoever reads them first from writing them all again.
         let mut options = "";
         let mut begin = "BEGIN; ".to_owned();
-        if let Some((schema, name)) = self.through_root.get(&part.path()) {
+        if let Some((schema, name)) = self.through_root.get(&part.key()) {
             // Other partitions' rows may be there already. The table was made just now, so there are no others.
             table = quote::qualified(schema, name);
         } else if !of_extension {

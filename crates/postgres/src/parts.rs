@@ -3,6 +3,8 @@
 //! The native engine makes these while it reads; a restore and a dump put the database together from them and hold
 //! what they did against them. How the parts lie in a snapshot is not this crate's business (docs/postgres.md).
 
+use crate::quote;
+
 /// One table's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablePart {
@@ -70,6 +72,11 @@ impl TablePart {
     /// `public.orders`, as configuration names tables.
     pub fn path(&self) -> String {
         format!("{}.{}", self.schema, self.name)
+    }
+
+    /// What no other table is called, in SQL: the path of `"a.b".c` is that of `a."b.c"` too.
+    pub(crate) fn key(&self) -> String {
+        quote::qualified(&self.schema, &self.name)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     plan::{PlanError, RestoreOptions, SINGLE_TRANSACTION_ENTRIES_MAX},
     preflight::Finding,
     programs::{ProgramVersion, Programs},
-    selection,
+    quote, selection,
     settings::Settings,
 };
 
@@ -112,9 +112,9 @@ pub(crate) struct Chosen<'a> {
     pub(crate) after: Vec<i64>,
     pub(crate) single_transaction: bool,
     pub(crate) tables: Vec<&'a TablePart>,
-    /// The tables among them that the archive does not make.
+    /// The tables among them that the archive does not make, by their names in SQL.
     pub(crate) of_extensions: HashSet<String>,
-    /// For the path of each partition whose rows go to the topmost table, that table.
+    /// For each partition whose rows go to the topmost table, that table.
     pub(crate) through_root: HashMap<String, (String, String)>,
     pub(crate) sequences: Vec<&'a SequencePart>,
     pub(crate) large_objects: &'a [LargeObjectPart],
@@ -136,7 +136,7 @@ impl<'a> Chosen<'a> {
             entries
                 .iter()
                 .filter(|entry| kinds.contains(&entry.kind.as_str()))
-                .map(|entry| selection::path(entry))
+                .map(|entry| selection::key(entry))
                 .collect()
         };
         if !options.tables.is_empty() {
@@ -147,17 +147,19 @@ impl<'a> Chosen<'a> {
                 }
             })?;
             entries.retain(|entry| selection.ids.contains(&entry.id));
-            tables.retain(|table| selection.with_rows.contains(&table.path()));
+            tables.retain(|table| selection.with_rows.contains(&table.key()));
             let chosen = of_kind(&entries, &["SEQUENCE"]);
-            sequences.retain(|sequence| chosen.contains(&sequence.path()));
+            sequences.retain(|sequence| {
+                chosen.contains(&quote::qualified(&sequence.schema, &sequence.name))
+            });
             large_objects = &[];
             left_out = selection.left_out;
         }
         let made = of_kind(&entries, &selection::TABLES);
         let of_extensions = tables
             .iter()
-            .map(|table| table.path())
-            .filter(|path| !made.contains(path))
+            .map(|table| table.key())
+            .filter(|key| !made.contains(key))
             .collect();
         let partitions = Partitions::of(&entries);
         let through_root = entries
@@ -166,7 +168,7 @@ impl<'a> Chosen<'a> {
             .filter_map(|entry| {
                 let root = partitions.root_of_hashes(entry)?;
                 let schema = root.schema().unwrap_or_default().to_owned();
-                Some((selection::path(entry), (schema, root.name.clone())))
+                Some((selection::key(entry), (schema, root.name.clone())))
             })
             .collect();
         let (before, after) = halves(&entries);

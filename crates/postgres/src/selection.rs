@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::archive::ArchiveEntry;
+use crate::{archive::ArchiveEntry, quote};
 
 /// What is chosen, in the order of the archive.
 pub(crate) struct Selection {
@@ -16,7 +16,8 @@ pub(crate) struct Selection {
     pub(crate) ids: Vec<i64>,
     /// What belongs to the tables and was left out, in words.
     pub(crate) left_out: Vec<String>,
-    /// The tables whose rows come: those that were asked for and their partitions, and not what they merely need.
+    /// The tables whose rows come: those that were asked for and their partitions, and not what they merely need;
+    /// by their names in SQL.
     pub(crate) with_rows: HashSet<String>,
 }
 
@@ -60,7 +61,7 @@ pub(crate) fn select(contents: &[ArchiveEntry], tables: &[String]) -> Result<Sel
     }
     add_partitions(contents, &mut own);
     let with_rows = own.iter().filter_map(|id| by_id.get(id)).copied();
-    let with_rows = with_rows.map(path).collect();
+    let with_rows = with_rows.map(key).collect();
     let mut chosen = HashSet::new();
     let mut open: Vec<i64> = own.iter().copied().collect();
     while let Some(id) = open.pop() {
@@ -152,6 +153,11 @@ pub(crate) fn path(entry: &ArchiveEntry) -> String {
         Some(schema) => format!("{schema}.{}", entry.name),
         None => entry.name.clone(),
     }
+}
+
+/// What no other object of its kind is called, in SQL.
+pub(crate) fn key(entry: &ArchiveEntry) -> String {
+    quote::qualified(entry.schema().unwrap_or_default(), &entry.name)
 }
 
 #[cfg(test)]

@@ -166,6 +166,16 @@ ALTER EXTENSION hstore ADD TABLE chosen;
 UPDATE pg_extension SET extconfig = ARRAY['configured'::regclass, 'chosen'::regclass]::oid[],
                         extcondition = ARRAY['', 'WHERE id > 5'] WHERE extname = 'hstore'";
 
+/// Two tables that one path means: a partition below a hash, and one whose rows stay by themselves.
+pub(crate) const ALIKE: &str = "\
+CREATE SCHEMA a;
+CREATE SCHEMA \"a.b\";
+CREATE TABLE a.top (id int) PARTITION BY HASH (id);
+CREATE TABLE a.\"b.c\" PARTITION OF a.top FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE \"a.b\".c (id int);
+INSERT INTO a.top VALUES (1);
+INSERT INTO \"a.b\".c VALUES (2), (3)";
+
 /// A script in the words that `pg_dump` had before 17, which are ours: older servers know no `transaction_timeout`, and
 /// owners of sequences and views are set as those of tables.
 pub(crate) fn in_older_words(script: &str) -> String {

@@ -196,14 +196,17 @@ struct Findings {
     verified: Verified,
     differences: Vec<Difference>,
     /// Of tables whose partitions count together: what the backup has, and what was found.
-    together: BTreeMap<String, (Digest, Digest)>,
+    together: BTreeMap<Root, (Digest, Digest)>,
 }
+
+/// Schema and name of a topmost table.
+type Root = (String, String);
 
 /// What the server says of tables.
 struct Peculiar {
-    /// For the path of each partition below a hash the topmost table's.
-    together: HashMap<String, String>,
-    /// The paths of tables whose policies would keep rows from us, as they do from their owner.
+    /// For each partition below a hash, by its name in SQL, the topmost table.
+    together: HashMap<String, Root>,
+    /// The names in SQL of tables whose policies would keep rows from us, as they do from their owner.
     policed: HashSet<String>,
 }
 
@@ -254,7 +257,7 @@ impl Verification<'_> {
             match task {
                 Task::Table(part) => {
                     let found = self.table(session, part, &peculiar, Aside::Savepoint)?;
-                    findings.table(part, &found, peculiar.together.get(&part.path()));
+                    findings.table(part, &found, peculiar.together.get(&part.key()));
                 }
                 Task::LargeObjects(objects) => {
                     for object in objects {
@@ -272,8 +275,8 @@ impl Verification<'_> {
         session: &Session<'_>,
         mut findings: Findings,
     ) -> Result<Verified, VerifyError> {
-        for (root, (expected, found)) in std::mem::take(&mut findings.together) {
-            findings.compare(format!("the rows of {root}"), &expected, &found);
+        for ((schema, name), (expected, found)) in std::mem::take(&mut findings.together) {
+            findings.compare(format!("the rows of {schema}.{name}"), &expected, &found);
         }
         self.sequences(session, &mut findings)?;
         if findings.differences.is_empty() {
@@ -289,7 +292,7 @@ impl Verification<'_> {
     /// backup; it is read where its rows may be another partition's.
     fn tasks(&self, peculiar: &Peculiar) -> Vec<Task<'_>> {
         let is_read = |table: &&TablePart| {
-            table.digest.is_some() || peculiar.together.contains_key(&table.path())
+            table.digest.is_some() || peculiar.together.contains_key(&table.key())
         };
         let tables = self.tables.iter().copied().filter(is_read).map(Task::Table);
         let objects = self.large_objects.chunks(BATCH_OBJECTS_MAX);
@@ -324,7 +327,7 @@ impl Verification<'_> {
             match task {
                 Task::Table(part) => {
                     let found = self.table(session, part, peculiar, Aside::Transaction)?;
-                    lock().table(part, &found, peculiar.together.get(&part.path()));
+                    lock().table(part, &found, peculiar.together.get(&part.key()));
                 }
                 Task::LargeObjects(objects) => {
                     for object in objects {
@@ -343,7 +346,7 @@ impl Verification<'_> {
         peculiar: &Peculiar,
         aside: Aside,
     ) -> Result<Digest, VerifyError> {
-        if !peculiar.policed.contains(&part.path()) {
+        if !peculiar.policed.contains(&part.key()) {
             return read(session, part, self.hash_key);
         }
         // Policies that hold for the owner too would have the server refuse. Nobody else sees the transaction.
@@ -424,7 +427,7 @@ impl Verification<'_> {
 }
 
 impl Findings {
-    fn table(&mut self, part: &TablePart, found: &Digest, root: Option<&String>) {
+    fn table(&mut self, part: &TablePart, found: &Digest, root: Option<&Root>) {
         self.verified.tables += 1;
         self.verified.rows += found.rows;
         self.verified.len_bytes += found.len_bytes;
@@ -506,14 +509,15 @@ fn peculiar(session: &Session<'_>) -> Result<Peculiar, VerifyError> {
     let what = "list partitions and policies";
     let rows = session.connection().rows(
         what,
-        "SELECT n.nspname || '.' || c.relname, pg_catalog.row_security_active(c.oid),
-                (SELECT rn.nspname || '.' || r.relname
-                   FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
-                  WHERE r.oid = pg_catalog.pg_partition_root(c.oid)
-                    AND EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) AS above
-                                  JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = above.relid
-                                 WHERE p.partstrat = 'h'))
+        "SELECT n.nspname, c.relname, pg_catalog.row_security_active(c.oid), r.nspname, r.relname
            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                LEFT JOIN LATERAL (
+                    SELECT rn.nspname, r.relname
+                      FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+                     WHERE r.oid = pg_catalog.pg_partition_root(c.oid)
+                       AND EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) AS above
+                                     JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = above.relid
+                                    WHERE p.partstrat = 'h')) r ON true
           WHERE c.relkind = 'r' AND (c.relispartition OR c.relforcerowsecurity)",
     )?;
     let mut peculiar = Peculiar {
@@ -521,14 +525,17 @@ fn peculiar(session: &Session<'_>) -> Result<Peculiar, VerifyError> {
         policed: HashSet::new(),
     };
     for row in rows {
-        let [Some(path), policed, root] = &row[..] else {
+        let [Some(schema), Some(name), policed, root @ ..] = &row[..] else {
             return Err(QueryError::shape(what).into());
         };
+        let key = quote::qualified(schema, name);
         if policed.as_deref() == Some("t") {
-            peculiar.policed.insert(path.clone());
+            peculiar.policed.insert(key.clone());
         }
-        if let Some(root) = root {
-            peculiar.together.insert(path.clone(), root.clone());
+        if let [Some(schema), Some(name)] = root {
+            peculiar
+                .together
+                .insert(key, (schema.clone(), name.clone()));
         }
     }
     Ok(peculiar)

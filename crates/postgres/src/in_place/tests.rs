@@ -598,6 +598,16 @@ fn what_holds_the_tables_or_lacks_at_the_server_is_told_before() {
 }
 
 #[test]
+fn tables_whose_names_look_alike_where_a_dot_is_in_them_come_back_each_with_its_rows() {
+    let cluster = testing::cluster();
+    let settings = testing::database(&cluster, testing::ALIKE);
+    let backup = Backup::of(&testing::programs(&cluster), &settings);
+    let before = dump(&cluster, &settings);
+    replace(&settings, &backup, false).unwrap();
+    assert_eq!(dump(&cluster, &settings), before);
+}
+
+#[test]
 fn kinds_of_object_that_hardly_anybody_has_come_back_too() {
     let cluster = testing::cluster();
     let everything = testing::everything(&cluster);

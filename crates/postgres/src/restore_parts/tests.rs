@@ -425,6 +425,20 @@ fn a_restore_that_is_stopped_ends_soon_and_leaves_no_database() {
 }
 
 #[test]
+fn tables_whose_names_look_alike_where_a_dot_is_in_them_are_not_taken_for_each_other() {
+    let cluster = testing::cluster();
+    let source = testing::database(&cluster, testing::ALIKE);
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let name = testing::unique("alike");
+    restore(&cluster, &name, &backup, &all(&backup, 2)).unwrap();
+    let programs = testing::programs(&cluster);
+    assert_eq!(
+        testing::plain_dump(&programs, &cluster.settings(&name)),
+        testing::plain_dump(&programs, &source)
+    );
+}
+
+#[test]
 fn an_extensions_configuration_gets_the_backups_rows_in_place_of_those_it_is_made_with() {
     let cluster = testing::cluster();
     let sql =
@@ -439,7 +453,7 @@ fn an_extensions_configuration_gets_the_backups_rows_in_place_of_those_it_is_mad
     let target = testing::database(&cluster, sql);
     let load = Load {
         tables: backup.parts.tables.iter().collect(),
-        of_extensions: ["public.config".to_owned()].into(),
+        of_extensions: ["\"public\".\"config\"".to_owned()].into(),
         through_root: HashMap::new(),
         large_objects: &[],
         sequences: Vec::new(),
