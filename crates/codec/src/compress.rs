@@ -5,15 +5,27 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, get_frame_content_size};
 use crate::error::FormatError;
 
 /// Level of compression; stored data does not depend on it.
-pub(crate) const LEVEL: i32 = 3;
+const LEVEL: i32 = 3;
+/// What is tried beside it: rows of a database, which are short numbers and words between tabs, take half the time with
+/// its longer matches, and mostly become no larger; program text becomes a sixth larger.
+const FAST_LEVEL: i32 = 1;
+/// How much larger a segment may become for that, as a divisor of its length.
+const FAST_LOSS_DIVISOR: usize = 50;
+/// How much of a segment both levels are tried on, and for how many segments in a row that holds: neighbours are alike.
+const TRIAL_BYTES: usize = 64 << 10;
+const TRIAL_HOLDS_SEGMENTS: u32 = 8;
 /// How much smaller a segment must become to be stored compressed, as a divisor of its length.
 const GAIN_DIVISOR: usize = 50;
 const PROBE_BYTES: usize = 16 << 10;
 
 /// Compresses segments.
 pub(crate) struct Compressor {
-    context: CCtx<'static>,
+    usual: CCtx<'static>,
+    fast: CCtx<'static>,
     probe: Vec<u8>,
+    /// Whether the fast level is the better one, and for how many segments that is still believed.
+    is_fast_better: bool,
+    trial_holds: u32,
 }
 
 impl Default for Compressor {
@@ -23,25 +35,16 @@ impl Default for Compressor {
 }
 
 impl Compressor {
-    /// A compressor of the usual level.
+    /// A compressor that has seen nothing yet.
     #[must_use]
     pub(crate) fn new() -> Self {
-        let mut context = CCtx::create();
-        for parameter in [
-            CParameter::CompressionLevel(LEVEL),
-            // Smaller tables than level 3's own stay in the second-level cache with 1 MiB segments: faster, and no larger.
-            CParameter::HashLog(16),
-            CParameter::ChainLog(15),
-            CParameter::ContentSizeFlag(true),
-            CParameter::ChecksumFlag(false),
-        ] {
-            context
-                .set_parameter(parameter)
-                .expect("zstd knows its own parameters");
-        }
         Self {
-            context,
-            probe: vec![0; PROBE_BYTES],
+            // Smaller tables than level 3's own stay in the second-level cache with 1 MiB segments: faster, and no larger.
+            usual: context(LEVEL, &[CParameter::HashLog(16), CParameter::ChainLog(15)]),
+            fast: context(FAST_LEVEL, &[]),
+            probe: vec![0; TRIAL_BYTES],
+            is_fast_better: false,
+            trial_holds: 0,
         }
     }
 
@@ -57,10 +60,37 @@ impl Compressor {
             .len()
             .saturating_sub(content.len() / GAIN_DIVISOR)
             .saturating_sub(1);
-        self.context
-            .compress2(out.get_mut(..room)?, content)
+        let out = out.get_mut(..room)?;
+        let context = if self.is_fast_better(content) {
+            &mut self.fast
+        } else {
+            &mut self.usual
+        };
+        context
+            .compress2(out, content)
             .ok()
             .filter(|length| *length > 0)
+    }
+
+    /// Tries both levels on a piece of the content now and then.
+    fn is_fast_better(&mut self, content: &[u8]) -> bool {
+        let middle = content.len() / 2;
+        let Some(sample) = content.get(middle..middle + TRIAL_BYTES) else {
+            return false;
+        };
+        if self.trial_holds == 0 {
+            self.trial_holds = TRIAL_HOLDS_SEGMENTS;
+            // A sample that does not fit its own length is not compressible by that level.
+            let usual = self.usual.compress2(&mut self.probe[..], sample);
+            let fast = self.fast.compress2(&mut self.probe[..], sample);
+            self.is_fast_better = match (usual, fast) {
+                (Ok(usual), Ok(fast)) => fast <= usual + usual / FAST_LOSS_DIVISOR,
+                (Err(_), Ok(_)) => true,
+                (_, Err(_)) => false,
+            };
+        }
+        self.trial_holds -= 1;
+        self.is_fast_better
     }
 
     /// Tries three samples of larger content before the whole: media cost a tenth less.
@@ -76,9 +106,24 @@ impl Compressor {
             let room = PROBE_BYTES - PROBE_BYTES / 32;
             self.probe
                 .get_mut(..room)
-                .is_some_and(|out| self.context.compress2(out, sample).is_ok())
+                .is_some_and(|out| self.usual.compress2(out, sample).is_ok())
         })
     }
+}
+
+fn context(level: i32, others: &[CParameter]) -> CCtx<'static> {
+    let mut context = CCtx::create();
+    let all = [
+        CParameter::CompressionLevel(level),
+        CParameter::ContentSizeFlag(true),
+        CParameter::ChecksumFlag(false),
+    ];
+    for parameter in all.iter().chain(others) {
+        context
+            .set_parameter(*parameter)
+            .expect("zstd knows its own parameters");
+    }
+    context
 }
 
 /// Decompresses segments.
@@ -145,6 +190,55 @@ impl Decompressor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a level makes of it.
+    fn by(level: &mut CCtx<'static>, content: &[u8]) -> usize {
+        level
+            .compress2(&mut vec![0; content.len()][..], content)
+            .unwrap()
+    }
+
+    #[test]
+    fn rows_take_the_fast_level_and_a_text_of_many_words_the_usual_one() {
+        let mut rows = Vec::new();
+        let mut words = Vec::new();
+        let mut random = blake3::Hasher::new().finalize_xof();
+        let mut four = [0; 4];
+        let mut number = || {
+            random.fill(&mut four);
+            u32::from_le_bytes(four)
+        };
+        for row in 0.. {
+            let line = format!(
+                "{}\t{}\t{}\t{}.{:02}\n",
+                row / 3,
+                row % 3,
+                number() % 90_000,
+                number() % 1000,
+                number() % 100
+            );
+            rows.extend_from_slice(line.as_bytes());
+            if rows.len() >= 1 << 20 {
+                break;
+            }
+        }
+        while words.len() < 1 << 20 {
+            // Few words are used often and many seldom.
+            let rank = (u64::from(number()) * u64::from(number())) >> 51;
+            words.extend_from_slice(format!("{:x} ", rank * 2_654_435_761 % 0xfff_ffff).as_bytes());
+        }
+        let mut compressor = Compressor::new();
+        let mut out = vec![0; 2 << 20];
+        let found = compressor.compress(&rows, &mut out).unwrap();
+        assert_eq!(found, by(&mut compressor.fast, &rows));
+        // The next ones are taken to be alike until it is tried again.
+        let mut found = 0;
+        for _ in 0..TRIAL_HOLDS_SEGMENTS {
+            found = compressor.compress(&words, &mut out).unwrap();
+        }
+        assert_eq!(found, by(&mut compressor.usual, &words));
+        assert_ne!(found, by(&mut compressor.fast, &words));
+    }
 
     #[test]
     fn text_shrinks_and_noise_is_left_alone() {
