@@ -189,10 +189,12 @@ impl Loan {
     /// Waits for rows and fills as much of `buffer` as has arrived; `None` when what comes next is no row, and the
     /// connection is to be given back.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        // Asked once: rows are so short that asking the clock for each of them would cost as much as they do.
+        let begun = Instant::now();
         let mut filled = 0;
         while filled < buffer.len() {
             // What has arrived is given out before more is waited for.
-            let until = (filled > 0).then(Instant::now);
+            let until = (filled > 0).then_some(begun);
             match self.next(until) {
                 Next::Rows => {
                     let arrived = self.incoming.arrived().len();

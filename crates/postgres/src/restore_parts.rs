@@ -213,23 +213,33 @@ impl Work<'_> {
             jobs: self.restore.options.jobs.max(1),
         };
         load.run(settings, source, stop, self.handle)?;
-        stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
-        let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
-        if self.restore.options.analyze {
-            let stops = [stop];
-            warnings.extend(analyze(&Session::open(settings, self.handle, &stops)?)?);
-        }
-        let Some(hash_key) = self.restore.hash_key else {
-            return Ok((warnings, None));
+        let mut rest = || -> Result<Vec<String>, RestoreFailure> {
+            stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
+            let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
+            if self.restore.options.analyze {
+                let stops = [stop];
+                warnings.extend(analyze(&Session::open(settings, self.handle, &stops)?)?);
+            }
+            Ok(warnings)
         };
-        let verified = Verification {
+        let Some(hash_key) = self.restore.hash_key else {
+            return Ok((rest()?, None));
+        };
+        let verification = Verification {
             tables: load.tables,
             large_objects: load.large_objects,
             sequences: load.sequences,
             hash_key,
             jobs: load.jobs,
-        }
-        .run(settings, stop, self.handle)?;
+        };
+        let (warnings, verified) = if self.chosen.runs_code || load.jobs < 2 {
+            let warnings = rest()?;
+            let verified = verification.run(settings, stop, self.handle)?;
+            (warnings, verified)
+        } else {
+            // Two keys of one table come one after the other, and leave a processor idle.
+            verification.run_beside(settings, stop, self.handle, rest)?
+        };
         Ok((warnings, Some(verified)))
     }
 

@@ -18,7 +18,9 @@ use crate::{
     plan::{PlanError, RestoreOptions, SINGLE_TRANSACTION_ENTRIES_MAX},
     preflight::Finding,
     programs::{ProgramVersion, Programs},
-    quote, selection,
+    quote,
+    script::RUN_CODE,
+    selection,
     settings::Settings,
 };
 
@@ -110,6 +112,8 @@ pub(crate) struct Chosen<'a> {
     pub(crate) before: Vec<i64>,
     /// The entries that are made afterwards. Grants are among them: an owner may have no right to write to his table.
     pub(crate) after: Vec<i64>,
+    /// Whether what the database's owners wrote runs then, which could change rows.
+    pub(crate) runs_code: bool,
     pub(crate) single_transaction: bool,
     pub(crate) tables: Vec<&'a TablePart>,
     /// The tables among them that the archive does not make, by their names in SQL.
@@ -176,6 +180,9 @@ impl<'a> Chosen<'a> {
             single_transaction: before.len() <= SINGLE_TRANSACTION_ENTRIES_MAX,
             before,
             after,
+            runs_code: entries
+                .iter()
+                .any(|entry| RUN_CODE.contains(&entry.kind.as_str())),
             tables,
             of_extensions,
             through_root,

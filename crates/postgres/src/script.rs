@@ -110,6 +110,9 @@ pub fn write_script(
     script.tail()
 }
 
+/// The kinds of entries whose making runs what the database's owners wrote, or has it run from then on.
+pub(crate) const RUN_CODE: [&str; 2] = ["EVENT TRIGGER", "MATERIALIZED VIEW DATA"];
+
 /// When an entry's turn comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
@@ -123,7 +126,7 @@ impl Pass {
         let of_event_trigger = entry.name.starts_with("EVENT TRIGGER ");
         match entry.kind.as_str() {
             "ACL" | "DEFAULT ACL" => Self::Grants,
-            "EVENT TRIGGER" | "MATERIALIZED VIEW DATA" => Self::AfterGrants,
+            kind if RUN_CODE.contains(&kind) => Self::AfterGrants,
             // With what they are about, which has no grants itself.
             "COMMENT" | "SECURITY LABEL" if of_event_trigger => Self::AfterGrants,
             "STATISTICS DATA" if entry.section == crate::archive::section::POST_DATA => {

@@ -1,7 +1,8 @@
 //! A database read again and held against what the backup says of it.
 //!
 //! Rows count as equal by their number, their bytes and the sum of their keyed hashes, so their order does not matter.
-//! Several sessions read, the largest table first; each sees its own moment, so nobody may write meanwhile.
+//! Several sessions read, the largest table first; each sees its own moment, so nobody may write meanwhile. What does not
+//! change rows may go on beside it, such as the making of indexes.
 //!
 //! Rows below a partition that is told by a hash may have found another one than they came from; there all partitions of
 //! the topmost table count together.
@@ -177,14 +178,18 @@ enum Aside {
 /// What one session reads without a pause.
 #[derive(Clone, Copy)]
 enum Task<'a> {
-    Table(&'a TablePart),
+    Table {
+        part: &'a TablePart,
+        /// Whether its policies would keep rows from us, as they do from their owner.
+        is_policed: bool,
+    },
     LargeObjects(&'a [LargeObjectPart]),
 }
 
 impl Task<'_> {
     fn len_bytes(&self) -> u64 {
         match self {
-            Self::Table(table) => table.digest.map_or(0, |digest| digest.len_bytes),
+            Self::Table { part, .. } => part.digest.map_or(0, |digest| digest.len_bytes),
             Self::LargeObjects(objects) => objects.iter().map(|object| object.len_bytes).sum(),
         }
     }
@@ -206,7 +211,9 @@ type Root = (String, String);
 struct Peculiar {
     /// For each partition below a hash, by its name in SQL, the topmost table.
     together: HashMap<String, Root>,
-    /// The names in SQL of tables whose policies would keep rows from us, as they do from their owner.
+    /// The names in SQL of tables whose policies hold for their owner too, once they hold at all.
+    forced: HashSet<String>,
+    /// Those among them whose policies hold, and for us.
     policed: HashSet<String>,
 }
 
@@ -217,33 +224,71 @@ impl Verification<'_> {
         stop: &AtomicBool,
         handle: &Handle,
     ) -> Result<Verified, VerifyError> {
+        let nothing = || Ok::<_, VerifyError>(());
+        let ((), verified) = self.run_beside(database, stop, handle, nothing)?;
+        Ok(verified)
+    }
+
+    /// The same while `work` is done, which changes no rows: one session reads meanwhile, and all of them afterwards.
+    pub(crate) fn run_beside<T, E: From<VerifyError>>(
+        &self,
+        database: &Settings,
+        stop: &AtomicBool,
+        handle: &Handle,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<(T, Verified), E> {
         let stops = [stop];
-        let peculiar = peculiar(&Session::open(database, handle, &stops)?)?;
-        let tasks = Mutex::new(self.tasks(&peculiar));
+        let open = || Session::open(database, handle, &stops).map_err(VerifyError::from);
+        let before = peculiar(&open()?)?;
+        // The work may bring policies into force.
+        let (forced, others) = self
+            .tasks(&before)
+            .into_iter()
+            .partition::<Vec<_>, _>(|task| before.is_forced(task));
+        let tasks = Mutex::new(others);
         let findings = Mutex::new(Findings::default());
         let failed = AtomicBool::new(false);
         let failure = Mutex::new(None);
         let worker = || {
             let stops = [stop, &failed];
-            if let Err(error) = self.work(database, &peculiar, &tasks, &findings, &stops, handle) {
+            let work = self.work(database, &before, &tasks, &findings, &stops, handle);
+            if let Err(error) = work {
                 // Only the first counts: the others end because of it.
                 let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
                 failure.get_or_insert(error);
                 failed.store(true, Ordering::Relaxed);
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 1..self.jobs {
+        let done = std::thread::scope(|scope| {
+            let first = scope.spawn(worker);
+            let done = work().and_then(|done| {
+                let after = peculiar(&open()?)?;
+                let forced = forced.into_iter().map(|task| after.policed(task));
+                let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                tasks.extend(forced);
+                Ok(done)
+            });
+            if done.is_err() {
+                failed.store(true, Ordering::Relaxed);
+                return done;
+            }
+            for _ in 2..self.jobs {
                 scope.spawn(worker);
             }
+            if self.jobs < 2 {
+                // Its panic is the scope's.
+                drop(first.join());
+            }
             worker();
-        });
+            done
+        })?;
         if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
+            return Err(error.into());
         }
         let findings = findings.into_inner();
         let findings = findings.unwrap_or_else(PoisonError::into_inner);
-        self.judge(&Session::open(database, handle, &stops)?, findings)
+        let verified = self.judge(&open()?, findings)?;
+        Ok((done, verified))
     }
 
     /// The same over one session, in the transaction that it is in.
@@ -255,8 +300,9 @@ impl Verification<'_> {
                 return Err(VerifyError::Stopped);
             }
             match task {
-                Task::Table(part) => {
-                    let found = self.table(session, part, &peculiar, Aside::Savepoint)?;
+                Task::Table { part, is_policed } => {
+                    let aside = is_policed.then_some(Aside::Savepoint);
+                    let found = self.table(session, part, aside)?;
                     findings.table(part, &found, peculiar.together.get(&part.key()));
                 }
                 Task::LargeObjects(objects) => {
@@ -294,7 +340,12 @@ impl Verification<'_> {
         let is_read = |table: &&TablePart| {
             table.digest.is_some() || peculiar.together.contains_key(&table.key())
         };
-        let tables = self.tables.iter().copied().filter(is_read).map(Task::Table);
+        let tables = self.tables.iter().copied().filter(is_read).map(|part| {
+            peculiar.policed(Task::Table {
+                part,
+                is_policed: false,
+            })
+        });
         let objects = self.large_objects.chunks(BATCH_OBJECTS_MAX);
         let mut tasks: Vec<_> = tables.chain(objects.map(Task::LargeObjects)).collect();
         tasks.sort_by_key(Task::len_bytes);
@@ -325,8 +376,9 @@ impl Verification<'_> {
             };
             let lock = || findings.lock().unwrap_or_else(PoisonError::into_inner);
             match task {
-                Task::Table(part) => {
-                    let found = self.table(session, part, peculiar, Aside::Transaction)?;
+                Task::Table { part, is_policed } => {
+                    let aside = is_policed.then_some(Aside::Transaction);
+                    let found = self.table(session, part, aside)?;
                     lock().table(part, &found, peculiar.together.get(&part.key()));
                 }
                 Task::LargeObjects(objects) => {
@@ -343,12 +395,11 @@ impl Verification<'_> {
         &self,
         session: &mut Session<'_>,
         part: &TablePart,
-        peculiar: &Peculiar,
-        aside: Aside,
+        aside: Option<Aside>,
     ) -> Result<Digest, VerifyError> {
-        if !peculiar.policed.contains(&part.key()) {
+        let Some(aside) = aside else {
             return read(session, part, self.hash_key);
-        }
+        };
         // Policies that hold for the owner too would have the server refuse. Nobody else sees the transaction.
         let what = format!("read {} past its policies", part.path());
         let table = quote::qualified(&part.schema, &part.name);
@@ -423,6 +474,23 @@ impl Verification<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Peculiar {
+    fn is_forced(&self, task: &Task<'_>) -> bool {
+        matches!(task, Task::Table { part, .. } if self.forced.contains(&part.key()))
+    }
+
+    /// The task, which knows now whether there are policies.
+    fn policed<'a>(&self, task: Task<'a>) -> Task<'a> {
+        match task {
+            Task::Table { part, .. } => Task::Table {
+                part,
+                is_policed: self.policed.contains(&part.key()),
+            },
+            other => other,
+        }
     }
 }
 
@@ -509,7 +577,7 @@ fn peculiar(session: &Session<'_>) -> Result<Peculiar, VerifyError> {
     let what = "list partitions and policies";
     let rows = session.connection().rows(
         what,
-        "SELECT n.nspname, c.relname, pg_catalog.row_security_active(c.oid), r.nspname, r.relname
+        "SELECT n.nspname, c.relname, c.relforcerowsecurity, pg_catalog.row_security_active(c.oid), r.nspname, r.relname
            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                 LEFT JOIN LATERAL (
                     SELECT rn.nspname, r.relname
@@ -522,13 +590,17 @@ fn peculiar(session: &Session<'_>) -> Result<Peculiar, VerifyError> {
     )?;
     let mut peculiar = Peculiar {
         together: HashMap::new(),
+        forced: HashSet::new(),
         policed: HashSet::new(),
     };
     for row in rows {
-        let [Some(schema), Some(name), policed, root @ ..] = &row[..] else {
+        let [Some(schema), Some(name), forced, policed, root @ ..] = &row[..] else {
             return Err(QueryError::shape(what).into());
         };
         let key = quote::qualified(schema, name);
+        if forced.as_deref() == Some("t") {
+            peculiar.forced.insert(key.clone());
+        }
         if policed.as_deref() == Some("t") {
             peculiar.policed.insert(key.clone());
         }

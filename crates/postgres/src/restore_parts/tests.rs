@@ -507,24 +507,49 @@ fn a_role_that_policies_hold_for_restores_and_verifies_what_it_owns() {
         ),
     );
     let backup = Backup::of(&testing::programs(&cluster), &source);
-    let name = testing::unique("policed");
     let (mut admin, programs) = (cluster.settings("postgres"), testing::programs(&cluster));
     admin.user = role;
-    let options = RestoreOptions {
-        no_owner: true,
-        no_acl: true,
-        ..all(&backup, 1)
-    };
-    let report = restore_parts(
-        &job(&admin, &programs, &name, &backup, &options),
-        &mut &backup.schema[..],
-        &|wanted, into| backup.write(wanted, into),
-        testing::runtime(),
-    )
-    .unwrap();
-    assert_eq!(report.verified.map(|verified| verified.rows), Some(9));
-    let forced = "SELECT relforcerowsecurity FROM pg_class WHERE relname = 't'";
-    assert_eq!(testing::ask(&cluster.settings(&name), forced), "t");
+    // With two sessions, rows are read while policies come into force.
+    for jobs in [1, 2] {
+        let name = testing::unique("policed");
+        let options = RestoreOptions {
+            no_owner: true,
+            no_acl: true,
+            ..all(&backup, jobs)
+        };
+        let report = restore_parts(
+            &job(&admin, &programs, &name, &backup, &options),
+            &mut &backup.schema[..],
+            &|wanted, into| backup.write(wanted, into),
+            testing::runtime(),
+        )
+        .unwrap();
+        assert_eq!(report.verified.map(|verified| verified.rows), Some(9));
+        let forced = "SELECT relforcerowsecurity FROM pg_class WHERE relname = 't'";
+        assert_eq!(testing::ask(&cluster.settings(&name), forced), "t");
+    }
+}
+
+#[test]
+fn rows_that_come_when_a_view_is_filled_again_are_found() {
+    let cluster = testing::cluster();
+    let source = testing::database(
+        &cluster,
+        "CREATE TABLE t (i int);
+         CREATE FUNCTION grow() RETURNS int LANGUAGE plpgsql AS
+         'BEGIN INSERT INTO public.t VALUES (1); RETURN 1; END';
+         CREATE MATERIALIZED VIEW m AS SELECT public.grow() AS one",
+    );
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let name = testing::unique("grown");
+    let error = restore(&cluster, &name, &backup, &all(&backup, 2)).unwrap_err();
+    let text = testing::chain(&error);
+    assert!(
+        text.contains(
+            "the rows of public.t: 1 rows of 2 bytes in the backup, 2 rows of 4 bytes here"
+        ),
+        "{text}"
+    );
 }
 
 #[test]

@@ -83,3 +83,56 @@ fn a_verification_that_is_stopped_ends_soon_and_finds_nothing_equal() {
     });
     assert!(asked.elapsed() < Duration::from_secs(4));
 }
+
+fn rows_of(backup: &Backup) -> Verification<'_> {
+    Verification {
+        tables: backup.parts.tables.iter().collect(),
+        large_objects: &[],
+        sequences: Vec::new(),
+        hash_key: &testing::KEY,
+        jobs: 2,
+    }
+}
+
+/// Somebody's lock keeps the table from being read until its policies hold.
+#[test]
+fn policies_that_come_into_force_while_rows_are_read_keep_none_back() {
+    let cluster = testing::cluster();
+    let role = testing::unique("owner");
+    let source = testing::database(
+        &cluster,
+        &format!(
+            "CREATE ROLE {role} LOGIN; CREATE TABLE t AS SELECT i FROM generate_series(1, 9) i;
+             ALTER TABLE t OWNER TO {role}; ALTER TABLE t FORCE ROW LEVEL SECURITY;
+             CREATE POLICY few ON t USING (i < 3)"
+        ),
+    );
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let holder = Connection::open(&source, testing::runtime()).unwrap();
+    let execute = |sql: &str| holder.execute("hold", sql).unwrap();
+    let mut owner = source;
+    owner.user = role;
+    let go_on = AtomicBool::new(false);
+    execute("BEGIN; LOCK TABLE public.t");
+    let enable = || {
+        // Time enough for whoever does not wait for this to meet the lock.
+        std::thread::sleep(Duration::from_millis(300));
+        execute("ALTER TABLE public.t ENABLE ROW LEVEL SECURITY; COMMIT");
+        Ok::<_, VerifyError>(())
+    };
+    let ((), verified) = rows_of(&backup)
+        .run_beside(&owner, &go_on, testing::runtime(), enable)
+        .unwrap();
+    assert_eq!(verified.rows, 9);
+}
+
+#[test]
+fn work_that_fails_beside_a_verification_is_what_is_told() {
+    let cluster = testing::cluster();
+    let source = testing::database(&cluster, "CREATE TABLE t AS SELECT 1 AS one");
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let go_on = AtomicBool::new(false);
+    let fail = || Err::<(), _>(VerifyError::Differs(Vec::new()));
+    let error = rows_of(&backup).run_beside(&source, &go_on, testing::runtime(), fail);
+    assert!(matches!(error, Err(VerifyError::Differs(none)) if none.is_empty()));
+}
