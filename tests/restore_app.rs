@@ -98,6 +98,14 @@ impl App {
 
     /// Whether the database takes connections, and its state.
     fn rows(&self) -> Option<u64> {
+        // A statement outlives the program that sent it, and may close the database yet.
+        let at_work =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'lifeboat%'";
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while psql(&self.cluster, "postgres", at_work).trim() != "0" {
+            assert!(Instant::now() < deadline, "sessions of a killed run stay");
+            thread::sleep(Duration::from_millis(10));
+        }
         let sql = format!(
             "SELECT datallowconn FROM pg_database WHERE datname = '{}'",
             self.database
