@@ -11,6 +11,7 @@ use std::{
     io::{self, Read as _},
     net::TcpStream,
     os::{fd::AsFd, unix::net::UnixStream},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How much is read at once, and how long a block of rows is that goes on from here.
 pub(crate) const BLOCK_LEN_BYTES: usize = 64 << 10;
+/// How long a server that is slower than us is given to send more than one piece: each piece that is waited for wakes a
+/// thread, which costs more than reading it. No socket's buffer is full by then.
+const GATHERING: Duration = Duration::from_micros(300);
 /// A letter and a length.
 pub(crate) const HEADER_LEN_BYTES: usize = 5;
 pub(crate) const COPY_DATA: u8 = b'd';
@@ -120,6 +124,7 @@ impl Bare {
 
     /// Waits until something can be received, or the connection has ended; not beyond `until`.
     fn wait(&self, until: Option<Instant>) -> io::Result<()> {
+        thread::sleep(GATHERING);
         let timeout = until.map(|until| {
             let left = until.saturating_duration_since(Instant::now());
             Timespec::try_from(left).unwrap_or(Timespec {
@@ -254,7 +259,7 @@ impl Loan {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, thread};
+    use std::io::Write as _;
 
     use super::*;
     use crate::testing::message;
