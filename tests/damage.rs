@@ -36,16 +36,9 @@ impl Bench {
             .file("picture.jpg", noise(3, 12_000))
             .file("empty", "")
             .link("newest", "picture.jpg");
-        let back_up = || {
-            let mut backup = machine.command();
-            backup
-                .args(["backup", "--app", "shop", "--source"])
-                .arg(tree.root());
-            Ran::of(backup).done();
-        };
-        back_up();
+        back_up(&machine, &tree);
         tree.file("picture-2.jpg", noise(4, 9_000));
-        back_up();
+        back_up(&machine, &tree);
         let whole = machine.path("whole");
         copy(&machine.repository(), &whole);
         let mut objects = Vec::new();
@@ -135,6 +128,14 @@ impl Bench {
         let name = object.to_str().unwrap();
         assert!(said.contains(name), "{what}: {name} is not named in {said}");
     }
+}
+
+fn back_up(machine: &Lifeboat, tree: &Tree) {
+    let mut backup = machine.command();
+    backup
+        .args(["backup", "--app", "shop", "--source"])
+        .arg(tree.root());
+    Ran::of(backup).done();
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -248,6 +249,72 @@ fn what_only_a_key_can_see_is_found_by_check() {
         assert!(is_told || object.starts_with("keys"), "{what}: {ran:?}");
         bench.mend();
     }
+}
+
+/// The list of what lies in `letters` is in the first backup's objects, the lists above it are in each backup's own.
+#[test]
+fn lists_go_on_behind_a_folder_that_cannot_be_read_and_end_with_3() {
+    let machine = Lifeboat::with_repository();
+    let tree = Tree::create(machine.path("media"));
+    tree.file("letters/a.txt", text(1, 9_000));
+    back_up(&machine, &tree);
+    let mut lost = Vec::new();
+    list(&machine.repository(), Path::new("packs/m"), &mut lost);
+    tree.file("picture.jpg", noise(3, 12_000));
+    back_up(&machine, &tree);
+    tree.file("letters/b.txt", text(2, 400)).file("zebra", "z");
+    back_up(&machine, &tree);
+    for pack in &lost {
+        fs::remove_file(machine.repository().join(pack)).unwrap();
+    }
+    fs::remove_dir_all(machine.path("cache")).unwrap();
+
+    let target = machine.path("out");
+    let target = target.to_str().unwrap();
+    for (arguments, listed) in [
+        (&["ls", "shop~1", "--recursive"][..], "media/picture.jpg"),
+        (&["find", "*.jpg", "shop"], "media/picture.jpg"),
+        (&["diff", "shop~1", "shop"], "media/zebra"),
+        (&["restore", "shop~1", "-n", "--target", target], ""),
+    ] {
+        let ran = machine.run(arguments).ends_with_code(3);
+        assert!(ran.stdout().contains(listed), "{ran:?}");
+        let told = ran
+            .stderr
+            .lines()
+            .any(|line| line.starts_with("problem: ") && line.contains("media/letters: "));
+        assert!(told, "{ran:?}");
+    }
+    // Behind the whole answer, so that a program can read that.
+    let ran = machine
+        .run(["ls", "shop~1", "--recursive", "--json"])
+        .ends_with_code(3);
+    let (list, messages) = ran.stdout().split_once("]\n").unwrap();
+    assert!(list.contains("media/picture.jpg"), "{ran:?}");
+    assert!(messages.contains("media/letters: "), "{ran:?}");
+    // What does not lie there is whole.
+    machine.run(["ls", "shop", "--recursive"]).done();
+    machine
+        .run(["diff", "shop~1:media/zebra", "shop:media/zebra"])
+        .done();
+}
+
+#[test]
+fn who_looks_for_a_file_hears_of_a_snapshot_that_could_not_be_looked_into() {
+    let bench = Bench::new();
+    let found = bench.machine.run(["find", "picture.jpg"]).done();
+    assert_eq!(found.stdout().lines().count(), 2, "{found:?}");
+    let mut snapshots = bench.objects.iter().filter(|path| path.starts_with("snap"));
+    let path = bench.machine.repository().join(snapshots.next().unwrap());
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(1).unwrap();
+    fs::remove_dir_all(bench.machine.path("cache")).unwrap();
+    let found = bench.machine.run(["find", "picture.jpg"]).ends_with_code(3);
+    assert_eq!(found.stdout().lines().count(), 1, "{found:?}");
+    assert!(
+        found.stderr.contains("problem: ") && found.stderr.contains("snap/"),
+        "{found:?}"
+    );
 }
 
 #[test]

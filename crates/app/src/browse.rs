@@ -259,7 +259,7 @@ fn too_deep() -> ReadError {
 #[must_use]
 pub fn told_unread(path: &[u8], error: &ReadError) -> String {
     let place = if path.is_empty() {
-        "the folder above".to_owned()
+        "the top folder".to_owned()
     } else {
         shown_path(path)
     };

@@ -49,9 +49,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let pattern = Pattern::new(args.pattern.as_bytes());
     let repository = context.open_to_read()?;
     let list = repository.snapshots()?;
-    for sentence in &list.damaged {
-        context.ui().warning(sentence);
-    }
     if let Some(app) = &args.app {
         refuse_unknown_app(app, &list, context)?;
     }
@@ -62,6 +59,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             .is_none_or(|app| *app == snapshot.head.app)
     };
     let mut unread = UnreadItems::default();
+    for sentence in list.damaged {
+        unread.add(sentence);
+    }
     let (mut searched, mut hits) = (0, 0);
     context.ui().list(|items| {
         for snapshot in list.snapshots.iter().rev().filter(fits) {
