@@ -130,6 +130,30 @@ fn what_lacks_is_shown_by_status_and_by_the_list_of_snapshots() {
     );
 }
 
+/// As after a migration, or when a name in the configuration is wrong.
+#[test]
+fn rows_that_could_not_be_asked_are_never_all_there() {
+    let apps = Apps::new();
+    let config = apps.machine.path("lifeboat.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("asset.path", "gone.path")).unwrap();
+    let ran = apps.run(&["backup", "shop"]).ends_with_code(3);
+    assert!(ran.stderr.contains(": 1 column not asked"), "{ran:?}");
+    let shown = apps.run(&["status"]).done();
+    assert!(shown.stdout().contains("1 column not asked") && !shown.stdout().contains("all there"));
+    let listed = apps.run(&["snapshots"]).done();
+    assert!(
+        listed.stdout().contains("(1 column not asked)"),
+        "{listed:?}"
+    );
+    let check = ["status", "shop", "--check", "--max-missing", "9"];
+    let ran = apps.run(&check).ends_with_code(4);
+    assert!(
+        lines(&ran)[0].contains("1 column that should name files"),
+        "{ran:?}"
+    );
+}
+
 #[test]
 fn a_check_of_nothing_fails() {
     let machine = Lifeboat::with_repository();

@@ -88,6 +88,7 @@ struct Gathering {
     spill: Option<Spill>,
     outside: u64,
     problems: Vec<Problem>,
+    unasked: u64,
     taken: Option<EntryTime>,
     /// The columns whose table was met.
     met: Vec<bool>,
@@ -112,6 +113,7 @@ pub(crate) struct Expected<'s> {
     spill: Option<Spill>,
     outside: u64,
     problems: Vec<Problem>,
+    unasked: u64,
     /// The moment of the database.
     taken: Option<EntryTime>,
     orphans: AtomicU64,
@@ -149,10 +151,12 @@ pub struct ReferenceCounts {
     pub orphan_bytes: u64,
     /// Files that changed after the rows were read.
     pub newer: u64,
+    /// Columns that could not be asked, since they or their tables are not there.
+    pub unasked: u64,
 }
 
 impl ReferenceCounts {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
         "references",
         "referenced-files",
         "missing",
@@ -162,6 +166,7 @@ impl ReferenceCounts {
         "orphans",
         "orphan-bytes",
         "newer",
+        "unasked-columns",
     ];
 
     /// These and those of another folder together.
@@ -177,6 +182,7 @@ impl ReferenceCounts {
             orphans: self.orphans + other.orphans,
             orphan_bytes: self.orphan_bytes + other.orphan_bytes,
             newer: self.newer + other.newer,
+            unasked: self.unasked + other.unasked,
         }
     }
 
@@ -198,6 +204,7 @@ impl ReferenceCounts {
             orphans,
             orphan_bytes,
             newer,
+            unasked,
         ] = counts;
         Some(Self {
             references,
@@ -209,6 +216,7 @@ impl ReferenceCounts {
             orphans,
             orphan_bytes,
             newer,
+            unasked,
         })
     }
 
@@ -223,6 +231,7 @@ impl ReferenceCounts {
             self.orphans,
             self.orphan_bytes,
             self.newer,
+            self.unasked,
         ];
         Self::NAMES
             .iter()
@@ -262,8 +271,15 @@ impl<'s> References<'s> {
         columns.filter(move |(_, column)| column.source == database)
     }
 
-    /// Says that rows that were to name files cannot be read, or are not there.
-    fn complain(&self, what: String) {
+    /// Says that a column that was to name files, or its table, is not there.
+    fn lack(&self, what: String) {
+        if self.complain(what) {
+            self.lock().unasked += 1;
+        }
+    }
+
+    /// Says what keeps rows from naming files; false when it was said before.
+    fn complain(&self, what: String) -> bool {
         let problem = Problem {
             source: self.source.name.clone(),
             path: Vec::new(),
@@ -272,9 +288,11 @@ impl<'s> References<'s> {
         };
         let mut gathering = self.lock();
         // Each partition of a table has the same to say.
-        if !gathering.problems.contains(&problem) {
+        let is_new = !gathering.problems.contains(&problem);
+        if is_new {
             gathering.problems.push(problem);
         }
+        is_new
     }
 
     /// The table of a column is there.
@@ -332,7 +350,7 @@ impl<'s> References<'s> {
             .zip(met)
             .filter(|(_, met)| !met)
         {
-            self.complain(format!(
+            self.lack(format!(
                 "no database of this run has rows of {}, which are to name its files",
                 column.table
             ));
@@ -350,6 +368,7 @@ impl<'s> References<'s> {
             spill: gathering.spill,
             outside: gathering.outside,
             problems: gathering.problems,
+            unasked: gathering.unasked,
             taken: gathering.taken,
             orphans: AtomicU64::new(0),
             orphan_bytes: AtomicU64::new(0),
@@ -498,6 +517,7 @@ impl Expected<'_> {
             orphans: self.orphans.into_inner(),
             orphan_bytes: self.orphan_bytes.into_inner(),
             newer: self.newer.into_inner(),
+            unasked: self.unasked,
         };
         let mut facts = counts.facts();
         let mut names = self

@@ -66,7 +66,7 @@ impl<'r> Tap<'r> {
                 let mut wanted = |name: &str| {
                     let place = pick(name);
                     if place.is_none() {
-                        references.complain(format!(
+                        references.lack(format!(
                             "rows are to name its files, and {table} has no column {name}"
                         ));
                     }

@@ -173,6 +173,7 @@ fn a_table_or_column_that_is_not_there_is_told() {
             "reference : no database of this run has rows of public.asset, which are to name its files",
         ]
     );
+    assert_eq!(counts(&outcome).unasked, 3);
 }
 
 #[test]

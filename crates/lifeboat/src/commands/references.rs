@@ -18,6 +18,7 @@ pub(super) struct References {
     orphans: u64,
     orphan_bytes: u64,
     newer: u64,
+    pub(super) unasked_columns: u64,
 }
 
 impl References {
@@ -44,6 +45,7 @@ impl References {
             orphans: counts.orphans,
             orphan_bytes: counts.orphan_bytes,
             newer: counts.newer,
+            unasked_columns: counts.unasked,
         }
     }
 }
@@ -64,6 +66,7 @@ pub(super) fn told(name: &str, counts: &ReferenceCounts) -> String {
         .filter(|(number, _)| *number > 0)
         .map(|(number, what)| format!("{} {what}", count(number)))
         .collect();
+    parts.extend(unasked(counts.unasked));
     if parts.is_empty() {
         parts.push("all there".to_owned());
     }
@@ -102,8 +105,14 @@ pub(super) fn lacking(counts: &References) -> Option<String> {
         (counts.differing, "of another size"),
     ];
     let kinds = kinds.into_iter().filter(|(number, _)| *number > 0);
-    let told: Vec<String> = kinds
+    let mut told: Vec<String> = kinds
         .map(|(number, what)| format!("{} {what}", count(number)))
         .collect();
+    told.extend(unasked(counts.unasked_columns));
     (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// Of columns that could have named more.
+fn unasked(columns: u64) -> Option<String> {
+    (columns > 0).then(|| format!("{} not asked", counted(columns, "column")))
 }

@@ -36,7 +36,8 @@ Examples:
   lifeboat status shop --check --quiet || echo 'look at the backups of the shop'
 
 With --check each problem is a line. The command ends with 5 when a backup or drill is too old, else with 4 when something
-else is not in order: the last drill failed, rows name files that are missing, or snapshots are damaged or hidden.")]
+else is not in order: the last drill failed, rows name files that are missing or could not be asked, a backup or drill is of
+the future, or snapshots are damaged or hidden.")]
 pub(crate) struct Args {
     /// Look at these apps only.
     #[arg(value_name = "APP")]

@@ -13,6 +13,9 @@ use serde::Serialize;
 use super::{Newest, Standing, ago, lasting};
 use crate::{error::CommandError, exit_code::ExitCode, text::counted};
 
+/// How far the clocks of two machines may be apart.
+const CLOCKS_APART_MS: u64 = 60 * 60 * 1000;
+
 /// How old something may be, as it was typed.
 #[derive(Clone, Debug)]
 pub(super) struct TimeLimit {
@@ -140,7 +143,36 @@ impl Limits<'_> {
                     );
                     add(ExitCode::Problem, message);
                 }
+                let unasked = references.map_or(0, |counts| counts.unasked_columns);
+                if unasked > 0 {
+                    let message = format!(
+                        "{} that should name files could not be asked when snapshot {} was made",
+                        counted(unasked, "column"),
+                        short(&newest.snapshot)
+                    );
+                    add(ExitCode::Problem, message);
+                }
+                if is_ahead(newest.started_ms, now_ms) {
+                    let message = format!(
+                        "the newest backup, snapshot {}, is of the future by {}: a clock is wrong or was, and how old the \
+                         backups are is not known",
+                        short(&newest.snapshot),
+                        ago(newest.started_ms, now_ms)
+                    );
+                    add(ExitCode::Problem, message);
+                }
             }
+        }
+        if let Some(drill) = &standing.drill
+            && is_ahead(drill.finished_ms, now_ms)
+        {
+            let message = format!(
+                "the last drill, of snapshot {}, is of the future by {}: a clock is wrong or was, and how old the drills are \
+                 is not known",
+                short(&drill.snapshot),
+                ago(drill.finished_ms, now_ms)
+            );
+            add(ExitCode::Problem, message);
         }
         if let Some(drill) = &standing.drill
             && drill.verdict == Verdict::Failed
@@ -166,6 +198,11 @@ impl Limits<'_> {
         }
         problems
     }
+}
+
+/// Whether a time has not come yet, for any clock that is about right.
+fn is_ahead(then_ms: u64, now_ms: u64) -> bool {
+    then_ms > now_ms.saturating_add(CLOCKS_APART_MS)
 }
 
 fn short(id: &str) -> &str {
@@ -280,6 +317,40 @@ mod tests {
             "shop: rows name 3 files that snapshot 3f9a21c0 has not, or has with another size";
         assert_eq!(judged(&one, None, 2), (4, vec![line.to_owned()]));
         assert_eq!(judged(&one, None, 3).0, 0);
+    }
+
+    #[test]
+    fn columns_that_were_not_asked_are_told_whatever_may_lack() {
+        let mut one = standing(HOUR);
+        let counts = lifeboat_app::ReferenceCounts {
+            unasked: 1,
+            ..lifeboat_app::ReferenceCounts::default()
+        };
+        one.newest.as_mut().unwrap().references = Some(References::new(&counts));
+        let line = "shop: 1 column that should name files could not be asked when snapshot 3f9a21c0 was made";
+        assert_eq!(judged(&one, None, 1000), (4, vec![line.to_owned()]));
+    }
+
+    #[test]
+    fn what_is_of_the_future_is_not_taken_for_new() {
+        let mut one = standing(0);
+        one.newest.as_mut().unwrap().started_ms = NOW + HOUR;
+        assert_eq!(judged(&one, None, 0).0, 0, "clocks are a little apart");
+        one.newest.as_mut().unwrap().started_ms = NOW + 48 * HOUR;
+        let backup = "shop: the newest backup, snapshot 3f9a21c0, is of the future by 2 d 0 h: a clock is wrong or was, and how \
+                      old the backups are is not known";
+        assert_eq!(judged(&one, None, 0), (4, vec![backup.to_owned()]));
+        let mut one = standing(0);
+        one.drill = Some(Drill {
+            finished_ms: NOW + 48 * HOUR,
+            ..drill(Verdict::Passed, 0).unwrap()
+        });
+        one.drill_passed_ms = Some(NOW + 48 * HOUR);
+        let (code, lines) = judged(&one, Some("14d"), 0);
+        assert_eq!((code, lines.len()), (4, 1), "{lines:?}");
+        assert!(
+            lines[0].contains("the last drill, of snapshot 3f9a21c0, is of the future by 2 d 0 h")
+        );
     }
 
     #[test]
