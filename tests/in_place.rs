@@ -7,18 +7,15 @@
 
 use std::{
     fs,
+    ops::Deref,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use lifeboat_postgres::Cluster;
 use rusqlite::Connection;
 
 use crate::support::{
@@ -27,17 +24,22 @@ use crate::support::{
     long_form,
     program::{Lifeboat, Ran},
     trees::{Tree, noise},
+    two_states::TwoStates,
 };
 
 /// An app of a role that owns its database and may make none.
 struct App {
-    machine: Lifeboat,
-    cluster: Arc<Cluster>,
-    role: String,
-    database: String,
-    media: Tree,
+    states: TwoStates,
     /// What the database looks like in state 1.
     one: (u64, u64),
+}
+
+impl Deref for App {
+    type Target = TwoStates;
+
+    fn deref(&self) -> &TwoStates {
+        &self.states
+    }
 }
 
 impl App {
@@ -46,80 +48,19 @@ impl App {
         let machine = Lifeboat::with_repository();
         let folder = machine.path("srv/media");
         fs::create_dir_all(folder.parent().unwrap()).unwrap();
-        Self::with(machine, Tree::create(folder))
+        Self::with(machine, &folder)
     }
 
-    fn with(machine: Lifeboat, media: Tree) -> Self {
+    fn with(machine: Lifeboat, folder: &Path) -> Self {
+        let role = new_name("owner");
+        // It goes with the last who holds it.
         let cluster = cluster::shared();
-        let (database, role) = (new_name("inplace"), new_name("owner"));
         psql(&cluster, "postgres", &format!("CREATE ROLE {role} LOGIN"));
-        psql(
-            &cluster,
-            "postgres",
-            &format!("CREATE DATABASE {database} OWNER {role}"),
-        );
-        let mut app = Self {
-            machine,
-            cluster,
-            role,
-            database,
-            media,
-            one: (0, 0),
-        };
-        app.own(
-            "CREATE TABLE state (number int, file text); INSERT INTO state VALUES (0);
-             CREATE SCHEMA shop; CREATE TABLE shop.asset (path text PRIMARY KEY);
-             INSERT INTO shop.asset SELECT 'file-' || n FROM generate_series(1, 3000) n",
-        );
-        let text = format!(
-            "[app.shop.postgres]\nurl = \"{}\"\n[app.shop.media.media]\npath = \"{}\"\n\
-             referenced-by = [\"public.state.file\"]\n",
-            address(&app.cluster, &app.role, &app.database),
-            app.media.root().display()
-        );
-        fs::write(app.machine.path("lifeboat.toml"), text).unwrap();
-        app.goes_to(1);
-        app.one = looks(&app.cluster, &app.database);
-        app.run(&["backup", "shop"]).done();
-        app.goes_to(2);
-        app
-    }
-
-    /// As a superuser.
-    fn sql(&self, sql: &str) -> String {
-        psql(&self.cluster, &self.database, sql)
-    }
-
-    /// As the app.
-    fn own(&self, sql: &str) -> String {
-        self.sql(&format!("SET ROLE {}; {sql}", self.role))
-    }
-
-    fn goes_to(&self, number: u64) {
-        self.own(&format!(
-            "UPDATE public.state SET number = {number}, file = 'only-{number}'"
-        ));
-        self.media
-            .file("state", number.to_string())
-            .file(&format!("only-{number}"), noise(number, 40_000))
-            .file("sub/both", noise(number, 3_000));
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.machine.command();
-        command
-            .args(arguments)
-            .arg("--config")
-            .arg(self.machine.path("lifeboat.toml"));
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(arguments))
-    }
-
-    fn restore_app(&self, more: &[&str]) -> Ran {
-        self.run(&[&["restore-app", "shop"], more].concat())
+        let states = TwoStates::new(machine, folder, &role);
+        let one = looks(&states.cluster, &states.database);
+        states.run(&["backup", "shop"]).done();
+        states.goes_to(2);
+        Self { states, one }
     }
 
     fn in_place(&self, more: &[&str]) -> Ran {
@@ -135,28 +76,10 @@ impl App {
         command.spawn().unwrap()
     }
 
-    fn rows(&self) -> u64 {
-        self.sql("SELECT number FROM public.state")
-            .trim()
-            .parse()
-            .unwrap()
-    }
-
-    fn files(&self) -> u64 {
-        let text = fs::read_to_string(self.media.root().join("state")).unwrap();
-        let number = text.parse().unwrap();
-        assert!(self.media.root().join(format!("only-{number}")).exists());
-        assert_eq!(
-            fs::read(self.media.root().join("sub/both")).unwrap(),
-            noise(number, 3_000)
-        );
-        number
-    }
-
     #[track_caller]
     fn is_in(&self, number: u64) {
         assert_eq!((self.rows(), self.files()), (number, number));
-        assert_eq!(self.sql("SELECT count(*) FROM shop.asset").trim(), "3000");
+        assert!(self.has_assets());
         if number == 1 {
             assert_eq!(looks(&self.cluster, &self.database), self.one);
         }
@@ -167,21 +90,6 @@ impl App {
         let names = fs::read_dir(self.media.root()).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with(".lifeboat")).collect()
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.machine.path("state/lifeboat/restore-app/shop.json")
-    }
-
-    /// Waits until the journal says that.
-    fn wait_for(&self, child: &mut Child, phase: &str) {
-        let wanted = format!("\"phase\": \"{phase}\"");
-        while child.try_wait().unwrap().is_none() {
-            if fs::read_to_string(self.journal()).is_ok_and(|text| text.contains(&wanted)) {
-                return;
-            }
-            thread::sleep(Duration::from_micros(200));
-        }
     }
 }
 
@@ -346,7 +254,7 @@ fn what_others_write_meanwhile_is_in_the_old_state_or_in_the_new_one() {
     let psql_of_app = |sql: &str| {
         let mut command = Command::new(client(&app.cluster, "psql"));
         command.args(["-X", "-q", "-c", sql, "-d"]);
-        command.arg(address(&app.cluster, &app.role, &app.database));
+        command.arg(address(&app.cluster, &app.owner, &app.database));
         let ran = command.stdout(Stdio::null()).stderr(Stdio::null());
         ran.status().unwrap().success()
     };
@@ -421,7 +329,7 @@ fn a_folder_that_is_a_mount_point_stays_mounted() {
         .status();
     assert!(mounted.unwrap().success(), "root mounts a tmpfs");
     let unmount = Unmount(folder.clone());
-    let app = App::with(machine, Tree::create(&folder));
+    let app = App::with(machine, &folder);
     let (device, inode) = device(&folder);
     let ran = app.restore_app(&[
         "--yes-replace",
@@ -459,7 +367,7 @@ fn a_folder_that_is_a_mount_point_stays_mounted() {
     drop(unmount);
 }
 
-fn device(path: &std::path::Path) -> (u64, u64) {
+fn device(path: &Path) -> (u64, u64) {
     let metadata = fs::metadata(path).unwrap();
     (metadata.dev(), metadata.ino())
 }

@@ -6,98 +6,49 @@
 
 use std::{
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use lifeboat_postgres::Cluster;
 use rusqlite::Connection;
 
 use crate::support::{
-    cluster::{self, address, client, looks, new_name, psql},
+    cluster::{address, client, looks, new_name, psql},
     long_form,
     program::{Lifeboat, Ran},
     same::same,
-    trees::{Tree, noise},
+    trees::Tree,
+    two_states::TwoStates,
 };
 
-/// An app with a database and a folder, each of which says in which state it is.
-struct App {
-    machine: Lifeboat,
-    cluster: Arc<Cluster>,
-    database: String,
-    media: Tree,
+/// An app whose databases may be beside each other for a while.
+struct App(TwoStates);
+
+impl Deref for App {
+    type Target = TwoStates;
+
+    fn deref(&self) -> &TwoStates {
+        &self.0
+    }
 }
 
 impl App {
     /// In state 1, which is backed up, and then in state 2.
     fn new() -> Self {
-        let cluster = cluster::shared();
-        let database = new_name("swap");
-        psql(&cluster, "postgres", &format!("CREATE DATABASE {database}"));
         let machine = Lifeboat::with_repository();
-        fs::create_dir(machine.path("srv")).unwrap();
-        let media = Tree::create(machine.path("srv/media"));
-        let app = Self {
-            machine,
-            cluster,
-            database,
-            media,
-        };
-        app.sql(
-            "CREATE TABLE state (number int, file text); INSERT INTO state VALUES (0);
-             CREATE TABLE asset (path text PRIMARY KEY);
-             INSERT INTO asset SELECT 'file-' || n FROM generate_series(1, 3000) n",
-        );
-        let text = format!(
-            "[app.shop.postgres]\nurl = \"{}\"\n[app.shop.media.media]\npath = \"{}\"\n\
-             referenced-by = [\"public.state.file\"]\n",
-            address(&app.cluster, "postgres", &app.database),
-            app.media.root().display()
-        );
-        fs::write(app.machine.path("lifeboat.toml"), text).unwrap();
-        app.goes_to(1);
+        let folder = machine.path("srv/media");
+        fs::create_dir(folder.parent().unwrap()).unwrap();
+        let app = Self(TwoStates::new(machine, &folder, "postgres"));
         app.run(&["backup", "shop"]).done();
         app.goes_to(2);
         app
     }
 
-    fn sql(&self, sql: &str) -> String {
-        psql(&self.cluster, &self.database, sql)
-    }
-
-    fn goes_to(&self, number: u64) {
-        self.sql(&format!(
-            "UPDATE state SET number = {number}, file = 'only-{number}'"
-        ));
-        self.media
-            .file("state", number.to_string())
-            .file(&format!("only-{number}"), noise(number, 40_000))
-            .file("sub/both", noise(number, 3_000));
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.machine.command();
-        command
-            .args(arguments)
-            .arg("--config")
-            .arg(self.machine.path("lifeboat.toml"));
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(arguments))
-    }
-
-    fn restore_app(&self, more: &[&str]) -> Ran {
-        self.run(&[&["restore-app", "shop"], more].concat())
-    }
-
-    /// Whether the database takes connections, and its state.
-    fn rows(&self) -> Option<u64> {
+    /// The database's state, if it takes connections.
+    fn open_rows(&self) -> Option<u64> {
         // A statement outlives the program that sent it, and may close the database yet.
         let at_work =
             "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'lifeboat%'";
@@ -111,25 +62,13 @@ impl App {
             self.database
         );
         let is_open = psql(&self.cluster, "postgres", &sql).trim() == "t";
-        is_open.then(|| self.sql("SELECT number FROM state").trim().parse().unwrap())
-    }
-
-    fn files(&self) -> u64 {
-        let text = fs::read_to_string(self.media.root().join("state")).unwrap();
-        let number = text.parse().unwrap();
-        assert!(self.media.root().join(format!("only-{number}")).exists());
-        assert_eq!(
-            fs::read(self.media.root().join("sub/both")).unwrap(),
-            noise(number, 3_000)
-        );
-        number
+        is_open.then(|| self.rows())
     }
 
     #[track_caller]
     fn is_in(&self, number: u64) {
-        assert_eq!((self.rows(), self.files()), (Some(number), number));
-        let assets = self.sql("SELECT count(*) FROM asset");
-        assert_eq!(assets.trim(), "3000");
+        assert_eq!((self.open_rows(), self.files()), (Some(number), number));
+        assert!(self.has_assets());
     }
 
     /// Databases and entries that stand beside the app's own.
@@ -147,10 +86,6 @@ impl App {
             }
         }
         beside
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.machine.path("state/lifeboat/restore-app/shop.json")
     }
 
     /// Begins to replace the app.
@@ -174,17 +109,6 @@ impl App {
         let kept = PathBuf::from(journal["places"][0]["old"].as_str().unwrap());
         while !kept.exists() && child.try_wait().unwrap().is_none() {
             thread::yield_now();
-        }
-    }
-
-    /// Waits until the journal says that.
-    fn wait_for(&self, child: &mut Child, phase: &str) {
-        let wanted = format!("\"phase\": \"{phase}\"");
-        while child.try_wait().unwrap().is_none() {
-            if fs::read_to_string(self.journal()).is_ok_and(|text| text.contains(&wanted)) {
-                return;
-            }
-            thread::sleep(Duration::from_micros(200));
         }
     }
 }
@@ -415,7 +339,7 @@ fn a_target_that_changes_after_the_plan_is_left_alone() {
 /// What must hold at any time: as long as somebody can be in the database, rows and files are of one state.
 #[track_caller]
 fn is_no_mixture(app: &App) -> Option<u64> {
-    let rows = app.rows()?;
+    let rows = app.open_rows()?;
     assert_eq!(rows, app.files(), "rows and files of one state");
     Some(rows)
 }
@@ -589,11 +513,7 @@ fn restored_rows_that_name_files_that_are_not_restored_replace_nothing() {
     let path = app.machine.path("lifeboat.toml");
     let text = fs::read_to_string(&path).unwrap();
     // Of these columns the snapshot does not say that their files lack.
-    fs::write(
-        &path,
-        text.replace("public.state.file", "public.asset.path"),
-    )
-    .unwrap();
+    fs::write(&path, text.replace("public.state.file", "shop.asset.path")).unwrap();
     let ran = app.restore_app(&["--yes-replace", "shop", "--no-restore-point"]);
     assert!(ran.explains(3).contains("--into"), "{ran:?}");
     assert!(ran.stderr.contains("rows name"), "{ran:?}");
@@ -619,7 +539,7 @@ fn a_role_that_may_not_rename_databases_is_told_before_and_helped_by_one_that_ma
         ),
     );
     app.sql(&format!(
-        "ALTER TABLE state OWNER TO {owner}; ALTER TABLE asset OWNER TO {owner}"
+        "ALTER TABLE state OWNER TO {owner}; ALTER TABLE shop.asset OWNER TO {owner}; ALTER SCHEMA shop OWNER TO {owner}"
     ));
     let path = app.machine.path("lifeboat.toml");
     let text = fs::read_to_string(&path).unwrap();

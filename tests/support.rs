@@ -9,6 +9,7 @@ pub(crate) mod reader;
 pub(crate) mod same;
 pub(crate) mod shop;
 pub(crate) mod trees;
+pub(crate) mod two_states;
 
 /// A number that the long form of a test sets by an environment variable; `short` without it.
 pub(crate) fn long_form(variable: &str, short: u64) -> u64 {
