@@ -303,7 +303,9 @@ impl Search<'_> {
             ([], [one]) => Ok(Choice::of(*one)),
             ([], several) => Err(self.several(several)),
             (of_app, with_id) => {
-                let newest = of_app.iter().find(|index| self.counts(**index));
+                // Where none counts the app is meant all the same, and the id must not be taken in its stead.
+                let counting = of_app.iter().find(|index| self.counts(**index));
+                let newest = counting.or(of_app.first());
                 let mut meant: Vec<usize> = newest.into_iter().copied().collect();
                 meant.extend(with_id.iter().filter(|index| Some(*index) != newest));
                 match meant.as_slice() {

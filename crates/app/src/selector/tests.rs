@@ -136,6 +136,22 @@ fn restore_points_and_backups_of_some_sources_are_not_the_newest_state() {
 }
 
 #[test]
+fn an_app_of_which_nothing_counts_does_not_give_its_name_to_an_id() {
+    let snapshots = [
+        summary(
+            "aaaa1111",
+            "beef",
+            "2026-11-17T02:30:00Z",
+            &["restore-point"],
+        ),
+        summary("beef2222", "shop", "2026-11-18T02:30:00Z", &[]),
+    ];
+    let error = select_from(&snapshots, "beef").unwrap_err();
+    assert!(error.starts_with("2 snapshots are"), "{error}");
+    assert_eq!(select_from(&snapshots, "beef2").unwrap(), "beef2222");
+}
+
+#[test]
 fn a_backup_of_some_sources_that_is_passed_over_is_told() {
     let snapshots = with_others();
     for (selector, id) in [
