@@ -47,13 +47,16 @@ enum Step {
     First,
     Next,
     Restore,
+    /// As `pg_restore` does it: what came in is not read again.
+    Unread,
     Table,
 }
 
-const STEPS: [(Step, &str); 4] = [
+const STEPS: [(Step, &str); 5] = [
     (Step::First, "first backup"),
     (Step::Next, "next night, 0.5 % of the rows changed"),
-    (Step::Restore, "restore"),
+    (Step::Restore, "restore, all rows read again and compared"),
+    (Step::Unread, "restore, `--no-verify`"),
     (Step::Table, "one table of 10 MB"),
 ];
 
@@ -213,11 +216,21 @@ pub(crate) fn print(folder: &Path, work: &Path, rounds: usize) -> Result<(), Fai
         for way in &order {
             let usage = match way {
                 Way::Lifeboat => {
-                    server.gone("back")?;
                     let to = server.url("back");
-                    let mut restore =
-                        bench.lifeboat(&["restore-db", "bench", "--to", &to, "--jobs", "2"])?;
-                    timed(&mut restore, &work.join("log"))?
+                    let all = [
+                        "restore-db",
+                        "bench",
+                        "--to",
+                        &to,
+                        "--jobs",
+                        "2",
+                        "--no-verify",
+                    ];
+                    server.gone("back")?;
+                    let usage = timed(&mut bench.lifeboat(&all)?, &work.join("log"))?;
+                    add(Step::Unread, *way, usage);
+                    server.gone("back")?;
+                    timed(&mut bench.lifeboat(&all[..6])?, &work.join("log"))?
                 }
                 way => {
                     server.empty("back")?;
@@ -263,13 +276,18 @@ fn print_tables(usages: &BTreeMap<(Step, Way), Vec<Usage>>, cost: Duration, tabl
                 continue;
             };
             // What pg_dump and pg_restore take, and what that allows.
-            let other = of(step, Way::Directory).map(|usage| usage.wall);
+            let same = if step == Step::Unread {
+                Step::Restore
+            } else {
+                step
+            };
+            let other = of(same, Way::Directory).map(|usage| usage.wall);
             let limit = match (step, other) {
                 (Step::First, Some(other)) => {
                     Some(other + cost.mul_f64(1.3) / u32::try_from(cores()).unwrap_or(1))
                 }
                 (Step::Next, Some(other)) => Some(other.mul_f64(1.4)),
-                (Step::Restore, Some(other)) => Some(other.mul_f64(1.1)),
+                (Step::Restore | Step::Unread, Some(other)) => Some(other.mul_f64(1.1)),
                 _ => None,
             };
             let limit = limit.filter(|_| way == Way::Lifeboat);
