@@ -85,7 +85,14 @@ fn a_check_tells_each_problem_in_a_line_and_ends_with_its_code() {
     assert!(told.contains("more than 1ms") && told.lines().count() == 1);
 
     fs::rename(apps.machine.path("app.db"), apps.machine.path("gone.db")).unwrap();
-    apps.run(&["backup", "shop"]).ends_with_code(1);
+    // The repository is the same one, however it was named.
+    let mut backup = apps.machine.command();
+    let repository = apps.machine.repository();
+    backup.current_dir(repository.parent().unwrap());
+    backup.args(["backup", "shop", "--config"]);
+    backup.arg(apps.machine.path("lifeboat.toml"));
+    backup.arg("--repo").arg(repository.file_name().unwrap());
+    Ran::of(backup).ends_with_code(1);
     let shown = apps.run(&["status", "shop", "--json"]).done().answer();
     let shop = &shown["apps"][0];
     assert_eq!(shop["failed_run"]["exit_code"], 1, "{shop}");

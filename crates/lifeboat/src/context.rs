@@ -275,11 +275,23 @@ impl Context {
         Ok(configured.unwrap_or_else(TimeZone::system))
     }
 
+    /// What the history calls the repository; nothing where none is named. It is one name from whatever folder it was given,
+    /// and no link is resolved for it, since a disk may not be mounted.
+    pub(crate) fn kept_location(&self) -> String {
+        // What is wrong with the configuration or the surroundings is said by the verb, which needs them itself.
+        match self.location_if_named().ok().flatten() {
+            Some(Location::Folder(path)) => {
+                let whole = std::path::absolute(&path).unwrap_or(path);
+                Location::Folder(whole).to_string()
+            }
+            Some(other) => other.to_string(),
+            None => String::new(),
+        }
+    }
+
     /// Writes into this machine's history that a run begins.
     pub(crate) fn begin_run(&self, verb: &str) {
-        // What is wrong with the configuration or the surroundings is said by the verb, which needs them itself.
-        let location = self.location_if_named().ok().flatten();
-        let repository = location.map_or_else(String::new, |location| location.to_string());
+        let repository = self.kept_location();
         let Ok(folder) = self.state_folder() else {
             return;
         };

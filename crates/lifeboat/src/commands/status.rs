@@ -260,7 +260,7 @@ fn add_failed_runs(standings: &mut [Standing], context: &Context) {
         let unread = || "the history cannot be read".to_owned();
         let history = History::open(&context.state_folder()?).or_fail(ExitCode::Failed, unread)?;
         let runs = history.list(usize::MAX, None);
-        let here = redact(&context.location()?.to_string());
+        let here = redact(&context.kept_location());
         let mut runs = runs.or_fail(ExitCode::Failed, unread)?;
         runs.retain(|run| run.verb == "backup" && run.repository == here);
         Ok(runs)
