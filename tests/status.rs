@@ -84,6 +84,11 @@ fn a_check_tells_each_problem_in_a_line_and_ends_with_its_code() {
     let told = lines(&ran.ends_with_code(5)).join("\n");
     assert!(told.contains("more than 1ms") && told.lines().count() == 1);
 
+    apps.run(&["backup", "blog", "--tag", "a b"]).explains(2);
+    let shown = apps.run(&["status", "--json"]).done().answer();
+    assert!(shown["apps"][0]["failed_run"].is_null(), "{shown}");
+    assert_eq!(shown["apps"][1]["failed_run"]["exit_code"], 2, "{shown}");
+
     fs::rename(apps.machine.path("app.db"), apps.machine.path("gone.db")).unwrap();
     // The repository is the same one, however it was named.
     let mut backup = apps.machine.command();

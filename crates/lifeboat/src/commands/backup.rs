@@ -114,7 +114,8 @@ impl Args {
 
 /// Backs up each app; one that fails does not keep the others from their turn.
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandError> {
-    if let Some(app) = &args.named {
+    // Before anything can fail, so that a wrong word about one app is not held to be every app's.
+    if let (Some(app), _) | (None, [app]) = (&args.named, &args.apps[..]) {
         context.ui().record().about(app);
     }
     let requests = requests(args, context)?;
