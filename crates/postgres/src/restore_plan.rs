@@ -180,9 +180,7 @@ impl<'a> Chosen<'a> {
             single_transaction: before.len() <= SINGLE_TRANSACTION_ENTRIES_MAX,
             before,
             after,
-            runs_code: entries
-                .iter()
-                .any(|entry| RUN_CODE.contains(&entry.kind.as_str())),
+            runs_code: entries.iter().any(|entry| runs_code(entry)),
             tables,
             of_extensions,
             through_root,
@@ -191,6 +189,28 @@ impl<'a> Chosen<'a> {
         };
         Ok((chosen, entries, left_out))
     }
+}
+
+/// Whether what the database's owners wrote runs when the entry is made, or from then on.
+fn runs_code(entry: &ArchiveEntry) -> bool {
+    let computes = matches!(entry.kind.as_str(), "INDEX" | "CONSTRAINT");
+    let definition = entry.definition.as_deref().unwrap_or_default();
+    RUN_CODE.contains(&entry.kind.as_str()) || (computes && calls_what_has_a_schema(definition))
+}
+
+/// Whether a statement of `pg_dump` calls a function or operator with a schema before its name, which the server's own
+/// do not have.
+fn calls_what_has_a_schema(definition: &str) -> bool {
+    definition.match_indices('(').any(|(at, _)| {
+        let called = &definition[..at];
+        let before = match called.strip_suffix('"') {
+            Some(quoted) => quoted.rsplit_once('"').map_or("", |(before, _)| before),
+            None => called.trim_end_matches(|letter: char| {
+                letter.is_alphanumeric() || matches!(letter, '_' | '$')
+            }),
+        };
+        before.ends_with('.') || called.ends_with("OPERATOR")
+    })
 }
 
 /// The numbers of the entries before and after the rows. A comment belongs to what stands before it.
@@ -288,5 +308,34 @@ impl RestorePlan {
             doubts: fit.doubts,
         };
         Ok((plan, chosen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_runs_code_when_it_calls_what_the_server_does_not_have_itself() {
+        let index = |definition: &str| {
+            runs_code(&ArchiveEntry {
+                kind: "INDEX".to_owned(),
+                definition: Some(definition.to_owned()),
+                ..ArchiveEntry::default()
+            })
+        };
+        for definition in [
+            "CREATE INDEX i ON public.t USING btree (a, lower(b));",
+            "CREATE INDEX \"i.\" ON public.\"t.u\" USING btree (\"a.b\") WHERE (c > 1);",
+        ] {
+            assert!(!index(definition), "{definition}");
+        }
+        for definition in [
+            "CREATE INDEX i ON public.t USING btree (public.f(a));",
+            "CREATE INDEX i ON public.t USING btree (a) WHERE (\"My\".\"Fun ction\"(a) > 1);",
+            "CREATE INDEX i ON public.t USING btree (a) WHERE (a OPERATOR(public.=) 1);",
+        ] {
+            assert!(index(definition), "{definition}");
+        }
     }
 }
