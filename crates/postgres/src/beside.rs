@@ -164,7 +164,7 @@ pub fn restore_beside(
         });
     }
     let schema = quote::identifier(restore.schema);
-    let there = session.connection().rows(
+    let there = session.rows(
         "look whether the schema exists",
         &format!(
             "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}",

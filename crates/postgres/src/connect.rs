@@ -300,26 +300,35 @@ impl Connection {
             .handle
             .block_on(self.client.simple_query(sql))
             .map_err(|error| QueryError::new(what, &error))?;
-        Ok(messages
-            .into_iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len())
-                        .map(|column| row.get(column).map(ToOwned::to_owned))
-                        .collect(),
-                ),
-                _ => None,
-            })
-            .collect())
+        Ok(rows_among(messages))
     }
 
     /// The one row of a query that has exactly one.
     pub(crate) fn row(&self, what: &str, sql: &str) -> Result<Row, QueryError> {
-        let mut rows = self.rows(what, sql)?;
-        match (rows.pop(), rows.is_empty()) {
-            (Some(row), true) => Ok(row),
-            _ => Err(QueryError::shape(what)),
-        }
+        only(what, self.rows(what, sql)?)
+    }
+}
+
+/// The rows among what a server sent.
+pub(crate) fn rows_among(messages: Vec<SimpleQueryMessage>) -> Vec<Row> {
+    messages
+        .into_iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|column| row.get(column).map(ToOwned::to_owned))
+                    .collect(),
+            ),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The one row of those that `what` gave.
+pub(crate) fn only(what: &str, mut rows: Vec<Row>) -> Result<Row, QueryError> {
+    match (rows.pop(), rows.is_empty()) {
+        (Some(row), true) => Ok(row),
+        _ => Err(QueryError::shape(what)),
     }
 }
 

@@ -391,7 +391,7 @@ impl Work<'_> {
         )?;
         execute("begin", "BEGIN READ WRITE")?;
         const ASK: &str = "SELECT pg_catalog.txid_current()";
-        let begun = session.connection().row(WHAT, ASK)?;
+        let begun = session.row(WHAT, ASK).map_err(LoadError::from)?;
         let mut loading = Loading {
             session: &session,
             without: self.without,
@@ -406,7 +406,7 @@ impl Work<'_> {
         })?;
         let (rows, warnings) = (loading.rows, loading.warnings);
         // Whoever has ended the transaction in a way that is not seen here has left half of it outside.
-        if session.connection().row(WHAT, ASK)? != begun {
+        if session.row(WHAT, ASK).map_err(LoadError::from)? != begun {
             return Err(ScriptError::TransactionLost.into());
         }
         execute("make the database last", "COMMIT")?;
@@ -538,7 +538,10 @@ impl Loading<'_> {
             quote::literal(encoding)
         );
         let what = format!("convert line {line} of the dump from {encoding}");
-        let row = self.session.connection().row(&what, &question)?;
+        let row = self
+            .session
+            .row(&what, &question)
+            .map_err(LoadError::from)?;
         let text = row.into_iter().next().flatten();
         Ok(text.ok_or_else(|| QueryError::shape(what))?)
     }

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::CopyInSink;
 
 use crate::{
-    connect::{ConnectError, Connection, QueryError},
+    connect::{ConnectError, Connection, QueryError, Row, only, rows_among},
     settings::Settings,
 };
 
@@ -84,6 +84,17 @@ impl<'a> Session<'a> {
     /// Runs statements without a result. `what` completes "cannot …".
     pub(crate) fn execute(&self, what: &str, sql: &str) -> Result<(), SessionError> {
         self.wait(what, self.connection.client().batch_execute(sql))
+    }
+
+    /// All rows of a query. `what` completes "cannot …".
+    pub(crate) fn rows(&self, what: &str, sql: &str) -> Result<Vec<Row>, SessionError> {
+        let messages = self.wait(what, self.connection.client().simple_query(sql))?;
+        Ok(rows_among(messages))
+    }
+
+    /// The one row of a query that has exactly one.
+    pub(crate) fn row(&self, what: &str, sql: &str) -> Result<Row, SessionError> {
+        Ok(only(what, self.rows(what, sql)?)?)
     }
 
     /// Waits for the answer of the session's client.
@@ -175,5 +186,36 @@ impl Write for CopyIn<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Instant};
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_question_that_the_server_thinks_about_for_long_does_not_hold_up_who_is_to_stop() {
+        let cluster = testing::cluster();
+        let settings = testing::database(&cluster, "");
+        let stop = AtomicBool::new(false);
+        let stops = [&stop];
+        let session = Session::open(&settings, testing::runtime(), &stops).unwrap();
+        assert_eq!(
+            session.row("ask", "SELECT 1").unwrap(),
+            [Some("1".to_owned())]
+        );
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(200));
+                stop.store(true, Ordering::Relaxed);
+            });
+            let answer = session.rows("ask", "SELECT pg_sleep(60)");
+            assert!(matches!(answer, Err(SessionError::Stopped)));
+        });
+        assert!(begun.elapsed() < Duration::from_secs(20));
     }
 }

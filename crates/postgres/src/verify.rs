@@ -453,7 +453,7 @@ impl Verification<'_> {
                     format!("SELECT {at} AS at, last_value, is_called FROM {name}")
                 })
                 .collect();
-            let rows = session.connection().rows(
+            let rows = session.rows(
                 WHAT,
                 &format!("{} ORDER BY at", questions.join(" UNION ALL ")),
             )?;
@@ -575,7 +575,7 @@ pub(crate) fn read(
 
 fn peculiar(session: &Session<'_>) -> Result<Peculiar, VerifyError> {
     let what = "list partitions and policies";
-    let rows = session.connection().rows(
+    let rows = session.rows(
         what,
         "SELECT n.nspname, c.relname, c.relforcerowsecurity, pg_catalog.row_security_active(c.oid), r.nspname, r.relname
            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
