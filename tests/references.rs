@@ -239,6 +239,51 @@ fn a_file_of_another_size_than_its_row_says_is_told() {
 }
 
 #[test]
+fn a_link_out_of_the_folder_in_a_files_place_is_told_by_the_backup_and_by_monitoring_and_passes_a_drill_as_known()
+ {
+    let media = "[app.shop.media.media.reference.assets]\ncolumn = \"asset.path\"\nsize = \"bytes\"\nsha256 = \"sha\"";
+    let (machine, tree, rows) = with_sqlite(media);
+    tree.file("a.jpg", "first").file("b.jpg", "first");
+    // SHA-256 of `first`.
+    let sha = "a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e";
+    rows.execute_batch(&format!(
+        "INSERT INTO asset VALUES (1, 'a.jpg', 5, '{sha}'), (2, 'b.jpg', 5, '{sha}')"
+    ))
+    .unwrap();
+    let config = machine.path("lifeboat.toml");
+    let config = config.to_str().unwrap();
+    backup(&machine).done();
+    fs::rename(tree.root().join("a.jpg"), machine.path("moved away")).unwrap();
+    std::os::unix::fs::symlink(machine.path("moved away"), tree.root().join("a.jpg")).unwrap();
+    // The second one takes the link over as it is.
+    for _ in 0..2 {
+        let ran = backup(&machine).ends_with_code(3);
+        assert_eq!(counts(&ran, ["missing", "no_files"]), [0, 1]);
+        assert!(
+            ran.problems()[0]
+                .contains("media/a.jpg: row 1 of asset names it, and it is a symbolic link"),
+            "{ran:?}"
+        );
+    }
+    let check = machine
+        .run(["status", "--check", "--config", config])
+        .ends_with_code(4);
+    assert!(
+        check.stdout().contains("rows name 1 file that"),
+        "{check:?}"
+    );
+    let shown = machine.run(["status", "--config", config]).done();
+    assert!(shown.stdout().contains("1 no regular file"), "{shown:?}");
+    let drill = || machine.run(["drill", "shop", "--json", "--config", config]);
+    assert_eq!(drill().done().summary()["verdict"], "passed");
+    // Of a file that is as long as it was not: once, as what the snapshot knows.
+    tree.file("b.jpg", "more than first");
+    backup(&machine).ends_with_code(3);
+    let report = drill().done().summary();
+    assert_eq!(report["problems"], serde_json::json!([]), "{report}");
+}
+
+#[test]
 fn rows_of_postgresql_name_files_too_those_of_partitions_by_either_name() {
     let cluster = cluster::shared();
     let name = new_name("shop");

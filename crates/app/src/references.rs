@@ -7,10 +7,13 @@ mod spill;
 mod tap;
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{HashMap, hash_map::RandomState},
+    ffi::OsStr,
+    fs,
     hash::BuildHasher,
     io,
     os::unix::ffi::OsStrExt,
+    path::Path,
     sync::{
         Mutex,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -39,6 +42,18 @@ const MISSING: u8 = 0;
 const PRESENT: u8 = 1;
 const CARRIED: u8 = 2;
 const DIFFERS: u8 = 3;
+const FOLDER: u8 = 4;
+const LINK: u8 = 5;
+const SPECIAL: u8 = 6;
+
+/// What lies at a path and is no regular file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoFile {
+    Folder,
+    Link,
+    /// A pipe, a socket or a device.
+    Special,
+}
 
 /// What folders want to know of the rows: those to which rows refer.
 #[derive(Clone, Copy)]
@@ -120,6 +135,8 @@ pub(crate) struct Expected<'s> {
     orphan_bytes: AtomicU64,
     newer: AtomicU64,
     orphan_names: Mutex<Vec<Vec<u8>>>,
+    /// How large the files are that have another size, by their places; of as many as are told.
+    sizes: Mutex<HashMap<usize, u64>>,
 }
 
 /// What came of it.
@@ -141,6 +158,8 @@ pub struct ReferenceCounts {
     pub missing: u64,
     /// Paths at which a file of another size is.
     pub differing: u64,
+    /// Paths at which something is that is no file: a folder, or a link that leads to no file in the folder.
+    pub no_files: u64,
     /// Files that were taken over from the previous snapshot.
     pub carried_forward: u64,
     /// Values that name no path of the folder.
@@ -156,11 +175,12 @@ pub struct ReferenceCounts {
 }
 
 impl ReferenceCounts {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "references",
         "referenced-files",
         "missing",
         "differing",
+        "no-files",
         "carried-forward",
         "outside",
         "orphans",
@@ -177,6 +197,7 @@ impl ReferenceCounts {
             files: self.files + other.files,
             missing: self.missing + other.missing,
             differing: self.differing + other.differing,
+            no_files: self.no_files + other.no_files,
             carried_forward: self.carried_forward + other.carried_forward,
             outside: self.outside + other.outside,
             orphans: self.orphans + other.orphans,
@@ -184,6 +205,12 @@ impl ReferenceCounts {
             newer: self.newer + other.newer,
             unasked: self.unasked + other.unasked,
         }
+    }
+
+    /// Files that rows name and that a restore will not have as the rows say.
+    #[must_use]
+    pub fn lacking(&self) -> u64 {
+        self.missing + self.differing + self.no_files
     }
 
     /// Of a source's facts, if rows name its files.
@@ -199,6 +226,7 @@ impl ReferenceCounts {
             files,
             missing,
             differing,
+            no_files,
             carried_forward,
             outside,
             orphans,
@@ -211,6 +239,7 @@ impl ReferenceCounts {
             files,
             missing,
             differing,
+            no_files,
             carried_forward,
             outside,
             orphans,
@@ -226,6 +255,7 @@ impl ReferenceCounts {
             self.files,
             self.missing,
             self.differing,
+            self.no_files,
             self.carried_forward,
             self.outside,
             self.orphans,
@@ -374,6 +404,7 @@ impl<'s> References<'s> {
             orphan_bytes: AtomicU64::new(0),
             newer: AtomicU64::new(0),
             orphan_names: Mutex::default(),
+            sizes: Mutex::default(),
         }
     }
 
@@ -407,16 +438,35 @@ impl Expected<'_> {
         let state = if wanted == NO_SIZE || wanted == size {
             PRESENT
         } else {
+            let mut sizes = self.sizes.lock().expect("no thread panics here");
+            if sizes.len() < TOLD_MAX as usize {
+                sizes.insert(at, size);
+            }
             DIFFERS
         };
         self.states[at].store(state, Ordering::Relaxed);
     }
 
-    /// The walk met something that is no file: rows may name a folder, or a link.
-    pub(crate) fn met_other(&self, path: &[u8]) {
-        if let Some(at) = self.find(path) {
-            self.states[at].store(PRESENT, Ordering::Relaxed);
-        }
+    /// The walk of the folder `root` met something that is no file. A link counts as the file to which it leads, where a
+    /// restore will have both.
+    pub(crate) fn met_other(&self, root: &Path, path: &[u8], kind: NoFile) {
+        let Some(at) = self.find(path) else {
+            return;
+        };
+        let state = match kind {
+            NoFile::Folder => FOLDER,
+            NoFile::Special => SPECIAL,
+            NoFile::Link => match file_inside(root, path) {
+                Some(size) => return self.met(path, size),
+                None => LINK,
+            },
+        };
+        self.states[at].store(state, Ordering::Relaxed);
+    }
+
+    /// The folder as it is configured, where a backup reads it.
+    pub(crate) fn root(&self) -> &Path {
+        &self.source.path
     }
 
     /// What is wanted of a file that is not there, when a row names it.
@@ -455,10 +505,12 @@ impl Expected<'_> {
                 .count() as u64
         };
         let (missing, differing) = (count(MISSING), count(DIFFERS));
+        let no_files = count(FOLDER) + count(LINK) + count(SPECIAL);
         let (carried, files) = (count(CARRIED), self.named.len() as u64);
         let mut problems = self.problems;
         let others = problems.len() as u64;
         let (mut values, mut told) = (0_u64, 0_u64);
+        let sizes = self.sizes.into_inner().expect("no thread panics here");
         let (named, hashers, source) = (&self.named, &self.hashers, self.source);
         let each = |column: usize, key: &[u8], path: &[u8]| {
             values += 1;
@@ -479,9 +531,26 @@ impl Expected<'_> {
                 DIFFERS => (
                     "differs",
                     format!(
-                        "row {key} of {table} says that it has {} bytes, and it has not",
-                        named[at].size
+                        "row {key} of {table} says that it has {} bytes, and it has {}",
+                        named[at].size,
+                        sizes
+                            .get(&at)
+                            .map_or_else(|| "not".to_owned(), u64::to_string),
                     ),
+                ),
+                FOLDER => (
+                    "no-file",
+                    format!("row {key} of {table} names it, and it is a folder, not a file"),
+                ),
+                LINK => (
+                    "no-file",
+                    format!(
+                        "row {key} of {table} names it, and it is a symbolic link that leads to no file in this folder"
+                    ),
+                ),
+                SPECIAL => (
+                    "no-file",
+                    format!("row {key} of {table} names it, and it is no regular file"),
                 ),
                 _ => return,
             };
@@ -501,7 +570,7 @@ impl Expected<'_> {
                 source: source.name.clone(),
                 path: Vec::new(),
                 what: format!(
-                    "{} more rows name files that are not there or differ",
+                    "{} more rows name what is not there, differs or is no file",
                     told - TOLD_MAX
                 ),
                 class: "missing".to_owned(),
@@ -512,6 +581,7 @@ impl Expected<'_> {
             files,
             missing,
             differing,
+            no_files,
             carried_forward: carried,
             outside: self.outside,
             orphans: self.orphans.into_inner(),
@@ -541,6 +611,18 @@ impl Expected<'_> {
 /// 128 bits of a path, by keys that nobody knows: nobody can make two paths meet.
 fn hash(hashers: &[RandomState; 2], path: &[u8]) -> [u64; 2] {
     [&hashers[0], &hashers[1]].map(|hasher| hasher.hash_one(path))
+}
+
+/// The size of the file to which the link `path` leads, where that is in the folder `root` wherever that is restored.
+fn file_inside(root: &Path, path: &[u8]) -> Option<u64> {
+    let link = root.join(OsStr::from_bytes(path));
+    // An absolute one leads to the old place out of a restore into a new one.
+    if fs::read_link(&link).ok()?.is_absolute() {
+        return None;
+    }
+    let file = link.canonicalize().ok()?;
+    let found = file.symlink_metadata().ok()?;
+    (found.is_file() && file.starts_with(root.canonicalize().ok()?)).then_some(found.len())
 }
 
 /// The path in the folder that a value of one of its columns means; `None` when it names none of its files.

@@ -96,6 +96,7 @@ fn one(page: &mut String, report: &DrillReport, signed: &SignedDrill, zone: &Tim
             one.files,
             one.missing,
             one.differing,
+            one.no_files,
             one.orphans,
         ];
         let mut cells = vec![one.source.clone()];
@@ -111,6 +112,7 @@ fn one(page: &mut String, report: &DrillReport, signed: &SignedDrill, zone: &Tim
             "Files",
             "Missing",
             "Of another size",
+            "No files",
             "Named by no row",
         ],
         references,

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{At, Done, Drill, DrilledReferences, Trouble, surroundings};
 use crate::config::SourceConfig;
 use crate::postgres::names_of;
-use crate::references::{Asking, Expected, ReferenceCounts, References, Tap};
+use crate::references::{Asking, Expected, NoFile, ReferenceCounts, References, Tap};
 use crate::sqlite::{AskError, ask};
 use crate::text::shown_path;
 
@@ -141,7 +141,12 @@ impl Drill<'_> {
                     hashable += found.len();
                 }
             } else {
-                expected.met_other(path);
+                let kind = match found.file_type() {
+                    kind if kind.is_dir() => NoFile::Folder,
+                    kind if kind.is_symlink() => NoFile::Link,
+                    _ => NoFile::Special,
+                };
+                expected.met_other(&folder, path, kind);
             }
             self.going_on()
         })?;
@@ -151,7 +156,11 @@ impl Drill<'_> {
             if stop.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(Trouble::Stopped);
             }
-            let wanted = expected.wanted(path).and_then(|wanted| wanted.sha256);
+            // One of another size is told as that, once.
+            let wanted = expected
+                .wanted(path)
+                .filter(|wanted| wanted.size.is_none_or(|size| size == found.len()))
+                .and_then(|wanted| wanted.sha256);
             let Some(wanted) =
                 wanted.filter(|_| found.is_file() && is_chosen(&choice, path, hashable))
             else {
@@ -177,7 +186,7 @@ impl Drill<'_> {
         let (known, known_is_all) = self.known(source);
         let mut old = 0_u64;
         for problem in &outcome.problems {
-            let lacks = matches!(problem.class.as_str(), "missing" | "differs");
+            let lacks = matches!(problem.class.as_str(), "missing" | "differs" | "no-file");
             if known.contains(&(problem.path.clone(), problem.class.clone()))
                 || (lacks && !known_is_all)
             {
@@ -193,11 +202,11 @@ impl Drill<'_> {
         }
         let counts = ReferenceCounts::of(&outcome.facts).unwrap_or_default();
         // Where the snapshot names only the first ones, any of these may be another; the number may not.
-        let (now, then) = (lacking(&counts), lacking(&self.counted(source)));
+        let (now, then) = (counts.lacking(), self.counted(source).lacking());
         if !known_is_all && now > then {
             failed = true;
             self.problem(format!(
-                "rows name {now} files that {source} has not, or has with another size, and the snapshot says so of {then}"
+                "rows name {now} files that {source} has not as they say, and the snapshot says so of {then}"
             ));
         }
         self.report
@@ -239,11 +248,6 @@ impl Drill<'_> {
         let is_all = !known.contains(&(Vec::new(), "missing".to_owned()));
         (known, is_all)
     }
-}
-
-/// Files that rows name and that are not as they say.
-fn lacking(counts: &ReferenceCounts) -> u64 {
-    counts.missing + counts.differing
 }
 
 fn told(problem: &Problem) -> String {

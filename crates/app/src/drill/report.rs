@@ -124,6 +124,8 @@ pub struct DrilledReferences {
     pub missing: u64,
     /// Paths at which a file of another size is.
     pub differing: u64,
+    /// Paths at which something is that is no file.
+    pub no_files: u64,
     /// Files that no row names.
     pub orphans: u64,
 }
@@ -136,6 +138,7 @@ impl DrilledReferences {
             files: counts.files,
             missing: counts.missing,
             differing: counts.differing,
+            no_files: counts.no_files,
             orphans: counts.orphans,
         }
     }

@@ -15,7 +15,7 @@ use super::tree::{Entries, Growing};
 use super::{Node, PART_BYTES, Walk};
 use crate::entry::content_of;
 use crate::memory::{Known, Past};
-use crate::references::{Expected, Wanted};
+use crate::references::{Expected, NoFile, Wanted};
 
 /// What rows say of a folder's files, and who reads the previous snapshot where that is needed.
 #[derive(Clone, Copy)]
@@ -67,11 +67,14 @@ impl Walk<'_> {
         };
         let mut path = Vec::new();
         join(&mut path, &node.path, name);
-        if kind == Kind::File {
-            rows.expected.met(&path, size);
-        } else {
-            rows.expected.met_other(&path);
-        }
+        let no_file = match kind {
+            Kind::File => return rows.expected.met(&path, size),
+            Kind::Folder => NoFile::Folder,
+            Kind::Symlink => NoFile::Link,
+            _ => NoFile::Special,
+        };
+        rows.expected
+            .met_other(rows.expected.root(), &path, no_file);
     }
 
     /// Takes over one entry of the previous snapshot, or what is wanted of a folder.

@@ -141,8 +141,66 @@ fn sizes_and_hashes_that_rows_know_are_asked_for() {
     let outcome = expected.finish().unwrap();
     assert_eq!(
         texts(&outcome),
-        ["differs b: row 2 of public.asset says that it has 6 bytes, and it has not"]
+        ["differs b: row 2 of public.asset says that it has 6 bytes, and it has 7"]
     );
+}
+
+#[test]
+fn what_a_row_names_is_a_file_or_a_link_to_one_in_the_same_folder() {
+    let media = tempfile::tempdir().unwrap();
+    let (root, elsewhere) = (media.path().join("media"), media.path().join("else"));
+    fs::create_dir_all(root.join("folder")).unwrap();
+    fs::write(root.join("folder/real"), "12345").unwrap();
+    fs::write(&elsewhere, "12345").unwrap();
+    let absolute = root.join("folder/real");
+    let links = [
+        ("inside", Path::new("folder/real")),
+        ("short", Path::new("folder/real")),
+        ("outside", Path::new("../else")),
+        ("nowhere", Path::new("gone")),
+        ("to folder", Path::new("folder")),
+        ("absolute", &absolute),
+    ];
+    let folder = folder(vec![ReferenceColumn {
+        size: Some("bytes".to_owned()),
+        ..column()
+    }]);
+    let all = [References::of(&folder).unwrap().unwrap()];
+    let mut rows = "0\tfolder\t5\t\\N\n9\tpipe\t\\N\t\\N\n".to_owned();
+    for (number, (name, target)) in links.iter().enumerate() {
+        std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        let size = if *name == "short" { 6 } else { 5 };
+        rows.push_str(&format!("{}\t{name}\t{size}\t\\N\n", number + 1));
+    }
+    tapped(&all, rows.as_bytes());
+    let expected = asking(&all).expected("uploads").unwrap();
+    expected.met_other(&root, b"folder", NoFile::Folder);
+    expected.met_other(&root, b"pipe", NoFile::Special);
+    for (name, _) in links {
+        expected.met_other(&root, name.as_bytes(), NoFile::Link);
+    }
+    let outcome = expected.finish().unwrap();
+    let link = |row: u8, name: &str| {
+        format!(
+            "no-file {name}: row {row} of public.asset names it, and it is a symbolic link that leads to no file in this folder"
+        )
+    };
+    assert_eq!(
+        texts(&outcome),
+        [
+            "no-file folder: row 0 of public.asset names it, and it is a folder, not a file"
+                .to_owned(),
+            "no-file pipe: row 9 of public.asset names it, and it is no regular file".to_owned(),
+            "differs short: row 2 of public.asset says that it has 6 bytes, and it has 5"
+                .to_owned(),
+            link(3, "outside"),
+            link(4, "nowhere"),
+            link(5, "to folder"),
+            link(6, "absolute"),
+        ]
+    );
+    let counts = counts(&outcome);
+    assert_eq!((counts.no_files, counts.lacking()), (6, 7));
 }
 
 #[test]
@@ -189,7 +247,7 @@ fn thousands_of_missing_files_are_told_in_bounded_space() {
     assert_eq!(outcome.problems.len(), 1001);
     assert_eq!(
         outcome.problems[1000].what,
-        "4000 more rows name files that are not there or differ"
+        "4000 more rows name what is not there, differs or is no file"
     );
     assert_eq!(counts(&outcome).missing, 5000);
 }

@@ -11,8 +11,9 @@ use crate::text::{count, counted};
 pub(super) struct References {
     values: u64,
     files: u64,
-    pub(super) missing: u64,
-    pub(super) differing: u64,
+    missing: u64,
+    differing: u64,
+    no_files: u64,
     carried_forward: u64,
     outside: u64,
     orphans: u64,
@@ -34,12 +35,18 @@ impl References {
         Ok(sum.as_ref().map(Self::new))
     }
 
+    /// Files that rows name and that a restore will not have as the rows say.
+    pub(super) fn lacking(&self) -> u64 {
+        self.missing + self.differing + self.no_files
+    }
+
     pub(super) fn new(counts: &ReferenceCounts) -> Self {
         Self {
             values: counts.references,
             files: counts.files,
             missing: counts.missing,
             differing: counts.differing,
+            no_files: counts.no_files,
             carried_forward: counts.carried_forward,
             outside: counts.outside,
             orphans: counts.orphans,
@@ -55,6 +62,7 @@ pub(super) fn told(name: &str, counts: &ReferenceCounts) -> String {
     let more = [
         (counts.missing, "missing"),
         (counts.differing, "of another size"),
+        (counts.no_files, "no regular file"),
         (
             counts.carried_forward,
             "carried forward from the snapshot before",
@@ -103,6 +111,7 @@ pub(super) fn lacking(counts: &References) -> Option<String> {
     let kinds = [
         (counts.missing, "missing"),
         (counts.differing, "of another size"),
+        (counts.no_files, "no regular file"),
     ];
     let kinds = kinds.into_iter().filter(|(number, _)| *number > 0);
     let mut told: Vec<String> = kinds

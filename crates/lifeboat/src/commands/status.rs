@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", requires = "check")]
     max_drill_age: Option<TimeLimit>,
 
-    /// With --check: so many of the files that rows name may be missing, or be of another size.
+    /// With --check: so many of the files that rows name may be missing, of another size, or no files.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "check")]
     max_missing: u64,
 }

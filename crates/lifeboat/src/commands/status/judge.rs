@@ -10,7 +10,7 @@ use lifeboat_app::Verdict;
 use lifeboat_repository::ReadError;
 use serde::Serialize;
 
-use super::{Newest, Standing, ago, lasting};
+use super::{Newest, References, Standing, ago, lasting};
 use crate::{error::CommandError, exit_code::ExitCode, text::counted};
 
 /// How far the clocks of two machines may be apart.
@@ -134,10 +134,10 @@ impl Limits<'_> {
                     add(ExitCode::TooOld, message);
                 }
                 let references = newest.references.as_ref();
-                let lacking = references.map_or(0, |counts| counts.missing + counts.differing);
+                let lacking = references.map_or(0, References::lacking);
                 if lacking > self.missing {
                     let message = format!(
-                        "rows name {} that snapshot {} has not, or has with another size",
+                        "rows name {} that snapshot {} has not as they say",
                         counted(lacking, "file"),
                         short(&newest.snapshot)
                     );
@@ -213,7 +213,7 @@ fn short(id: &str) -> &str {
 mod tests {
     use lifeboat_codec::SnapshotId;
 
-    use super::super::{Drill, FailedRun, References};
+    use super::super::{Drill, FailedRun};
     use super::*;
 
     const HOUR: u64 = 3_600_000;
@@ -308,13 +308,13 @@ mod tests {
     fn files_that_lack_are_told_beyond_what_is_allowed() {
         let mut one = standing(HOUR);
         let counts = lifeboat_app::ReferenceCounts {
-            missing: 2,
+            missing: 1,
             differing: 1,
+            no_files: 1,
             ..lifeboat_app::ReferenceCounts::default()
         };
         one.newest.as_mut().unwrap().references = Some(References::new(&counts));
-        let line =
-            "shop: rows name 3 files that snapshot 3f9a21c0 has not, or has with another size";
+        let line = "shop: rows name 3 files that snapshot 3f9a21c0 has not as they say";
         assert_eq!(judged(&one, None, 2), (4, vec![line.to_owned()]));
         assert_eq!(judged(&one, None, 3).0, 0);
     }
