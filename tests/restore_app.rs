@@ -611,6 +611,51 @@ fn an_app_goes_into_a_new_place_and_the_running_one_stays() {
 }
 
 #[test]
+fn a_new_place_is_looked_at_whole_before_anything_is_made_there() {
+    let app = App::new();
+    let (name, target) = (format!("{}_new", app.database), app.machine.path("new"));
+    let to = |name: &str| address(&app.cluster, "postgres", name);
+    let into = target.to_str().unwrap();
+    let taken = to(&app.database);
+    for rehearsal in [true, false] {
+        let restore = |to: &str| {
+            let mut words = vec!["--into", into, "--to", to];
+            words.extend(rehearsal.then_some("-n"));
+            app.restore_app(&words)
+        };
+        assert!(restore(&taken).explains(14).contains("exists already"));
+        restore("postgres://postgres@127.0.0.1:1/new").ends_with_code(13);
+        let role = new_name("poor");
+        psql(
+            &app.cluster,
+            "postgres",
+            &format!("CREATE ROLE {role} LOGIN"),
+        );
+        let ran = restore(&address(&app.cluster, &role, &name));
+        psql(&app.cluster, "postgres", &format!("DROP ROLE {role}"));
+        assert!(ran.explains(13).contains("CREATEDB"), "{ran:?}");
+        assert!(!target.exists());
+    }
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("mine"), "x").unwrap();
+    let ran = app.restore_app(&["--into", into, "--to", &to(&name)]);
+    let hint = ran.explains(14);
+    assert!(
+        hint.contains("--into") && !hint.contains("--overwrite"),
+        "{hint}"
+    );
+    assert!(app.beside().is_empty(), "{:?}", app.beside());
+    fs::remove_file(target.join("mine")).unwrap();
+    let ran = app.restore_app(&["--into", into, "--to", &to(&name), "-n"]);
+    let ran = ran.done();
+    assert!(
+        ran.stderr.contains(&format!("the database {name}")),
+        "{ran:?}"
+    );
+    assert!(app.beside().is_empty() && target.read_dir().unwrap().next().is_none());
+}
+
+#[test]
 fn a_folder_with_the_repository_in_it_is_refused() {
     let machine = Lifeboat::with_repository();
     let text = format!(

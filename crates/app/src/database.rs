@@ -185,19 +185,82 @@ pub(crate) struct DatabasePlan {
     pub(crate) doubts: Vec<Finding>,
 }
 
+/// A database that a server would take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeseenDatabase {
+    /// The new database.
+    pub database: String,
+    /// Sentences about what may go wrong, or be different afterwards.
+    pub doubts: Vec<String>,
+}
+
+/// Says what a restore by [`restore_database`] into a new database may meet, and touches nothing. The server is reached
+/// by the address alone.
+///
+/// # Errors
+/// With what that restore would fail with before it makes anything.
+pub fn foresee_database(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    request: &DatabaseRequest,
+    stop: &AtomicBool,
+    runtime: &Handle,
+) -> Result<ForeseenDatabase, DatabaseError> {
+    let stored = StoredDatabase::find(repository, snapshot, request.source.as_deref())?;
+    let target = resolve(&request.to, &|name| std::env::var_os(name))?;
+    let plan = foresee(&stored, request, &target, stop, runtime)?;
+    if !plan.refusals.is_empty() {
+        return Err(RestoreError::Plan(PlanError::Refused(plan.refusals)).into());
+    }
+    let doubts = plan.doubts.into_iter();
+    Ok(ForeseenDatabase {
+        database: target.database().to_owned(),
+        doubts: doubts.map(|doubt| doubt.sentence).collect(),
+    })
+}
+
 /// Says what a restore of all of `stored` into the new database `target` would meet, and touches nothing.
 ///
 /// # Errors
-/// When the snapshot cannot be read, the server does not answer, or its programs are not there.
+/// When the snapshot cannot be read, the database is there already, the server does not answer, or its programs are not
+/// there.
 pub(crate) fn plan_database(
     stored: &StoredDatabase<'_>,
     target: &Settings,
     stop: &AtomicBool,
     runtime: &Handle,
 ) -> Result<DatabasePlan, DatabaseError> {
+    match foresee(stored, &DatabaseRequest::default(), target, stop, runtime) {
+        Err(DatabaseError::Restore(RestoreError::Plan(PlanError::Refused(refusals)))) => {
+            Ok(DatabasePlan {
+                refusals,
+                ..DatabasePlan::default()
+            })
+        }
+        Err(DatabaseError::Restore(RestoreError::Plan(
+            error @ (PlanError::Lacks { .. } | PlanError::ClientTooOld { .. }),
+        ))) => Ok(DatabasePlan {
+            refusals: vec![Finding {
+                sentence: error.to_string(),
+                mend: None,
+            }],
+            ..DatabasePlan::default()
+        }),
+        planned => planned,
+    }
+}
+
+/// The plan of a restore into the new database `target`; some of what does not fit is an error.
+fn foresee(
+    stored: &StoredDatabase<'_>,
+    request: &DatabaseRequest,
+    target: &Settings,
+    stop: &AtomicBool,
+    runtime: &Handle,
+) -> Result<DatabasePlan, DatabaseError> {
     let (admin, programs) = administration_of(target, runtime)?;
-    let options = options(&DatabaseRequest::default(), stored, 1);
-    let planned = match &stored.form {
+    let options = options(request, stored, 1);
+    match &stored.form {
         Form::Archive(archive) => {
             let send = |to: &mut PipeWriter| stored.reader().copy_to(archive, to);
             piped(send, |from| {
@@ -226,24 +289,6 @@ pub(crate) fn plan_database(
                     .map_err(DatabaseError::from),
             )
         }
-    };
-    match planned {
-        Err(DatabaseError::Restore(RestoreError::Plan(PlanError::Refused(refusals)))) => {
-            Ok(DatabasePlan {
-                refusals,
-                ..DatabasePlan::default()
-            })
-        }
-        Err(DatabaseError::Restore(RestoreError::Plan(
-            error @ (PlanError::Lacks { .. } | PlanError::ClientTooOld { .. }),
-        ))) => Ok(DatabasePlan {
-            refusals: vec![Finding {
-                sentence: error.to_string(),
-                mend: None,
-            }],
-            ..DatabasePlan::default()
-        }),
-        planned => planned,
     }
 }
 

@@ -46,7 +46,8 @@ pub use config::{
     UnknownApp, add_app, check_app_name, config_template, explain_key, remove_app,
 };
 pub use database::{
-    DatabaseError, DatabaseReport, DatabaseRequest, DumpFormat, dump_database, restore_database,
+    DatabaseError, DatabaseReport, DatabaseRequest, DumpFormat, ForeseenDatabase, dump_database,
+    foresee_database, restore_database,
 };
 pub use display::{Bytes, Elapsed, clock_time};
 pub use drill::{

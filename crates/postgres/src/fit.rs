@@ -95,27 +95,14 @@ impl Fit {
         let row = connection.row(
             what,
             &format!(
-                "SELECT rolcreatedb OR rolsuper, EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = {}),
-                        EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = {})
+                "SELECT rolcreatedb OR rolsuper, EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = {})
                    FROM pg_catalog.pg_roles WHERE rolname = current_user",
-                quote::literal(demand.database),
                 quote::literal(demand.place)
             ),
         )?;
-        let [Some(may), Some(exists), Some(is_left)] = &row[..] else {
+        let [Some(may), Some(is_left)] = &row[..] else {
             return Err(QueryError::shape(what));
         };
-        if exists == "t" {
-            let name = quote::identifier(demand.database);
-            let old = quote::identifier(&format!("{}_old", demand.database));
-            self.refuse(
-                format!(
-                    "The database {} exists already, and a restore makes a new one.",
-                    demand.database
-                ),
-                Some(format!("ALTER DATABASE {name} RENAME TO {old};")),
-            );
-        }
         if is_left == "t" {
             let Finding { sentence, mend } = left_over(demand.database, demand.place);
             self.refuse(sentence, mend);

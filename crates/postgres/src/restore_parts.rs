@@ -63,13 +63,17 @@ pub struct PartsReport {
 /// is read.
 ///
 /// # Errors
-/// When the server does not answer or the schema cannot be read; what does not fit is in the plan.
+/// When the database is there already, the server does not answer or the schema cannot be read; what does not fit is in
+/// the plan.
 pub fn plan_parts(
     restore: &PartsRestore<'_>,
     archive: &mut dyn Read,
     handle: &Handle,
 ) -> Result<RestorePlan, RestoreError> {
     let connection = Connection::open(restore.admin, handle)?;
+    if exists(&connection, restore.database)? {
+        return Err(RestoreError::Exists(restore.database.to_owned()));
+    }
     let intake = Intake::open(archive, restore.stop)?;
     let (plan, _) = RestorePlan::make(&connection, restore, &Schema::of(intake.scanner())?)?;
     Ok(plan)

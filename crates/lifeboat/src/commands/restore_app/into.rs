@@ -1,10 +1,14 @@
 //! A whole app into a new place: its database into a new one, its folders below a new folder. Nothing is replaced.
+//!
+//! **Invariant**: nothing is made before both the server and the folder were looked at, and would take what comes.
 
 use std::{path::Path, time::Instant};
 
-use lifeboat_app::{DatabaseRequest, Elapsed, RestoreOutcome, RestoreRequest};
+use lifeboat_app::{
+    DatabaseError, DatabaseRequest, Elapsed, RestoreError, RestoreOutcome, RestoreRequest,
+};
 use lifeboat_codec::SourceRecord;
-use lifeboat_files::Overwrite;
+use lifeboat_files::{ErrorKind, Overwrite};
 use lifeboat_repository::{Repository, Snapshot};
 use serde::Serialize;
 
@@ -68,7 +72,22 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         warnings: Vec::new(),
         seconds: 0.0,
     };
-    // The folder first: whether it can be used is known at once, and it takes no server's room.
+    if let Some(request) = &database {
+        let runtime = context.runtime()?;
+        let stop = context.interrupt().flag();
+        let foreseen =
+            lifeboat_app::foresee_database(&repository, snapshot, request, stop, runtime)?;
+        summary.database = Some(foreseen.database);
+        // The restore itself says them too.
+        if args.dry_run {
+            for doubt in &foreseen.doubts {
+                context.ui().warning(doubt);
+            }
+            summary.warnings = foreseen.doubts;
+        }
+    }
+    context.going_on()?;
+    // The folder first: it is looked at once more as it is made, and it takes no server's room.
     let mut outcome = None;
     if let Some(target) = target {
         let files = folders(args, &repository, snapshot, &others, target, context)?;
@@ -81,6 +100,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         let stop = context.interrupt().flag();
         let report = context.ui().watched(|watch| {
             lifeboat_app::restore_database(&repository, snapshot, &request, watch, stop, runtime)
+        });
+        let report = report.map_err(|error| match target {
+            Some(target) => without_database(error, target, snapshot, &request),
+            None => error.into(),
         })?;
         for warning in &report.warnings {
             context.ui().warning(warning);
@@ -160,9 +183,41 @@ fn folders(
         dry_run: args.dry_run,
     };
     let stop = context.interrupt().flag();
-    Ok(context
+    let restored = context
         .ui()
-        .watched(|watch| lifeboat_app::restore(repository, snapshot, &request, watch, stop))?)
+        .watched(|watch| lifeboat_app::restore(repository, snapshot, &request, watch, stop));
+    restored.map_err(|error| {
+        let hint = match &error {
+            RestoreError::Target(inner) if inner.kind() == ErrorKind::NotEmpty => {
+                "Name a folder that is new or empty with --into, which replaces nothing."
+            }
+            RestoreError::Repository(_) => "Name a folder outside of the repository with --into.",
+            _ => return error.into(),
+        };
+        CommandError::from(error).hint(hint)
+    })
+}
+
+/// The folders are there already, so the same command would be refused.
+fn without_database(
+    error: DatabaseError,
+    target: &Path,
+    snapshot: &Snapshot,
+    request: &DatabaseRequest,
+) -> CommandError {
+    let selector = format!(
+        "{}:{}",
+        snapshot.name.id.short(),
+        request.source.as_deref().unwrap_or_default()
+    );
+    CommandError::from(error)
+        .within(format!(
+            "the folders are restored in {}, and the database is not",
+            target.display()
+        ))
+        .hint(format!(
+            "Mend the cause, then restore the database alone: `lifeboat restore-db {selector} --to URL`."
+        ))
 }
 
 fn say(summary: &Summary<'_>, snapshot: &Snapshot, elapsed: Elapsed, context: &Context) {
