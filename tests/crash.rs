@@ -189,6 +189,42 @@ fn a_backup_that_is_asked_to_stop_ends_soon_and_leaves_no_snapshot() {
 }
 
 #[test]
+fn a_closed_terminal_stops_a_backup_but_not_one_that_was_to_outlive_it() {
+    let bench = Bench::new();
+    bench.tree.sparse_file("endless", 1 << 40);
+    for (how, last, code) in [
+        ("--default-signal=HUP", Signal::HUP, 129),
+        ("--ignore-signal=HUP", Signal::TERM, 143),
+    ] {
+        let backup = bench.command();
+        let mut command = Command::new("env");
+        command.env_clear();
+        command.arg(how).arg(backup.get_program());
+        command.args(backup.get_args());
+        for (name, value) in backup.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = backup.get_current_dir() {
+            command.current_dir(folder);
+        }
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        thread::sleep(Duration::from_millis(700));
+        kill_process(pid, Signal::HUP).unwrap();
+        if last != Signal::HUP {
+            thread::sleep(Duration::from_millis(700));
+            assert_eq!(child.try_wait().unwrap(), None, "it goes on");
+            kill_process(pid, last).unwrap();
+        }
+        assert_eq!(ends_soon(&mut child), Some(code));
+        assert_eq!(bench.listed().len(), 0);
+    }
+}
+
+#[test]
 fn a_restore_that_is_asked_to_stop_ends_soon_and_can_be_done_again() {
     let mut bench = Bench::new();
     bench.tree.file("large", noise(4, 150_000_000));

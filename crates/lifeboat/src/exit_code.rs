@@ -31,6 +31,8 @@ pub(crate) enum ExitCode {
     Database = 13,
     /// Refused: the target is not empty, or a confirmation is missing.
     Refused = 14,
+    /// Stopped by SIGHUP.
+    HungUp = 129,
     /// Stopped by SIGINT.
     Interrupted = 130,
     /// The reader of standard output went away before the end.
@@ -41,7 +43,7 @@ pub(crate) enum ExitCode {
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -54,6 +56,7 @@ impl ExitCode {
         Self::WrongKey,
         Self::Database,
         Self::Refused,
+        Self::HungUp,
         Self::Interrupted,
         Self::OutputClosed,
         Self::Terminated,
@@ -81,6 +84,7 @@ impl ExitCode {
             Self::WrongKey => "The passphrase, key file or recovery key is missing or wrong.",
             Self::Database => "The database cannot be reached, or its preflight found something.",
             Self::Refused => "Refused: the target is not empty, or a confirmation is missing.",
+            Self::HungUp => "Stopped by SIGHUP, as when its terminal is closed.",
             Self::Interrupted => "Stopped by SIGINT.",
             Self::OutputClosed => "The reader of standard output went away before the end.",
             Self::Terminated => "Stopped by SIGTERM.",
@@ -103,7 +107,7 @@ mod tests {
         let numbers = ExitCode::ALL.map(ExitCode::number);
         assert_eq!(
             numbers,
-            [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 130, 141, 143]
+            [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 129, 130, 141, 143]
         );
     }
 
