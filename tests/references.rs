@@ -123,14 +123,25 @@ fn a_file_that_a_row_still_names_is_carried_forward_as_long_as_it_does() {
     for gone in ["a.jpg", "sub", "unnamed.jpg"] {
         tree.remove(gone);
     }
+    let config = machine.path("lifeboat.toml");
+    let config = config.to_str().unwrap();
     // Over several nights, each from the one before.
     for night in 0..3 {
         let ran = backup(&machine).done();
+        let again = if night == 0 { 0 } else { 2 };
         assert_eq!(
-            counts(&ran, ["missing", "carried_forward"]),
-            [0, 2],
+            counts(&ran, ["missing", "carried_forward", "carried_again"]),
+            [0, 2, again],
             "{ran:?}"
         );
+        let check = machine.run(["status", "--check", "--config", config]);
+        if night == 0 {
+            check.done();
+        } else {
+            let check = check.ends_with_code(4);
+            let line = "rows name 2 files that snapshot";
+            assert!(check.stdout().contains(line), "{check:?}");
+        }
         let back = restored(&machine, "shop:media", &format!("back{night}"));
         assert_eq!(fs::read(back.root().join("a.jpg")).unwrap(), b"first");
         assert_eq!(
@@ -140,6 +151,33 @@ fn a_file_that_a_row_still_names_is_carried_forward_as_long_as_it_does() {
         assert!(!back.root().join("unnamed.jpg").exists());
     }
     machine.run(["check", "--read-data"]).done();
+    let ran = machine.run(["backup", "--config", config]).done();
+    for said in [
+        "media has them no more: a.jpg, sub/deep/b.jpg.",
+        "2 files that rows name were not in media at the backup before either",
+    ] {
+        assert!(ran.stderr.contains(said), "{said}: {ran:?}");
+    }
+    let shown = machine.run(["status", "--config", config]).done();
+    assert!(shown.stdout().contains("2 gone since before"), "{shown:?}");
+    let listed = machine
+        .run(["ls", "shop:media", "--recursive", "--long"])
+        .done();
+    let marked = listed
+        .stdout()
+        .lines()
+        .filter(|line| line.contains("carried forward"))
+        .count();
+    assert_eq!(marked, 4, "the files and their folders: {listed:?}");
+    // What comes back is marked no more.
+    tree.file("a.jpg", "first").file("sub/deep/b.jpg", "second");
+    let ran = backup(&machine).done();
+    assert_eq!(counts(&ran, ["carried_forward", "carried_again"]), [0, 0]);
+    let listed = machine
+        .run(["ls", "shop:media", "--recursive", "--long"])
+        .done();
+    assert!(!listed.stdout().contains("carried forward"), "{listed:?}");
+    tree.remove("a.jpg").remove("sub");
     rows.execute_batch("DELETE FROM asset WHERE id = 1")
         .unwrap();
     let ran = backup(&machine).done();

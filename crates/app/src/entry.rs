@@ -131,7 +131,8 @@ pub(crate) fn attributes_of(entry: &Entry<'_>) -> Attributes {
 /// within one tick of a clock, the second time after it was read.
 pub(crate) fn unchanged(entry: &Entry<'_>, metadata: &Metadata, trusted_before: EntryTime) -> bool {
     entry.kind == entry_kind(metadata.kind)
-        && entry.status & (status::CHANGED | status::UNREADABLE | status::LIVE) == 0
+        && entry.status & (status::CHANGED | status::UNREADABLE | status::LIVE | status::CARRIED)
+            == 0
         && (entry.kind != EntryKind::File || entry.size == metadata.size)
         && entry.inode == metadata.inode
         && entry.mtime == entry_time(metadata.mtime)
@@ -209,5 +210,17 @@ mod tests {
         assert!(!unchanged(&entry_of(b"x", &at(900)), &at(901), started));
         let larger = Metadata { size: 9, ..at(900) };
         assert!(!unchanged(&entry_of(b"x", &at(900)), &larger, started));
+    }
+
+    #[test]
+    fn a_file_that_was_away_and_came_back_as_it_was_loses_the_mark_of_what_is_carried() {
+        let entry = Entry::new(EntryKind::File, b"x");
+        let carried = Entry {
+            status: status::CARRIED,
+            ..entry.clone()
+        };
+        let (metadata, started) = (metadata_of(&entry), trusted_before(1_000_000));
+        assert!(unchanged(&entry, &metadata, started));
+        assert!(!unchanged(&carried, &metadata, started));
     }
 }

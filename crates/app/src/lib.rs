@@ -60,7 +60,7 @@ pub use foreign::{ForeignDumpError, ForeignRequest, ForeignSource, dump_in, rest
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use preflight::{TestProblem, TestResult, app_test};
 pub use redact::{redact, redact_arguments};
-pub use references::ReferenceCounts;
+pub use references::{CARRIED_FILE, ReferenceCounts};
 pub use restore::{RestoreError, RestoreOutcome, RestoreRequest, restore};
 pub use selector::{
     Choice, RESTORE_POINT, Selector, SelectorError, SnapshotSummary, is_whole, only_sources,

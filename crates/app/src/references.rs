@@ -31,8 +31,10 @@ use crate::{
 
 /// Problems that are told word for word; more are counted.
 const TOLD_MAX: u64 = 1000;
-/// Orphans that are named.
-const ORPHANS_NAMED_MAX: usize = 20;
+/// Orphans that are named, and files that were carried forward.
+const NAMED_MAX: usize = 20;
+/// The fact that names a file that was carried forward.
+pub const CARRIED_FILE: &str = "carried";
 
 /// No size is known.
 const NO_SIZE: u64 = u64::MAX;
@@ -45,6 +47,7 @@ const DIFFERS: u8 = 3;
 const FOLDER: u8 = 4;
 const LINK: u8 = 5;
 const SPECIAL: u8 = 6;
+const CARRIED_AGAIN: u8 = 7;
 
 /// What lies at a path and is no regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +138,7 @@ pub(crate) struct Expected<'s> {
     orphan_bytes: AtomicU64,
     newer: AtomicU64,
     orphan_names: Mutex<Vec<Vec<u8>>>,
+    carried_names: Mutex<Vec<Vec<u8>>>,
     /// How large the files are that have another size, by their places; of as many as are told.
     sizes: Mutex<HashMap<usize, u64>>,
 }
@@ -162,6 +166,8 @@ pub struct ReferenceCounts {
     pub no_files: u64,
     /// Files that were taken over from the previous snapshot.
     pub carried_forward: u64,
+    /// Those of them that the previous snapshot had not found either: the running app lacks them.
+    pub carried_again: u64,
     /// Values that name no path of the folder.
     pub outside: u64,
     /// Files that no row names.
@@ -175,13 +181,14 @@ pub struct ReferenceCounts {
 }
 
 impl ReferenceCounts {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "references",
         "referenced-files",
         "missing",
         "differing",
         "no-files",
         "carried-forward",
+        "carried-again",
         "outside",
         "orphans",
         "orphan-bytes",
@@ -199,6 +206,7 @@ impl ReferenceCounts {
             differing: self.differing + other.differing,
             no_files: self.no_files + other.no_files,
             carried_forward: self.carried_forward + other.carried_forward,
+            carried_again: self.carried_again + other.carried_again,
             outside: self.outside + other.outside,
             orphans: self.orphans + other.orphans,
             orphan_bytes: self.orphan_bytes + other.orphan_bytes,
@@ -228,6 +236,7 @@ impl ReferenceCounts {
             differing,
             no_files,
             carried_forward,
+            carried_again,
             outside,
             orphans,
             orphan_bytes,
@@ -241,6 +250,7 @@ impl ReferenceCounts {
             differing,
             no_files,
             carried_forward,
+            carried_again,
             outside,
             orphans,
             orphan_bytes,
@@ -257,6 +267,7 @@ impl ReferenceCounts {
             self.differing,
             self.no_files,
             self.carried_forward,
+            self.carried_again,
             self.outside,
             self.orphans,
             self.orphan_bytes,
@@ -404,6 +415,7 @@ impl<'s> References<'s> {
             orphan_bytes: AtomicU64::new(0),
             newer: AtomicU64::new(0),
             orphan_names: Mutex::default(),
+            carried_names: Mutex::default(),
             sizes: Mutex::default(),
         }
     }
@@ -428,11 +440,7 @@ impl Expected<'_> {
         let Some(at) = self.find(path) else {
             self.orphans.fetch_add(1, Ordering::Relaxed);
             self.orphan_bytes.fetch_add(size, Ordering::Relaxed);
-            let mut names = self.orphan_names.lock().expect("no thread panics here");
-            if names.len() < ORPHANS_NAMED_MAX {
-                names.push(path.to_vec());
-            }
-            return;
+            return note_name(&self.orphan_names, path);
         };
         let wanted = self.named[at].size;
         let state = if wanted == NO_SIZE || wanted == size {
@@ -478,10 +486,12 @@ impl Expected<'_> {
         })
     }
 
-    /// The file was carried forward.
-    pub(crate) fn carried(&self, path: &[u8]) {
+    /// The file was carried forward, `again` when the previous snapshot had it so already.
+    pub(crate) fn carried(&self, path: &[u8], again: bool) {
         if let Some(at) = self.find(path) {
-            self.states[at].store(CARRIED, Ordering::Relaxed);
+            let state = if again { CARRIED_AGAIN } else { CARRIED };
+            self.states[at].store(state, Ordering::Relaxed);
+            note_name(&self.carried_names, path);
         }
     }
 
@@ -506,7 +516,8 @@ impl Expected<'_> {
         };
         let (missing, differing) = (count(MISSING), count(DIFFERS));
         let no_files = count(FOLDER) + count(LINK) + count(SPECIAL);
-        let (carried, files) = (count(CARRIED), self.named.len() as u64);
+        let (carried, again) = (count(CARRIED), count(CARRIED_AGAIN));
+        let files = self.named.len() as u64;
         let mut problems = self.problems;
         let others = problems.len() as u64;
         let (mut values, mut told) = (0_u64, 0_u64);
@@ -582,7 +593,8 @@ impl Expected<'_> {
             missing,
             differing,
             no_files,
-            carried_forward: carried,
+            carried_forward: carried + again,
+            carried_again: again,
             outside: self.outside,
             orphans: self.orphans.into_inner(),
             orphan_bytes: self.orphan_bytes.into_inner(),
@@ -590,21 +602,28 @@ impl Expected<'_> {
             unasked: self.unasked,
         };
         let mut facts = counts.facts();
-        let mut names = self
-            .orphan_names
-            .into_inner()
-            .expect("no thread panics here");
-        names.sort();
-        facts.extend(
-            names
-                .iter()
-                .map(|name| ("orphan".to_owned(), shown_path(name))),
-        );
+        for (fact, names) in [
+            ("orphan", self.orphan_names),
+            (CARRIED_FILE, self.carried_names),
+        ] {
+            let mut names = names.into_inner().expect("no thread panics here");
+            names.sort();
+            let named = names.iter().map(|name| (fact.to_owned(), shown_path(name)));
+            facts.extend(named);
+        }
         Ok(Outcome {
             problems,
             told: told + others,
             facts,
         })
+    }
+}
+
+/// Keeps the first names.
+fn note_name(names: &Mutex<Vec<Vec<u8>>>, path: &[u8]) {
+    let mut names = names.lock().expect("no thread panics here");
+    if names.len() < NAMED_MAX {
+        names.push(path.to_vec());
     }
 }
 

@@ -101,7 +101,8 @@ impl Walk<'_> {
                 {
                     return Ok(());
                 }
-                rows.expected.carried(&path);
+                let again = entry.status & status::CARRIED != 0;
+                rows.expected.carried(&path, again);
                 part.put_entry(&Entry {
                     status: entry.status | status::CARRIED,
                     // Its other names are not taken over with it.

@@ -95,7 +95,7 @@ fn what_rows_name_is_there_or_carried_or_told_and_the_rest_are_orphans() {
         sha256: None,
     };
     assert_eq!(expected.wanted(b"kept.jpg"), Some(wanted));
-    expected.carried(b"kept.jpg");
+    expected.carried(b"kept.jpg", true);
     let outcome = expected.finish().unwrap();
     assert_eq!(
         texts(&outcome),
@@ -109,6 +109,7 @@ fn what_rows_name_is_there_or_carried_or_told_and_the_rest_are_orphans() {
         files: 3,
         missing: 1,
         carried_forward: 1,
+        carried_again: 1,
         outside: 1,
         orphans: 1,
         orphan_bytes: 10,

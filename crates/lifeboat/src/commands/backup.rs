@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{
     note,
-    references::{References, told},
+    references::{References, tell_carried, told},
     sources,
 };
 use crate::{
@@ -293,14 +293,17 @@ fn one(
     for source in &outcome.sources {
         if let Some(counts) = ReferenceCounts::of(&source.facts) {
             context.ui().note(&told(&source.name, &counts));
+            tell_carried(source, &counts, context.ui());
         }
     }
     if totals.unreadable == 0 {
         return Ok(ExitCode::Done);
     }
     context.ui().warning(&format!(
-        "{} could not be read, or are not as they should be; the snapshot lists them",
-        counted(totals.unreadable, "item")
+        "{} could not be read, or not as {} should be; the snapshot lists {}",
+        counted(totals.unreadable, "item"),
+        if totals.unreadable == 1 { "it" } else { "they" },
+        if totals.unreadable == 1 { "it" } else { "them" },
     ));
     Ok(ExitCode::Incomplete)
 }

@@ -187,6 +187,8 @@ fn remarks(bits: u64) -> Vec<&'static str> {
         (status::UNREADABLE, "could not be read"),
         (status::SECRET, "secret"),
         (status::LIVE, "of a database in use"),
+        (status::CARRIED, "carried forward from an earlier snapshot"),
+        (status::NEWER, "changed after the database was read"),
     ]
     .into_iter()
     .filter(|(bit, _)| bits & bit != 0)

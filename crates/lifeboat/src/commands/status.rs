@@ -36,8 +36,8 @@ Examples:
   lifeboat status shop --check --quiet || echo 'look at the backups of the shop'
 
 With --check each problem is a line. The command ends with 5 when a backup or drill is too old, else with 4 when something
-else is not in order: the last drill failed, rows name files that are missing or could not be asked, a backup or drill is of
-the future, or snapshots are damaged or hidden.")]
+else is not in order: the last drill failed, rows name files that are missing or could not be asked, or that two backups in
+a row carried forward, a backup or drill is of the future, or snapshots are damaged or hidden.")]
 pub(crate) struct Args {
     /// Look at these apps only.
     #[arg(value_name = "APP")]
@@ -55,7 +55,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", requires = "check")]
     max_drill_age: Option<TimeLimit>,
 
-    /// With --check: so many of the files that rows name may be missing, of another size, or no files.
+    /// With --check: so many of the files that rows name may be missing, of another size, no files, or carried
+    /// forward by the backup before too.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "check")]
     max_missing: u64,
 }

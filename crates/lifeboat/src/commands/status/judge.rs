@@ -135,10 +135,21 @@ impl Limits<'_> {
                 }
                 let references = newest.references.as_ref();
                 let lacking = references.map_or(0, References::lacking);
-                if lacking > self.missing {
+                let again = references.map_or(0, |counts| counts.carried_again);
+                let beyond = lacking + again > self.missing;
+                if beyond && lacking > 0 {
                     let message = format!(
                         "rows name {} that snapshot {} has not as they say",
                         counted(lacking, "file"),
+                        short(&newest.snapshot)
+                    );
+                    add(ExitCode::Problem, message);
+                }
+                if beyond && again > 0 {
+                    let message = format!(
+                        "rows name {} that snapshot {} carried forward, and so had the one before it: the running app \
+                         lacks what they name",
+                        counted(again, "file"),
                         short(&newest.snapshot)
                     );
                     add(ExitCode::Problem, message);
@@ -316,6 +327,27 @@ mod tests {
         one.newest.as_mut().unwrap().references = Some(References::new(&counts));
         let line = "shop: rows name 3 files that snapshot 3f9a21c0 has not as they say";
         assert_eq!(judged(&one, None, 2), (4, vec![line.to_owned()]));
+        assert_eq!(judged(&one, None, 3).0, 0);
+    }
+
+    #[test]
+    fn files_that_are_carried_forward_once_are_in_order_and_twice_are_not() {
+        let mut one = standing(HOUR);
+        let mut counts = lifeboat_app::ReferenceCounts {
+            carried_forward: 3,
+            ..lifeboat_app::ReferenceCounts::default()
+        };
+        one.newest.as_mut().unwrap().references = Some(References::new(&counts));
+        assert_eq!(judged(&one, None, 0).0, 0);
+        counts.carried_again = 2;
+        one.newest.as_mut().unwrap().references = Some(References::new(&counts));
+        let line = "shop: rows name 2 files that snapshot 3f9a21c0 carried forward, and so had the one before it: the running app \
+                    lacks what they name";
+        assert_eq!(judged(&one, None, 1), (4, vec![line.to_owned()]));
+        assert_eq!(judged(&one, None, 2).0, 0);
+        counts.missing = 1;
+        one.newest.as_mut().unwrap().references = Some(References::new(&counts));
+        assert_eq!(judged(&one, None, 2).1.len(), 2, "they count together");
         assert_eq!(judged(&one, None, 3).0, 0);
     }
 
