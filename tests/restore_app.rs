@@ -576,6 +576,41 @@ fn a_role_that_may_not_rename_databases_is_told_before_and_helped_by_one_that_ma
 }
 
 #[test]
+fn an_extension_that_only_a_superuser_makes_is_named_before_anything_is_made() {
+    let app = App::new();
+    let (owner, new) = (new_name("owner"), new_name("new"));
+    let role = format!(
+        "CREATE ROLE {owner} LOGIN CREATEDB IN ROLE pg_read_all_data; ALTER DATABASE {} OWNER TO {owner}",
+        app.database
+    );
+    psql(&app.cluster, "postgres", &role);
+    app.sql("CREATE EXTENSION pageinspect");
+    let path = app.machine.path("lifeboat.toml");
+    let native = fs::read_to_string(&path).unwrap();
+    let whole = native.replacen("]\n", "]\nengine = \"pg_dump\"\n", 1);
+    let to = address(&app.cluster, &owner, &new);
+    for text in [native, whole] {
+        fs::write(&path, &text).unwrap();
+        app.run(&["backup", "shop"]).done();
+        fs::write(&path, text.replace("postgres@", &format!("{owner}@"))).unwrap();
+        let ran = app.run(&["restore-db", "shop", "--to", &to]);
+        let said = ran.explains(13);
+        assert!(
+            said.contains("pageinspect, which only a superuser"),
+            "{said}"
+        );
+        assert!(said.contains("in --to"), "{said}");
+        let ran = app.restore_app(&["--yes-replace", "shop"]);
+        let said = ran.explains(14);
+        assert!(
+            said.contains("pageinspect, which only a superuser"),
+            "{said}"
+        );
+        assert!(app.beside().is_empty(), "{:?}", app.beside());
+    }
+}
+
+#[test]
 fn an_app_that_is_gone_comes_back_to_where_it_was() {
     let app = App::new();
     psql(

@@ -1,7 +1,7 @@
 //! Whether a server can hold a database: roles, extensions, tablespaces, versions, encoding, locale, room.
 //!
-//! Asked before anything is made, and nothing of it changes the server: the one statement that is more than a question
-//! makes a collation, to hear whether the server knows the locale, and is rolled back. What is found is either a
+//! Asked before anything is made, and nothing of it changes the server: the statements that are more than a question make
+//! a collation, to hear whether the server knows the locale, and an extension of superusers, and are rolled back. What is found is either a
 //! *refusal*, with which the restore would fail, or a *doubt*, with which it may.
 
 use std::path::Path;
@@ -178,6 +178,9 @@ impl Fit {
                 )),
             );
         }
+        let (refusals, doubts) = plan::superusers_extensions(connection, demand.entries)?;
+        self.refusals.extend(refusals);
+        self.doubts.extend(doubts);
         let what = "list the versions of extensions";
         let versions = connection.rows(
             what,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tokio_postgres::error::SqlState;
+
 use crate::{
     archive::{ArchiveEntry, ArchiveError, ArchiveScanner},
     asking::Ask,
@@ -9,7 +11,7 @@ use crate::{
     facts::{DatabaseFacts, Extension},
     preflight::Finding,
     programs::{ProgramVersion, Programs},
-    selection,
+    quote, selection,
 };
 
 /// Every object that a transaction makes is a lock until its end, and a server with default settings has room for
@@ -181,10 +183,16 @@ impl Plan {
         plan.single_transaction &= chosen.len() <= SINGLE_TRANSACTION_ENTRIES_MAX;
         let roles = missing_roles(connection, &chosen, options)?;
         let extensions = missing_extensions(connection, &chosen)?;
-        if roles.is_empty() && extensions.is_empty() {
-            return Ok(plan);
+        if !roles.is_empty() || !extensions.is_empty() {
+            return Err(PlanError::Lacks { roles, extensions });
         }
-        Err(PlanError::Lacks { roles, extensions })
+        let (refusals, doubts) = superusers_extensions(connection, &chosen)?;
+        if !refusals.is_empty() {
+            return Err(PlanError::Refused(refusals));
+        }
+        let doubts = doubts.into_iter().map(|doubt| doubt.sentence);
+        plan.warnings.extend(doubts);
+        Ok(plan)
     }
 }
 
@@ -230,6 +238,60 @@ pub(crate) fn missing_extensions(
     Ok(missing(needed, &present))
 }
 
+/// Extensions that the role may not make, and those of which that is not known. Managed servers let more roles make them
+/// than their catalogs say: so it is tried, in a transaction that is rolled back. Who may not is told before anything of
+/// the extension runs.
+pub(crate) fn superusers_extensions(
+    connection: &dyn Ask,
+    chosen: &[&ArchiveEntry],
+) -> Result<(Vec<Finding>, Vec<Finding>), QueryError> {
+    // The column `trusted` is there since PostgreSQL 13.
+    let of_superusers = column(
+        connection,
+        "list the extensions that only a superuser makes",
+        "SELECT e.name
+           FROM pg_catalog.pg_available_extensions e
+           JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
+          WHERE v.superuser AND COALESCE(pg_catalog.to_json(v) ->> 'trusted', 'false') <> 'true'
+            AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+          ORDER BY 1",
+    )?;
+    let (mut refusals, mut doubts) = (Vec::new(), Vec::new());
+    for name in &of_superusers {
+        let mut extensions = chosen.iter().filter(|entry| entry.kind == "EXTENSION");
+        if extensions.all(|entry| entry.name != *name) {
+            continue;
+        }
+        let tried = connection.execute_together(
+            "try to make an extension",
+            &[
+                "SET TRANSACTION READ WRITE",
+                "SET LOCAL search_path = public",
+                &format!("CREATE EXTENSION {} CASCADE", quote::identifier(name)),
+                "ROLLBACK",
+            ],
+        );
+        let is_refused = match tried {
+            Ok(()) => continue,
+            Err(error) if error.sqlstate.is_none() => return Err(error),
+            Err(error) => error.is(&SqlState::INSUFFICIENT_PRIVILEGE),
+        };
+        let (findings, may) = match is_refused {
+            true => (&mut refusals, "is not"),
+            false => (&mut doubts, "may not be"),
+        };
+        findings.push(Finding {
+            sentence: format!(
+                "The database uses the extension {name}, which only a superuser makes, and the role {may} allowed to."
+            ),
+            mend: Some(
+                "Name a superuser in --to, or in --admin where an app is replaced.".to_owned(),
+            ),
+        });
+    }
+    Ok((refusals, doubts))
+}
+
 pub(crate) fn column(
     connection: &dyn Ask,
     what: &str,
@@ -247,4 +309,39 @@ pub(crate) fn missing(mut needed: Vec<&str>, present: &[String]) -> Vec<String> 
     needed.dedup();
     needed.retain(|name| !present.iter().any(|there| there == name));
     needed.into_iter().map(ToOwned::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{connect::Connection, testing};
+
+    #[test]
+    fn an_extension_of_superusers_is_tried_and_refused_or_doubted() {
+        let cluster = testing::other_cluster();
+        let role = testing::unique("maker");
+        let create = format!("CREATE ROLE {role} LOGIN CREATEDB");
+        let postgres = cluster.settings("postgres");
+        testing::run(&postgres, &create);
+        let entries = ["hstore", "pageinspect", "nowhere"].map(|name| ArchiveEntry {
+            kind: "EXTENSION".to_owned(),
+            name: name.to_owned(),
+            ..ArchiveEntry::default()
+        });
+        let entries: Vec<&ArchiveEntry> = entries.iter().collect();
+        let found = |settings: &crate::settings::Settings| {
+            let connection = Connection::open(settings, testing::runtime()).unwrap();
+            superusers_extensions(&connection, &entries).unwrap()
+        };
+        let mut own = postgres.clone();
+        own.user.clone_from(&role);
+        let (refusals, doubts) = found(&own);
+        assert_eq!((refusals.len(), doubts.len()), (1, 0), "{refusals:?}");
+        assert!(refusals[0].sentence.contains("extension pageinspect,"));
+        assert_eq!(found(&postgres), (Vec::new(), Vec::new()));
+        // What is there already is not made again, so the server does not say whether it would be.
+        testing::run(&postgres, "CREATE EXTENSION pageinspect SCHEMA public");
+        let (refusals, doubts) = found(&own);
+        assert_eq!((refusals.len(), doubts.len()), (0, 1), "{refusals:?}");
+    }
 }
