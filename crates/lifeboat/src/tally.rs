@@ -178,7 +178,8 @@ impl Standing {
     fn left(&self) -> Option<Duration> {
         let (done, expected) = self.share()?;
         let seconds = (expected - done) as f64 / self.per_second;
-        if self.elapsed < GUESS_AFTER || done == 0 {
+        // When all is counted, what goes on is not counted: the indexes of a database are made then.
+        if self.elapsed < GUESS_AFTER || done == 0 || done == expected {
             return None;
         }
         Duration::try_from_secs_f64(seconds).ok()
@@ -336,6 +337,11 @@ mod tests {
         let standing = run(&tally, &mut Pace::default(), 0..5, 10);
         assert_eq!(standing.share(), Some((10, 10)));
         assert_eq!(standing.status().percent_done, Some(1.0));
+        assert_eq!(
+            standing.status().seconds_remaining,
+            None,
+            "of what is not counted"
+        );
     }
 
     #[test]
