@@ -196,6 +196,8 @@ fn one_table_comes_back_alone() {
     assert_eq!(psql(&cluster, &back, tables).trim(), "customer");
     let rows = "SELECT count(*), md5(string_agg(c::text, ',' ORDER BY id)) FROM crm.customer c";
     assert_eq!(psql(&cluster, &back, rows), psql(&cluster, &name, rows));
+    let ran = machine.run(["restore-db", "shop", "--to", &to, "--table", table]);
+    assert!(ran.explains(14).contains("--schema NEW"), "{ran:?}");
 }
 
 /// What happens to the database and its media between two backups.

@@ -153,14 +153,15 @@ fn tell(
     }
     context.ui().stdout(|out| {
         writeln!(out, "Created the repository {} at {location}", superblock.family.short())?;
-        if let Some(file) = key_file {
+        if let Some(file) = &key_file {
             writeln!(out, "Wrote the key file {file}")?;
         }
         writeln!(out, "\nRecovery key:\n\n  {}\n", *recovery)?;
         writeln!(
             out,
-            "Write it down and keep it away from this machine. It opens the repository when the passphrase\n\
-             is lost; without both, nobody can read the backups."
+            "Write it down and keep it away from this machine. It opens the repository when the {}\n\
+             is lost; without both, nobody can read the backups.",
+            if key_file.is_some() { "key file" } else { "passphrase" }
         )
     })
 }

@@ -50,7 +50,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OTHER")]
     from: Option<String>,
 
-    /// Take the newest snapshot begun at this time or before, such as yesterday or "2026-11-19 03:00".
+    /// Take the newest snapshot begun at this time or before, such as yesterday or "2026-11-19 03:00"; a day or a minute
+    /// counts to its end.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
 

@@ -4,7 +4,10 @@ use std::{
     ffi::OsString, num::NonZeroUsize, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Instant,
 };
 
-use lifeboat_app::{DatabaseRequest, Elapsed, ForeignRequest, ForeignSource, dump_in};
+use lifeboat_app::{
+    DatabaseError, DatabaseRequest, Elapsed, ForeignRequest, ForeignSource, dump_in,
+};
+use lifeboat_postgres::RestoreError;
 use serde::Serialize;
 
 use super::{address::refuse_secret, foreign_dump};
@@ -21,7 +24,7 @@ Examples:
   lifeboat restore-db shop --to postgres:///scratch --table public.orders
   lifeboat restore-db shop --to postgres:///shop --table public.orders --schema of_yesterday
   lifeboat restore-db shop --to postgres://postgres@/shop_new --via 'docker compose exec -T db'
-  lifeboat restore-db shop:legacy/shop.sql.gz --to postgres://restorer@db/shop_old
+  lifeboat restore-db shop:legacy/shop.sql.gz --to postgres://restorer@db/shop_old --no-owner --no-acl
   lifeboat restore-db --file shop.dump --to postgres://restorer@db/shop_old --no-owner --no-acl")]
 pub(crate) struct Args {
     /// The snapshot, and behind a colon the name of the database where there are several, or the path of a dump: plain
@@ -161,6 +164,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
             stop,
             runtime,
         )
+    });
+    let report = report.map_err(|error| {
+        let is_there = matches!(&error, DatabaseError::Restore(RestoreError::Exists(_)));
+        let error = CommandError::from(error);
+        if is_there && !request.tables.is_empty() && request.schema.is_none() {
+            return error.hint(
+                "Choose another name, or give --schema NEW: then the tables go into a new schema of the database that exists.",
+            );
+        }
+        error
     })?;
     for warning in &report.warnings {
         context.ui().warning(warning);

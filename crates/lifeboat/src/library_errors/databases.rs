@@ -57,9 +57,17 @@ fn of_preflight(error: &PreflightError) -> String {
 
 /// What the preflight says to each thing that it found.
 fn of_findings(findings: &[Finding]) -> String {
-    let mut mends = findings
+    let mends = findings
         .iter()
         .filter_map(|finding| finding.mend.as_deref());
+    // One grant may mend several.
+    let mut once: Vec<&str> = Vec::new();
+    for mend in mends {
+        if !once.contains(&mend) {
+            once.push(mend);
+        }
+    }
+    let mut mends = once.into_iter();
     let Some(first) = mends.next() else {
         return AGAIN.to_owned();
     };
@@ -311,8 +319,15 @@ mod tests {
             sentence: String::new(),
             mend: Some(mend.to_owned()),
         };
-        let hint =
-            of_findings(&["ALTER ROLE a CREATEDB;", "apt install b", "Install c."].map(finding));
+        let hint = of_findings(
+            &[
+                "ALTER ROLE a CREATEDB;",
+                "apt install b",
+                "ALTER ROLE a CREATEDB;",
+                "Install c.",
+            ]
+            .map(finding),
+        );
         assert_eq!(
             hint,
             "Mend it by: ALTER ROLE a CREATEDB; apt install b; Install c."
