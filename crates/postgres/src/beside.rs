@@ -101,6 +101,20 @@ pub enum BesideError {
         /// Why.
         why: &'static str,
     },
+    /// A table is not made, and the database has not the extensions whose types or functions are in it.
+    #[error(
+        "cannot make the table {table}, for the database lacks the extension {}",
+        extensions.join(", ")
+    )]
+    Extensions {
+        /// The table.
+        table: String,
+        /// The extensions.
+        extensions: Vec<String>,
+        /// What the server said.
+        #[source]
+        answer: QueryError,
+    },
     /// The text is in another encoding than the database, so it could not be compared.
     #[error(
         "the backup is in {backup}, and the database is in {database}; restore into a new database"
@@ -138,6 +152,8 @@ struct BesideTable<'a> {
     keys: Vec<String>,
     /// Whose rows come: its own, or those of all its partitions.
     parts: Vec<&'a TablePart>,
+    /// The extensions that it needs.
+    extensions: Vec<String>,
 }
 
 /// Restores tables into a new schema of a database that is there. Of `archive`, which is the backup's schema, the
@@ -153,7 +169,7 @@ pub fn restore_beside(
     handle: &Handle,
 ) -> Result<BesideReport, BesideError> {
     let intake = Intake::open(archive, restore.stop)?;
-    let (tables, mut warnings) = plan(intake.scanner(), restore)?;
+    let (mut tables, mut warnings) = plan(intake.scanner(), restore)?;
     let stops = [restore.stop];
     let mut session = Session::open(restore.database, handle, &stops)?;
     let encoding = session.connection().encoding();
@@ -173,6 +189,14 @@ pub fn restore_beside(
     )?;
     if !there.is_empty() {
         return Err(BesideError::Exists(restore.schema.to_owned()));
+    }
+    let installed = session.rows(
+        "list the extensions",
+        "SELECT extname FROM pg_catalog.pg_extension",
+    )?;
+    let installed: Vec<String> = installed.into_iter().flatten().flatten().collect();
+    for table in &mut tables {
+        table.extensions.retain(|name| !installed.contains(name));
     }
     session.execute(
         "make the schema",
@@ -213,10 +237,18 @@ impl BesideTable<'_> {
         source: &PartSource<'_>,
     ) -> Result<Digest, BesideError> {
         let name = quote::qualified(restore.schema, &self.name);
-        session.execute(
+        let made = session.execute(
             &format!("make the table {}", self.path),
             &format!("CREATE TABLE {name} {}", self.columns),
-        )?;
+        );
+        made.map_err(|error| match error {
+            SessionError::Query(answer) if !self.extensions.is_empty() => BesideError::Extensions {
+                table: self.path.clone(),
+                extensions: self.extensions.clone(),
+                answer,
+            },
+            error => error.into(),
+        })?;
         let mut expected = Digest::default();
         for part in &self.parts {
             let what = format!("load the rows of {}", part.path());
@@ -350,6 +382,7 @@ impl<'a> Planner<'_, 'a> {
             columns,
             keys: self.keys(entry, schema, warnings),
             parts,
+            extensions: self.extensions_of(entry),
         })
     }
 
@@ -370,6 +403,15 @@ impl<'a> Planner<'_, 'a> {
             .collect();
         let parts = self.parts.tables.iter();
         parts.filter(|part| keys.contains(&part.key())).collect()
+    }
+
+    /// The extensions that have something of which the table is made.
+    fn extensions_of(&self, table: &ArchiveEntry) -> Vec<String> {
+        let needed = self
+            .contents
+            .iter()
+            .filter(|entry| entry.kind == "EXTENSION" && table.needs.contains(&entry.id));
+        needed.map(|entry| entry.name.clone()).collect()
     }
 
     fn keys(&self, table: &ArchiveEntry, schema: &str, warnings: &mut Vec<String>) -> Vec<String> {

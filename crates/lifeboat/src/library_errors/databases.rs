@@ -132,6 +132,17 @@ fn beside(error: &BesideError) -> Option<CommandError> {
         let hint = of_table(wanted, there);
         return Some(CommandError::from_error(ExitCode::Usage, error).hint(hint));
     }
+    if let BesideError::Extensions { extensions, .. } = error {
+        let make = extensions
+            .iter()
+            .map(|name| format!("CREATE EXTENSION \"{name}\";"));
+        let make: Vec<String> = make.collect();
+        let hint = format!(
+            "Install its package on the server's machine where that lacks, and make it in the database: {}",
+            make.join(" ")
+        );
+        return Some(CommandError::from_error(ExitCode::Database, error).hint(hint));
+    }
     let (code, hint) = match error {
         BesideError::Exists(_) => (
             ExitCode::Refused,

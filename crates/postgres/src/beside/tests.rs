@@ -249,3 +249,21 @@ fn a_session_that_ends_half_way_leaves_nothing() {
     .unwrap_err();
     assert!(!has_schema(&live, "beside"));
 }
+
+#[test]
+fn a_table_of_a_lacking_extensions_type_names_the_extension() {
+    let cluster = testing::cluster();
+    let source = testing::database(
+        &cluster,
+        "CREATE EXTENSION hstore SCHEMA public; CREATE TABLE vague (tags public.hstore)",
+    );
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let other = testing::database(&cluster, "SELECT 1");
+    let read = Mutex::new(Vec::new());
+    let error = restore(&other, &backup, "back", &["public.vague"], &read).unwrap_err();
+    let text = testing::chain(&error);
+    assert!(text.contains("lacks the extension hstore"), "{text}");
+    assert!(text.contains("\"public.hstore\" does not exist"), "{text}");
+    assert!(!has_schema(&other, "back"));
+    restore(&source, &backup, "back", &["public.vague"], &read).unwrap();
+}
