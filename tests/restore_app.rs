@@ -553,7 +553,10 @@ fn a_role_that_may_not_rename_databases_is_told_before_and_helped_by_one_that_ma
     let ran = app.restore_app(&confirmed);
     ran.explains(14);
     assert!(ran.stderr.contains("may not make databases"), "{ran:?}");
-    assert!(ran.stderr.contains("--admin"), "{ran:?}");
+    assert!(ran.stderr.contains("Name somebody with --admin"), "{ran:?}");
+    let reader_again = address(&app.cluster, &reader, "postgres");
+    let ran = app.restore_app(&[&confirmed[..], &["--admin", &reader_again]].concat());
+    assert!(ran.explains(14).contains("Name somebody else"), "{ran:?}");
     app.is_in(2);
 
     let admin = address(&app.cluster, "postgres", "postgres");
@@ -702,6 +705,7 @@ fn a_folder_with_the_repository_in_it_is_refused() {
     let ran = machine.run(["restore-app", "shop", "--yes-replace", "shop"]);
     ran.explains(14);
     assert!(ran.stderr.contains("would go away with it"), "{ran:?}");
+    assert!(!ran.stderr.contains("--admin"), "{ran:?}");
 }
 
 /// A source that came into the configuration later, inside of a folder that an earlier snapshot replaces.

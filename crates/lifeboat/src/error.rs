@@ -17,6 +17,8 @@ pub(crate) struct CommandError {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    /// Said as it is, also when the program was asked to stop.
+    stays: bool,
 }
 
 impl CommandError {
@@ -27,6 +29,7 @@ impl CommandError {
             message: message.into(),
             causes: Vec::new(),
             hint: None,
+            stays: false,
         }
     }
 
@@ -83,6 +86,18 @@ impl CommandError {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Says of a stop already what can be said of it.
+    #[must_use]
+    pub(crate) fn staying(mut self) -> Self {
+        self.stays = true;
+        self
+    }
+
+    /// True when nothing else is said where the program was asked to stop.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays
     }
 
     /// How the program ends.

@@ -82,8 +82,8 @@ fn run(cli: Cli) -> ExitCode {
         Err(error) => {
             // Work that was asked to stop fails in many ways; they all mean this one.
             let error = match context.interrupt().as_error() {
-                Some(stopped) => stopped.hint(command.when_stopped()),
-                None => error,
+                Some(stopped) if !error.stays() => stopped.hint(command.when_stopped()),
+                _ => error,
             };
             context.ui().failure(&error);
             error.code()

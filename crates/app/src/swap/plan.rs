@@ -125,6 +125,8 @@ pub struct SwapPlan {
     pub notes: Vec<String>,
     /// Sentences about what is in the way; with one of them nothing is done.
     pub refusals: Vec<String>,
+    /// Whether one of them is that the role may not make or rename databases.
+    pub lacks_rights: bool,
 }
 
 impl SwapPlan {
@@ -169,6 +171,7 @@ pub fn plan_swap(
             migrations: Vec::new(),
             notes: Vec::new(),
             refusals: Vec::new(),
+            lacks_rights: false,
         },
     };
     planner.sources(&manifest)?;
@@ -304,12 +307,16 @@ impl<'a> Planner<'a> {
         let beside = |which| database_beside(&live, which, &self.suffix);
         let (new, old) = (beside("new"), beside("old"));
         match swapper.obstacle()? {
-            Some(obstacle) => self.refuse(format!("{at} cannot be replaced: {obstacle}")),
+            Some(obstacle) => {
+                self.plan.lacks_rights = true;
+                self.refuse(format!("{at} cannot be replaced: {obstacle}"));
+            }
             None => self.fits(&record.name, &settings.with_database(&new), &at)?,
         }
         let standing = swapper.named(&live)?;
         if let Some(standing) = &standing {
             if !standing.is_ours {
+                self.plan.lacks_rights = true;
                 self.refuse(format!(
                     "{at} cannot be renamed by {}, who does not own it",
                     settings.user()

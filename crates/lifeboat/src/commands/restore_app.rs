@@ -356,7 +356,12 @@ fn replace(
     say_plan(args.dry_run, snapshot, &plan, context)?;
     let mut summary = Summary::of(&args.app, snapshot, &plan, args.dry_run);
     if !plan.refusals.is_empty() {
-        return Err(lifeboat_app::SwapError::Refused(plan.refusals).into());
+        let lacks_rights = plan.lacks_rights;
+        let refused = CommandError::from(lifeboat_app::SwapError::Refused(plan.refusals));
+        return Err(match lacks_rights {
+            true => refused.hint(hint_of_rights(args)),
+            false => refused,
+        });
     }
     refuse_newer(&plan.migrations, args.allow_newer)?;
     say_migrations(&plan.migrations, context);
@@ -435,6 +440,18 @@ fn replace(
     Ok(ExitCode::Done)
 }
 
+/// What helps whose role may not make or rename databases.
+fn hint_of_rights(args: &Args) -> String {
+    let somebody = match args.admin {
+        Some(_) => "somebody else",
+        None => "somebody",
+    };
+    format!(
+        "Name {somebody} with --admin who may make and rename databases, or give --in-place, which makes and renames none; \
+         nothing was touched."
+    )
+}
+
 /// A person types the app's name, or the command line has it.
 fn confirm(args: &Args, context: &Context) -> Result<(), CommandError> {
     if args.yes_replace.is_some() {
@@ -444,7 +461,13 @@ fn confirm(args: &Args, context: &Context) -> Result<(), CommandError> {
         return Err(unconfirmed(args, "nobody is there to ask"));
     }
     let question = format!("Type the app's name to replace it ({}): ", args.app);
-    let typed = prompt::ask_for_word(&question, context.interrupt())?;
+    let typed = prompt::ask_for_word(&question, context.interrupt()).map_err(|error| {
+        // Whoever stops here need not hear what would have to be ended.
+        match context.interrupt().is_set() {
+            true => error.hint("Nothing was touched.").staying(),
+            false => error,
+        }
+    })?;
     if typed == args.app {
         return Ok(());
     }

@@ -79,7 +79,7 @@ fn of(error: &SwapError) -> (ExitCode, &'static str) {
         ),
         SwapError::Refused(_) => (
             ExitCode::Refused,
-            "Mend that (--admin names somebody who may make and rename databases, --in-place makes and renames none), or restore into a new place with --into and --to; nothing was touched.",
+            "Mend that, or restore into a new place with --into and --to; nothing was touched.",
         ),
         SwapError::Changed(_) => (
             ExitCode::Refused,

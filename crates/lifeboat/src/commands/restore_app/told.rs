@@ -99,7 +99,7 @@ pub(super) fn say_plan(
         if is_rehearsal {
             "Would restore"
         } else {
-            "Restoring"
+            "To be restored:"
         },
         snapshot.name.id.short(),
         snapshot.head.app,
