@@ -178,6 +178,63 @@ fn what_is_kept_beside_the_archive_makes_the_database_again_by_psql_alone() {
 }
 
 #[test]
+fn a_comparison_tells_the_tables_whose_rows_changed_and_what_became_a_link() {
+    let cluster = cluster::shared();
+    let name = new_name("shop");
+    psql(&cluster, "postgres", &format!("CREATE DATABASE {name}"));
+    let tables = "CREATE TABLE kept (x int); INSERT INTO kept VALUES (1); CREATE TABLE changed (x int); INSERT INTO changed VALUES (1)";
+    psql(&cluster, &name, tables);
+    let machine = Lifeboat::with_repository();
+    let media = Tree::create(machine.path("media"));
+    media.file("photo", "as it was").file("touched", "the same");
+    let source = address(&cluster, "postgres", &name);
+    let folder = media.root().to_str().unwrap();
+    let backup = || {
+        let sources = ["--source", folder, "--source", &source];
+        machine
+            .run([&["backup", "--app", "shop"][..], &sources].concat())
+            .done();
+    };
+    backup();
+    psql(&cluster, &name, "UPDATE changed SET x = 2");
+    media.remove("photo");
+    symlink("touched", media.root().join("photo")).unwrap();
+    let file = fs::File::options()
+        .append(true)
+        .open(media.root().join("touched"));
+    file.unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    backup();
+    let ran = machine.run(["diff", "shop~1", "shop"]).done();
+    let lines: Vec<&str> = ran.stdout().lines().collect();
+    assert!(
+        lines.contains(&"M media/photo  (file -> symlink)"),
+        "{ran:?}"
+    );
+    assert!(lines.contains(&"U media/touched"), "{ran:?}");
+    let of_database: Vec<&&str> = lines.iter().filter(|line| line.contains(" db/")).collect();
+    assert!(
+        of_database
+            .iter()
+            .any(|line| line.contains("public.changed")),
+        "{ran:?}"
+    );
+    assert!(
+        of_database
+            .iter()
+            .all(|line| line.starts_with("M ") && !line.contains("public.kept")),
+        "{ran:?}"
+    );
+    let json = machine.run(["diff", "shop~1", "shop", "--json"]).done();
+    let json = json.answer();
+    let mut all = json.as_array().unwrap().iter();
+    let photo = all.find(|one| one["path"] == "media/photo").unwrap();
+    assert_eq!(
+        (&photo["kind_before"], &photo["kind_after"]),
+        (&"file".into(), &"symlink".into())
+    );
+}
+
+#[test]
 fn one_table_comes_back_alone() {
     let cluster = cluster::shared();
     let (name, _) = database(&cluster, 1);

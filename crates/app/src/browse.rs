@@ -308,6 +308,8 @@ pub struct Differing {
     pub before: u64,
     /// Its size in the second.
     pub after: u64,
+    /// What it was in the first, where it is there, and what it is in the second.
+    pub kinds: [Option<EntryKind>; 2],
 }
 
 /// One side of a pair of folders: its tree, standing at an entry that the other side may have too.
@@ -483,6 +485,7 @@ impl Compared {
                 how,
                 before: size(first),
                 after: size(second),
+                kinds: [first, second].map(|side| side.as_ref().map(|entry| entry.kind)),
             }),
             below: [tree(first)?, tree(second)?],
         })

@@ -1,11 +1,12 @@
 //! `lifeboat diff`: what two snapshots have differently.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt};
+use std::{collections::BTreeSet, ffi::OsString, os::unix::ffi::OsStrExt};
 
 use lifeboat_app::{Bytes, Differing, TreeChange, shown_path, told_unread};
+use lifeboat_repository::{Repository, Snapshot};
 use serde::Serialize;
 
-use super::unread::UnreadItems;
+use super::{ls::kind, unread::UnreadItems};
 use crate::{
     context::Context, error::CommandError, exit_code::ExitCode, selection::Selection, text::counted,
 };
@@ -15,7 +16,10 @@ use crate::{
 #[command(after_help = "\
 Examples:
   lifeboat diff shop~1 shop
-  lifeboat diff shop@2026-11-01:uploads shop:uploads")]
+  lifeboat diff shop@2026-11-01:uploads shop:uploads
+
+A line begins with + (added), - (removed), M (other content or kind) or U (other metadata only). What a backup makes itself,
+such as the tables of a database, is compared by its content alone.")]
 pub(crate) struct Args {
     /// The older snapshot.
     #[arg(value_name = "SNAP[:PATH]")]
@@ -34,6 +38,8 @@ struct Difference {
     /// Nothing for what was not there.
     size_before: Option<u64>,
     size_after: Option<u64>,
+    kind_before: Option<&'static str>,
+    kind_after: Option<&'static str>,
 }
 
 /// Compares.
@@ -50,6 +56,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         repository.reader(from.snapshot.head.domain)?,
         repository.reader(to.snapshot.head.domain)?,
     );
+    let streams = streams(&repository, [from.snapshot, to.snapshot]);
     let mut counts = Counts::default();
     let mut unread = UnreadItems::default();
     context.ui().list(|items| {
@@ -63,11 +70,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
                 // Above the path something may lack that lies in it.
                 let around = path.is_empty()
                     || (below.starts_with(path) && below.get(path.len()) == Some(&b'/'));
-                let Differing {
-                    how: change,
-                    before,
-                    after,
-                } = match differing {
+                let differing = match differing {
                     Ok(differing) if inside => differing,
                     Err(error) if inside || around => {
                         unread.add(told_unread(path, &error));
@@ -75,16 +78,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
                     }
                     _ => return true,
                 };
-                counts.add(change);
-                items.put(
-                    || Difference {
-                        path: shown_path(path),
-                        change: word(change),
-                        size_before: (change != TreeChange::Added).then_some(before),
-                        size_after: (change != TreeChange::Removed).then_some(after),
-                    },
-                    || line(path, change, before, after),
-                )
+                let source = path.split(|byte| *byte == b'/').next();
+                let is_stream = source.is_some_and(|source| streams.contains(source));
+                if is_stream && differing.how == TreeChange::Metadata {
+                    return true;
+                }
+                counts.add(differing.how);
+                items.put(|| told(path, &differing), || line(path, &differing))
             },
         )?;
         Ok(())
@@ -99,6 +99,32 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
         ));
     }
     Ok(unread.tell(context))
+}
+
+/// The sources whose files no folder has: each backup writes them anew, so their times say nothing.
+///
+/// Of a manifest that cannot be read none is known, and more is shown.
+fn streams(repository: &Repository, snapshots: [&Snapshot; 2]) -> BTreeSet<Vec<u8>> {
+    let manifests = snapshots.map(|snapshot| repository.manifest(snapshot));
+    let sources = manifests.into_iter().flatten();
+    let sources = sources.flat_map(|manifest| manifest.sources);
+    sources
+        .filter(|source| !matches!(source.kind.as_str(), "folder" | "secrets"))
+        .map(|source| source.name.into_bytes())
+        .collect()
+}
+
+/// A difference for programs.
+fn told(path: &[u8], differing: &Differing) -> Difference {
+    let [kind_before, kind_after] = differing.kinds.map(|side| side.map(kind));
+    Difference {
+        path: shown_path(path),
+        change: word(differing.how),
+        size_before: (differing.how != TreeChange::Added).then_some(differing.before),
+        size_after: (differing.how != TreeChange::Removed).then_some(differing.after),
+        kind_before,
+        kind_after,
+    }
 }
 
 /// How many differences of each kind there were.
@@ -121,13 +147,21 @@ impl Counts {
     }
 }
 
-fn line(path: &[u8], change: TreeChange, before: u64, after: u64) -> String {
-    let sizes = if before == after {
-        String::new()
-    } else {
-        format!("  ({} -> {})", Bytes(before), Bytes(after))
+fn line(path: &[u8], differing: &Differing) -> String {
+    let Differing {
+        how,
+        before,
+        after,
+        kinds,
+    } = *differing;
+    let what = match kinds {
+        [Some(first), Some(second)] if first != second => {
+            format!("  ({} -> {})", kind(first), kind(second))
+        }
+        _ if before == after => String::new(),
+        _ => format!("  ({} -> {})", Bytes(before), Bytes(after)),
     };
-    format!("{} {}{sizes}", sign(change), shown_path(path))
+    format!("{} {}{what}", sign(how), shown_path(path))
 }
 
 fn sign(change: TreeChange) -> char {

@@ -153,7 +153,8 @@ fn time(item: &Item, zone: &TimeZone) -> String {
     )
 }
 
-fn kind(kind: EntryKind) -> &'static str {
+/// The word for a kind.
+pub(super) fn kind(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::File => "file",
         EntryKind::Folder => "folder",
