@@ -38,6 +38,8 @@ impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.sentence)?;
         match &self.mend {
+            // A sentence says by itself what is to be done.
+            Some(mend) if mend.ends_with('.') => write!(formatter, " {mend}"),
             Some(mend) => write!(formatter, " Mend it by: {mend}"),
             None => Ok(()),
         }

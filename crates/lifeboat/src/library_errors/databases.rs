@@ -71,7 +71,12 @@ fn of_findings(findings: &[Finding]) -> String {
     let Some(first) = mends.next() else {
         return AGAIN.to_owned();
     };
-    mends.fold(format!("Mend it by: {first}"), |before, mend| {
+    // A sentence says by itself what is to be done.
+    let first = match first.ends_with('.') {
+        true => first.to_owned(),
+        false => format!("Mend it by: {first}"),
+    };
+    mends.fold(first, |before, mend| {
         // A statement has its semicolon already, and a sentence its full stop.
         let end = if before.ends_with([';', '.']) {
             ""
@@ -164,12 +169,22 @@ fn beside(error: &BesideError) -> Option<CommandError> {
 
 /// The advice for a table that is not in the archive.
 fn of_table(wanted: &str, there: &[String]) -> String {
-    let ending = format!(".{wanted}");
-    let of_any_schema = there.iter().find(|table| table.ends_with(&ending));
-    match of_any_schema.map(String::as_str).or_else(|| {
-        let there = there.iter().map(String::as_str);
-        nearest(wanted, there)
-    }) {
+    // The schema alone, which nearly all tables have in common, is no likeness.
+    let (schema, name) = match wanted.split_once('.') {
+        Some((schema, name)) => (Some(schema), name),
+        None => (None, wanted),
+    };
+    let parts = there.iter().filter_map(|table| table.split_once('.'));
+    let parts: Vec<(&str, &str)> = parts.collect();
+    let same_name = parts.iter().find(|(_, table)| *table == name);
+    let like = same_name.copied().or_else(|| {
+        let inside = parts
+            .iter()
+            .filter(|(place, _)| schema.is_none_or(|schema| schema == *place));
+        let like = nearest(name, inside.clone().map(|(_, table)| *table))?;
+        inside.copied().find(|(_, table)| *table == like)
+    });
+    match like.map(|(schema, table)| format!("{schema}.{table}")) {
         Some(table) => format!("Did you mean `{table}`? {TABLES}"),
         None => TABLES.to_owned(),
     }
@@ -310,10 +325,12 @@ mod tests {
 
     #[test]
     fn a_table_that_is_not_there_leads_to_the_one_that_was_meant() {
-        let there = ["public.auth_group", "shop.customer"].map(str::to_owned);
+        let there = ["public.auth_group", "shop.customer", "public.app_t0"].map(str::to_owned);
         for (wanted, meant) in [
             ("public.auth_grup", "public.auth_group"),
             ("customer", "shop.customer"),
+            ("custmer", "shop.customer"),
+            ("public.customer", "shop.customer"),
         ] {
             let hint = of_table(wanted, &there);
             assert!(
@@ -321,7 +338,9 @@ mod tests {
                 "{hint}"
             );
         }
-        assert_eq!(of_table("invoices", &there), TABLES);
+        for nothing_like_it in ["invoices", "public.invoices", "public.nope"] {
+            assert_eq!(of_table(nothing_like_it, &there), TABLES);
+        }
     }
 
     #[test]
@@ -343,6 +362,7 @@ mod tests {
             hint,
             "Mend it by: ALTER ROLE a CREATEDB; apt install b; Install c."
         );
+        assert_eq!(of_findings(&[finding("Install c.")]), "Install c.");
         assert_eq!(of_findings(&[]), AGAIN);
     }
 }
