@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// How much is read at once, and how long a block of rows is that goes on from here.
 pub(crate) const BLOCK_LEN_BYTES: usize = 64 << 10;
 /// How long a server that is slower than us is given to send more than one piece: each piece that is waited for wakes a
-/// thread, which costs more than reading it. No socket's buffer is full by then.
+/// thread, which costs more than reading it. Where a fast server fills the socket's buffer sooner, it waits for the rest.
 const GATHERING: Duration = Duration::from_micros(300);
 /// A letter and a length.
 pub(crate) const HEADER_LEN_BYTES: usize = 5;
