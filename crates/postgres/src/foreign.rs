@@ -30,13 +30,14 @@ use crate::{
     quote,
     resolve::Environment,
     restore::{
-        RestoreError, RestoreFailure, analyze, create, drop_database, free_place, give_name,
-        open_to_others, restore_archive, shut,
+        RestoreError, RestoreFailure, create, drop_database, free_place, give_name, open_to_others,
+        restore_archive, shut,
     },
     session::{CopyIn, Session},
     settings::Settings,
     sql_statement::{Meaning, Statement},
     sql_text::Piece,
+    statistics,
     survey::{self, ScriptError, Survey, Without, refused},
 };
 
@@ -363,8 +364,8 @@ impl Work<'_> {
         let settings = self.restore.admin.with_database(self.place);
         let (rows, mut warnings) = self.run(&settings, open)?;
         warnings.insert(0, locale);
-        let stops = [self.restore.stop];
-        warnings.extend(analyze(&Session::open(&settings, self.handle, &stops)?)?);
+        let (stop, jobs) = (self.restore.stop, self.options.jobs);
+        warnings.extend(statistics::analyze(&settings, jobs, stop, self.handle)?);
         let admin = self.admin()?;
         warnings.extend(open_to_others(&admin, self.place, self.options));
         give_name(&admin, self.place, self.restore.database, self.restore.stop)?;

@@ -35,6 +35,7 @@ use crate::{
     session::{Session, SessionError},
     settings::Settings,
     source::PartSource,
+    statistics,
     verify::{Verification, Verified, VerifyError},
 };
 
@@ -149,8 +150,11 @@ impl<'a> InPlace<'a> {
             "set up the session",
             &format!(
                 "SET application_name = {}; SET default_transaction_read_only = off; SET xmloption = content;
-                 SET synchronous_commit = on; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0",
-                quote::literal(mark)
+                 SET synchronous_commit = on; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+                 SET {}; SET {}",
+                quote::literal(mark),
+                load::OF_NEW_INDEXES[0],
+                load::OF_NEW_INDEXES[1]
             ),
         )?;
         Ok(Self {
@@ -487,15 +491,7 @@ impl<'a> InPlace<'a> {
                 None => InPlaceError::Unsaid(error),
             });
         }
-        let analyzed = connection.execute(
-            "make the planner's statistics",
-            "RESET search_path; ANALYZE",
-        );
-        Ok(analyzed
-            .err()
-            .into_iter()
-            .map(|error| format!("The planner's statistics were not made: {}.", error.message))
-            .collect())
+        Ok(statistics::analyze_by(connection).into_iter().collect())
     }
 }
 

@@ -72,6 +72,7 @@ mod sql_statement;
 mod sql_text;
 mod survey;
 mod arrived;
+mod statistics;
 mod restore;
 mod restore_parts;
 mod swap;

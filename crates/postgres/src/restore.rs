@@ -34,8 +34,8 @@ use crate::{
     programs::{ProgramVersion, Programs},
     quote,
     restore_plan::place,
-    session::{Session, SessionError},
     settings::Settings,
+    statistics,
     survey::ScriptError,
     verify::VerifyError,
 };
@@ -330,11 +330,11 @@ impl Work<'_> {
                 return Err(RestoreFailure::Lacking { lacking, first });
             }
             if self.options.analyze {
-                warnings.extend(analyze_by(&*inside));
+                warnings.extend(statistics::analyze_by(&*inside));
             }
         } else if self.options.analyze {
-            let stops = [self.stop];
-            warnings.extend(analyze(&Session::open(&settings, self.handle, &stops)?)?);
+            let made = statistics::analyze(&settings, self.options.jobs, self.stop, self.handle)?;
+            warnings.extend(made);
         }
         let admin = admin()?;
         warnings.extend(open_to_others(&*admin, self.place, self.options));
@@ -401,32 +401,6 @@ impl Work<'_> {
     }
 }
 
-/// Makes the planner's statistics; without them the rows are all there, so a failure is a warning.
-pub(crate) fn analyze(session: &Session<'_>) -> Result<Option<String>, RestoreFailure> {
-    // Functions in indexes may count on the database's own path.
-    let made = session
-        .execute("reset the path", "RESET search_path")
-        .and_then(|()| session.execute("make the planner's statistics", "ANALYZE"));
-    match made {
-        Ok(()) => Ok(None),
-        Err(SessionError::Query(error)) => Ok(Some(no_statistics(&error))),
-        Err(SessionError::Stopped) => Err(LoadError::Stopped.into()),
-    }
-}
-
-/// The same over a session of which nothing else is needed.
-fn analyze_by(session: &dyn Ask) -> Option<String> {
-    let made = session
-        .execute("reset the path", "RESET search_path")
-        .and_then(|()| session.execute("make the planner's statistics", "ANALYZE"));
-    made.err().map(|error| no_statistics(&error))
-}
-
-fn no_statistics(error: &QueryError) -> String {
-    let why = &error.message;
-    format!("The planner's statistics were not made: {why}.")
-}
-
 pub(crate) fn command(
     settings: &Settings,
     programs: &Programs,
@@ -434,13 +408,7 @@ pub(crate) fn command(
     options: &RestoreOptions,
 ) -> Command {
     // A role or server that is read-only by default would refuse everything.
-    let mut settings = settings.clone();
-    let given = settings.options.take().unwrap_or_default();
-    settings.options = Some(
-        format!("{given} -c default_transaction_read_only=off")
-            .trim()
-            .to_owned(),
-    );
+    let settings = settings.with_option("default_transaction_read_only=off");
     let mut command = child::command(&programs.program(PROGRAM), Some(&settings));
     command
         .args(["--exit-on-error", "--no-password", "--dbname"])

@@ -11,7 +11,9 @@
 use std::{
     fs::File,
     io::{self, Read},
+    num::NonZeroUsize,
     process::Stdio,
+    thread,
 };
 
 use tokio::runtime::Handle;
@@ -22,17 +24,17 @@ use crate::{
     connect::{ConnectError, Connection},
     identity::Identity,
     intake::Intake,
-    load::Load,
+    load::{Load, OF_NEW_INDEXES},
     plan::PlanError,
     programs::ProgramVersion,
     restore::{
-        RestoreError, RestoreFailure, analyze, command, create, drop_database, exists, give_name,
+        RestoreError, RestoreFailure, command, create, drop_database, exists, give_name,
         open_to_others, shut, write_list,
     },
     restore_plan::{Chosen, PartsRestore, RestorePlan, Schema, place},
-    session::Session,
-    settings::Settings,
+    settings::{Host, Settings},
     source::PartSource,
+    statistics,
     verify::{Verification, Verified},
 };
 
@@ -217,12 +219,14 @@ impl Work<'_> {
             jobs: self.restore.options.jobs.max(1),
         };
         load.run(settings, source, stop, self.handle)?;
+        let beside = self.restore.hash_key.is_some() && !self.chosen.runs_code && load.jobs > 1;
         let mut rest = || -> Result<Vec<String>, RestoreFailure> {
+            let settings = &self.of_new_indexes(settings, beside);
             stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
             let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
             if self.restore.options.analyze {
-                let stops = [stop];
-                warnings.extend(analyze(&Session::open(settings, self.handle, &stops)?)?);
+                let made = statistics::analyze(settings, load.jobs, stop, self.handle)?;
+                warnings.extend(made);
             }
             Ok(warnings)
         };
@@ -236,15 +240,31 @@ impl Work<'_> {
             hash_key,
             jobs: load.jobs,
         };
-        let (warnings, verified) = if self.chosen.runs_code || load.jobs < 2 {
+        let (warnings, verified) = if beside {
+            // Two keys of one table come one after the other, and leave a processor idle.
+            verification.run_beside(settings, stop, self.handle, rest)?
+        } else {
             let warnings = rest()?;
             let verified = verification.run(settings, stop, self.handle)?;
             (warnings, verified)
-        } else {
-            // Two keys of one table come one after the other, and leave a processor idle.
-            verification.run_beside(settings, stop, self.handle, rest)?
         };
         Ok((warnings, Some(verified)))
+    }
+
+    /// For the sessions that make keys and indexes; `beside` them all rows are read again.
+    fn of_new_indexes(&self, settings: &Settings, beside: bool) -> Settings {
+        let mut settings = settings.clone();
+        for option in OF_NEW_INDEXES {
+            settings = settings.with_option(option);
+        }
+        let local = matches!(settings.host, Host::Socket(_));
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let sessions = self.restore.options.jobs as usize + 1;
+        if local && beside && sessions > processors {
+            // Helpers of one index cost a quarter more work than they take off, and no processor waits for them here.
+            settings = settings.with_option("max_parallel_maintenance_workers=0");
+        }
+        settings
     }
 
     /// Has `pg_restore` make these entries; gives what it wrote to standard error.

@@ -180,6 +180,15 @@ impl Settings {
         }
     }
 
+    /// The same with a setting for its sessions, `name=value`, which goes before what was given.
+    pub(crate) fn with_option(&self, option: &str) -> Self {
+        let given = self.options.as_deref().unwrap_or_default();
+        Self {
+            options: Some(format!("{given} -c {option}").trim().to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// The way in one line for people, without the password: `ann@db.internal:5432/shop`,
     /// or `shop by way of docker`.
     pub fn display(&self) -> String {

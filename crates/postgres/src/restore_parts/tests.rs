@@ -389,14 +389,14 @@ fn a_restore_that_is_stopped_ends_soon_and_leaves_no_database() {
         let name = testing::unique("halted");
         let options = all(&backup, 2);
         let stop = AtomicBool::new(false);
-        let asked = std::thread::scope(|scope| {
+        let asked = thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 let asleep = format!(
                     "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
                     place(&name)
                 );
                 while testing::ask(&admin, &asleep) == "0" {
-                    std::thread::sleep(Duration::from_millis(20));
+                    thread::sleep(Duration::from_millis(20));
                 }
                 stop.store(true, Ordering::Relaxed);
                 Instant::now()
@@ -696,7 +696,7 @@ fn restore_until_killed(admin: &str, source: &str, name: &str) -> ! {
     let options = all(&backup, 1);
     let endless = |_: Wanted<'_>, into: &mut dyn io::Write| {
         into.write_all(b"1\n")?;
-        std::thread::sleep(Duration::from_secs(600));
+        thread::sleep(Duration::from_secs(600));
         Ok(())
     };
     let job = job(&admin, &programs, name, &backup, &options);
@@ -717,7 +717,7 @@ fn a_restore_that_is_killed_leaves_no_database_of_its_name_and_the_next_plan_say
         "CREATE TABLE t AS SELECT i FROM generate_series(1, 9) i",
     );
     let (admin, name) = (cluster.settings("postgres"), testing::unique("killed"));
-    let crate::settings::Host::Socket(folder) = admin.host() else {
+    let Host::Socket(folder) = admin.host() else {
         panic!("a cluster has a socket");
     };
     let server = format!(
@@ -739,7 +739,7 @@ fn a_restore_that_is_killed_leaves_no_database_of_its_name_and_the_next_plan_say
     );
     while testing::ask(&admin, &copies) == "0" {
         assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -754,7 +754,7 @@ fn a_restore_that_is_killed_leaves_no_database_of_its_name_and_the_next_plan_say
     // As the plan says, once the server has seen that nobody is there any more.
     let drop = finding.mend.clone().unwrap();
     while testing::ask(&admin, &copies) != "0" {
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     testing::run(&admin, &drop);
     restore(&cluster, &name, &backup, &options).unwrap();
