@@ -19,6 +19,9 @@ use crate::{
 
 /// Below this a table is sorted whatever its order on disk.
 const SORTED_LEN_BYTES: u64 = 64 << 20;
+/// From this on the rows of a large table are wide: to find one by its key costs the same for any, which is much beside
+/// reading a narrow one.
+const WIDE_ROW_LEN_BYTES: u64 = 64;
 /// Below this a table that was sorted before is sorted again.
 const STILL_SORTED_LEN_BYTES: u64 = 1 << 30;
 /// From this on a large table lies in the order of its key.
@@ -35,6 +38,23 @@ pg_catalog.pg_has_role(c.relowner, (SELECT r.oid FROM pg_catalog.pg_roles r WHER
 
 /// The plain tables, which are those that have rows of their own.
 const WITH_ROWS: &str = "'r'";
+
+/// How a table lies on disk, as the server's statistics say.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Of its key's first column with the order on disk.
+    correlation: f64,
+    /// How many rows it has, where that is known.
+    rows: Option<u64>,
+}
+
+impl Layout {
+    /// Whether the rows of a table of this size are wide; those that nobody counted are.
+    fn is_wide(self, size_bytes: u64) -> bool {
+        self.rows
+            .is_none_or(|rows| size_bytes >= rows.saturating_mul(WIDE_ROW_LEN_BYTES))
+    }
+}
 
 /// One table to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,17 +128,11 @@ pub(crate) fn plan_tables(
         "read which rows of extensions are the user's",
         CONDITIONS_SQL,
     )?;
-    let correlations = texts(
-        connection,
-        "read in which order the tables lie",
-        &correlations_sql(),
-    )?;
+    let layouts = texts(connection, "read how the tables lie", &layouts_sql())?;
     let with_rows = facts.tables.iter().filter(|table| !table.partitioned);
     Ok(with_rows
         .map(|table| {
-            let correlation = correlations
-                .get(&table.oid)
-                .and_then(|texts| texts.first()?.parse().ok());
+            let layout = layouts.get(&table.oid).and_then(|texts| layout(texts));
             let part = TablePart {
                 schema: table.schema.clone(),
                 name: table.name.clone(),
@@ -129,7 +143,7 @@ pub(crate) fn plan_tables(
                 order: order(
                     keys.remove(&table.oid).unwrap_or_default(),
                     table.size_bytes,
-                    correlation,
+                    layout,
                     earlier
                         .get(&(table.schema.as_str(), table.name.as_str()))
                         .map(|part| part.order.as_slice()),
@@ -151,23 +165,39 @@ pub(crate) fn plan_tables(
 fn order(
     key: Vec<String>,
     size_bytes: u64,
-    correlation: Option<f64>,
+    layout: Option<Layout>,
     earlier: Option<&[String]>,
 ) -> Vec<String> {
-    let (small_below, orderly) = match earlier {
+    let costs_little = match earlier {
         // As it lies, it stays as it lies: to sort it would make all its rows new.
-        Some([]) => return Vec::new(),
-        Some(earlier) if earlier == key => (STILL_SORTED_LEN_BYTES, STILL_ORDERLY),
-        _ => (SORTED_LEN_BYTES, ORDERLY),
+        Some([]) => false,
+        Some(earlier) if earlier == key => {
+            size_bytes < STILL_SORTED_LEN_BYTES
+                || layout.is_some_and(|layout| layout.correlation >= STILL_ORDERLY)
+        }
+        _ => {
+            size_bytes < SORTED_LEN_BYTES
+                || layout.is_some_and(|layout| {
+                    layout.correlation >= ORDERLY && layout.is_wide(size_bytes)
+                })
+        }
     };
-    if size_bytes < small_below || correlation.is_some_and(|correlation| correlation >= orderly) {
-        key
-    } else {
-        Vec::new()
-    }
+    if costs_little { key } else { Vec::new() }
 }
 
-/// The values of a query's second column, by the table's number in the first.
+/// What a row of [`layouts_sql`] says, behind the table's number.
+fn layout(texts: &[String]) -> Option<Layout> {
+    let [correlation, rows] = texts else {
+        return None;
+    };
+    Some(Layout {
+        correlation: correlation.parse().ok()?,
+        // A table that nobody counted has -1, before PostgreSQL 14 none.
+        rows: rows.parse().ok().filter(|rows| *rows > 0),
+    })
+}
+
+/// The values of a query's further columns, by the table's number in the first.
 fn texts(
     connection: &dyn Ask,
     what: &str,
@@ -176,11 +206,9 @@ fn texts(
     let mut texts: HashMap<u32, Vec<String>> = HashMap::new();
     for row in connection.rows(what, sql)? {
         let mut values = row.into_iter().flatten();
-        let (Some(oid), Some(text)) = (values.next(), values.next()) else {
-            return Err(QueryError::shape(what));
-        };
-        let oid = oid.parse().map_err(|_| QueryError::shape(what))?;
-        texts.entry(oid).or_default().push(text);
+        let oid = values.next().and_then(|oid| oid.parse().ok());
+        let oid = oid.ok_or_else(|| QueryError::shape(what))?;
+        texts.entry(oid).or_default().extend(values);
     }
     Ok(texts)
 }
@@ -207,9 +235,9 @@ fn keys_sql() -> String {
     )
 }
 
-fn correlations_sql() -> String {
+fn layouts_sql() -> String {
     format!(
-        "SELECT c.oid, s.correlation
+        "SELECT c.oid, s.correlation, c.reltuples::pg_catalog.int8
            FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
            JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]

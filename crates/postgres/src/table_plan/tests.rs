@@ -184,47 +184,68 @@ fn read(connection: &mut Connection, part: &TablePart) -> Result<String, String>
 }
 
 #[test]
-fn the_order_on_disk_of_a_keys_first_column_is_known() {
+fn how_a_table_lies_is_what_the_server_has_counted() {
     let cluster = testing::cluster();
     let settings = testing::database(
         &cluster,
         "CREATE TABLE t (x int, id int PRIMARY KEY); INSERT INTO t SELECT -i, i FROM generate_series(1, 1000) i; ANALYZE",
     );
-    let connection = Connection::open(&settings, testing::runtime()).unwrap();
-    let found = texts(&connection, "read", &correlations_sql()).unwrap();
-    let found: Vec<f64> = found
-        .values()
-        .map(|texts| texts[0].parse().unwrap())
-        .collect();
-    assert_eq!(found, [1.0]);
+    let layouts = || {
+        let connection = Connection::open(&settings, testing::runtime()).unwrap();
+        let found = texts(&connection, "read", &layouts_sql()).unwrap();
+        let layouts = found.values().map(|texts| layout(texts).unwrap());
+        layouts
+            .map(|layout| (layout.correlation, layout.rows))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(layouts(), [(1.0, Some(1000))]);
+    for uncounted in ["-1", "0"] {
+        let sql = format!("UPDATE pg_class SET reltuples = {uncounted} WHERE relname = 't'");
+        testing::run(&settings, &sql);
+        assert_eq!(layouts(), [(1.0, None)], "{uncounted}");
+    }
 }
 
 #[test]
 fn an_order_costs_little_and_is_kept() {
     let key = || vec!["id".to_owned()];
     let other = ["uuid".to_owned()];
+    let lies = |correlation, rows| Some(Layout { correlation, rows });
+    let of = |correlation| lies(correlation, None);
     let (small, large, huge) = (1, SORTED_LEN_BYTES, STILL_SORTED_LEN_BYTES);
-    for (size_bytes, correlation, earlier, sorted) in [
+    let (wide, narrow) = (Some(large / 64), Some(large / 64 + 1));
+    for (size_bytes, layout, earlier, sorted) in [
         (small, None, None, true),
         (large, None, None, false),
-        (large, Some(0.89), None, false),
-        (large, Some(-1.0), None, false),
-        (huge, Some(0.9), None, true),
+        (large, of(0.89), None, false),
+        (large, of(-1.0), None, false),
+        (huge, of(0.9), None, true),
+        // Rows that are narrow are not worth the way by their key.
+        (large, lies(1.0, wide), None, true),
+        (large, lies(1.0, narrow), None, false),
+        (large, lies(0.89, wide), None, false),
+        (large, lies(1.0, Some(u64::MAX)), None, false),
+        (large - 1, lies(1.0, narrow), None, true),
         // What was decided holds.
         (small, None, Some(&[][..]), false),
-        (large, Some(0.0), Some(&key()[..]), true),
-        (huge, Some(0.5), Some(&key()[..]), true),
+        (huge, lies(1.0, wide), Some(&[][..]), false),
+        (large, of(0.0), Some(&key()[..]), true),
+        (huge, of(0.5), Some(&key()[..]), true),
+        (huge, lies(0.5, Some(u64::MAX)), Some(&key()[..]), true),
         // To sort a large heap every night costs more than to store it once more.
-        (huge, Some(0.4), Some(&key()[..]), false),
+        (huge, of(0.4), Some(&key()[..]), false),
+        (huge, None, Some(&key()[..]), false),
         // Another key is a new decision.
         (small, None, Some(&other[..]), true),
         (large, None, Some(&other[..]), false),
+        (large, lies(1.0, narrow), Some(&other[..]), false),
+        (large, lies(1.0, wide), Some(&other[..]), true),
     ] {
-        let order = order(key(), size_bytes, correlation, earlier);
+        let order = order(key(), size_bytes, layout, earlier);
         assert_eq!(
             order == key(),
             sorted,
-            "{size_bytes} {correlation:?} {earlier:?}"
+            "{size_bytes} {layout:?} {earlier:?}"
         );
     }
     assert_eq!(order(Vec::new(), small, None, None), [""; 0]);
