@@ -180,7 +180,7 @@ impl Settings {
         }
     }
 
-    /// The same with a setting for its sessions, `name=value`, which goes before what was given.
+    /// The same with a setting for its sessions, `name=value`, which counts where another one was given.
     pub(crate) fn with_option(&self, option: &str) -> Self {
         let given = self.options.as_deref().unwrap_or_default();
         Self {
