@@ -221,7 +221,7 @@ impl Work<'_> {
         load.run(settings, source, stop, self.handle)?;
         let beside = self.restore.hash_key.is_some() && !self.chosen.runs_code && load.jobs > 1;
         let mut rest = || -> Result<Vec<String>, RestoreFailure> {
-            let settings = &self.of_new_indexes(settings, beside);
+            let settings = &of_new_indexes(settings, load.jobs, beside);
             stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
             let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
             if self.restore.options.analyze {
@@ -249,22 +249,6 @@ impl Work<'_> {
             (warnings, verified)
         };
         Ok((warnings, Some(verified)))
-    }
-
-    /// For the sessions that make keys and indexes; `beside` them all rows are read again.
-    fn of_new_indexes(&self, settings: &Settings, beside: bool) -> Settings {
-        let mut settings = settings.clone();
-        for option in OF_NEW_INDEXES {
-            settings = settings.with_option(option);
-        }
-        let local = matches!(settings.host, Host::Socket(_));
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let sessions = self.restore.options.jobs as usize + 1;
-        if local && beside && sessions > processors {
-            // Helpers of one index cost a quarter more work than they take off, and no processor waits for them here.
-            settings = settings.with_option("max_parallel_maintenance_workers=0");
-        }
-        settings
     }
 
     /// Has `pg_restore` make these entries; gives what it wrote to standard error.
@@ -296,6 +280,21 @@ impl Work<'_> {
             .stdin(Stdio::from(self.schema.try_clone().map_err(contact)?));
         Ok(Running::start(command)?.wait_unless(stop)?)
     }
+}
+
+/// For the sessions that make keys and indexes, as many as `jobs`; `beside` them all rows are read again.
+fn of_new_indexes(settings: &Settings, jobs: u32, beside: bool) -> Settings {
+    let mut settings = settings.clone();
+    for option in OF_NEW_INDEXES {
+        settings = settings.with_option(option);
+    }
+    let local = matches!(settings.host, Host::Socket(_));
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    if local && beside && jobs as usize >= processors {
+        // Helpers of one index cost a quarter more work than they take off, and no processor waits for them here.
+        settings = settings.with_option("max_parallel_maintenance_workers=0");
+    }
+    settings
 }
 
 #[cfg(test)]

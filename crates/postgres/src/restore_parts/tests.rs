@@ -553,6 +553,34 @@ fn rows_that_come_when_a_view_is_filled_again_are_found() {
 }
 
 #[test]
+fn who_makes_keys_and_indexes_is_told_what_they_cost_and_where_no_processor_is_idle() {
+    let cluster = testing::cluster();
+    let told = "SELECT current_setting('random_page_cost') || ' ' || current_setting('cpu_index_tuple_cost') AS told";
+    let view = format!("CREATE MATERIALIZED VIEW m AS {told}");
+    let source = testing::database(&cluster, &view);
+    let backup = Backup::of(&testing::programs(&cluster), &source);
+    let name = testing::unique("told");
+    restore(&cluster, &name, &backup, &all(&backup, 2)).unwrap();
+    let found = testing::ask(&cluster.settings(&name), "SELECT told FROM m");
+    assert_eq!(found, "1 0.001");
+
+    let remote = Settings {
+        host: Host::Tcp("db.internal".to_owned()),
+        ..source.clone()
+    };
+    for (settings, jobs, beside, alone) in [
+        (&source, 1 << 20, true, true),
+        (&source, 1 << 20, false, false),
+        (&source, 0, true, false),
+        (&remote, 1 << 20, true, false),
+    ] {
+        let options = of_new_indexes(settings, jobs, beside).options.unwrap();
+        let found = options.ends_with(" -c max_parallel_maintenance_workers=0");
+        assert_eq!(found, alone, "{options}");
+    }
+}
+
+#[test]
 fn what_is_as_much_as_it_was_and_another_content_is_found_and_dropped() {
     let cluster = testing::cluster();
     let source = testing::database(
