@@ -3,6 +3,8 @@
 //! Cut points are stored data: a changed cut point is a lost deduplication. Golden vectors pin them. Nothing rests
 //! on the secrecy of the table; sizes are hidden by packs.
 
+use std::collections::VecDeque;
+
 use fastcdc::v2020::{MASKS, cut_gear};
 
 use crate::key::{Secret, context};
@@ -55,6 +57,34 @@ impl Profile {
     pub fn max_bytes(self) -> usize {
         self.average_bytes() * 4
     }
+}
+
+/// Where a stream may be cut besides, as whoever makes it knows: behind a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Bytes from the stream's beginning.
+    pub at: u64,
+    /// One in 2⁶⁴ ÷ `rarity` bytes has an end as rare as this or rarer; it follows from the content before it.
+    pub rarity: u64,
+}
+
+/// Length of the chunk that begins at `at` and is cut at one of `ends`, which are in order: the first rare one before the
+/// average, or else the first less rare one behind it. Those that are passed are dropped.
+///
+/// What is cut so needs no gear hash, and a chunk's last row is whole.
+pub fn cut_at_end(profile: Profile, at: u64, ends: &mut VecDeque<End>) -> Option<usize> {
+    let (min, average) = (profile.min_bytes() as u64, profile.average_bytes() as u64);
+    while ends.front().is_some_and(|end| end.at < at + min) {
+        ends.pop_front();
+    }
+    // As with the gear hash, one bit stricter before the average, one bit laxer behind it.
+    let strict = (1 << 63) / average;
+    let found = ends.iter().find(|end| {
+        let is_before = end.at < at + average;
+        end.rarity < if is_before { strict } else { strict * 4 }
+    })?;
+    let length = found.at - at;
+    (length <= profile.max_bytes() as u64).then_some(length as usize)
 }
 
 /// The gear table of a repository.
@@ -116,6 +146,41 @@ impl Chunker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ends_of_rows_are_cut_points_by_how_rare_they_are() {
+        let profile = Profile::Database;
+        let (min, average, max) = (16_384, 65_536, 262_144);
+        let strict = (1_u64 << 63) / average;
+        let cut = |at: u64, ends: &[(u64, u64)]| {
+            let ends = ends.iter().map(|(at, rarity)| End {
+                at: *at,
+                rarity: *rarity,
+            });
+            let mut ends: VecDeque<End> = ends.collect();
+            cut_at_end(profile, at, &mut ends).map(|length| length as u64)
+        };
+        assert_eq!(cut(0, &[]), None);
+        assert_eq!(cut(0, &[(min - 1, 0), (min, strict - 1)]), Some(min));
+        assert_eq!(
+            cut(500, &[(min, 0), (min + 499, 0), (min + 600, 0)]),
+            Some(min + 100)
+        );
+        let common = strict * 4 - 1;
+        assert_eq!(
+            cut(
+                0,
+                &[(min, strict), (average - 1, common), (average, common)]
+            ),
+            Some(average)
+        );
+        assert_eq!(
+            cut(0, &[(average, strict * 4), (average + 9, common)]),
+            Some(average + 9)
+        );
+        assert_eq!(cut(7, &[(7 + max, common)]), Some(max));
+        assert_eq!(cut(7, &[(7 + max + 1, 0)]), None, "no chunk is longer");
+    }
 
     fn noise(length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];

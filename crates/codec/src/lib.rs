@@ -30,7 +30,7 @@ mod snapshot;
 mod note;
 mod control;
 
-pub use chunker::{CHUNK_MAX, Chunker, Profile};
+pub use chunker::{CHUNK_MAX, Chunker, End, Profile, cut_at_end};
 pub use control::{Lease, Marker};
 pub use cursor::TreeCursor;
 pub use envelope::{ENVELOPE_BYTES, Envelope, RunKey};

@@ -3,7 +3,7 @@
 //! Each line of `COPY` in text form is a row, and no row has a newline inside. The sum sees a row that is there twice,
 //! and whoever does not know the key learns nothing about equal tables (docs/postgres.md, "Rows and hash").
 
-use std::hash::Hasher as _;
+use std::{hash::Hasher as _, mem};
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
@@ -16,9 +16,24 @@ pub struct Digester {
     rows: u64,
     len_bytes: u64,
     sum: u128,
-    /// The beginning of a line whose end has not come.
-    begun: Option<SipHasher24>,
+    /// The beginning of a line whose end has not come, and its length.
+    begun: Option<(SipHasher24, u64)>,
+    /// The ends of rows that nobody has taken, where somebody wants them.
+    ends: Option<Vec<RowEnd>>,
 }
+
+/// Where a row ends in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowEnd {
+    /// Behind its line's end, in bytes from the beginning.
+    pub at: u64,
+    /// How rare it is among the ends of rows: of all bytes of a stream, one in 2⁶⁴ ÷ `rarity` has an end that is as rare or
+    /// rarer. It follows from the row's content alone, and from the key.
+    pub rarity: u64,
+}
+
+/// Ends that are less rare are not told: there is one for each 8 KiB.
+const RARITY_MAX: u64 = 1 << (64 - 13);
 
 impl Digester {
     /// Begins with `key`, which is the same for all tables of one family of snapshots; its first 16 bytes are used.
@@ -32,22 +47,46 @@ impl Digester {
             len_bytes: 0,
             sum: 0,
             begun: None,
+            ends: None,
         }
+    }
+
+    /// From now on, it keeps the rarer ends of rows for [`take_ends`](Self::take_ends).
+    pub fn keep_ends(&mut self) {
+        self.ends.get_or_insert_default();
+    }
+
+    /// The ends of rows since the last question; nothing where they are not kept.
+    pub fn take_ends(&mut self) -> Option<Vec<RowEnd>> {
+        self.ends.as_mut().map(mem::take)
     }
 
     /// Takes the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
+        let before = self.len_bytes;
         self.len_bytes += bytes.len() as u64;
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', bytes) {
-            let mut hasher = self.begun.take().unwrap_or(self.empty);
+            let (mut hasher, begun) = self.begun.take().unwrap_or((self.empty, 0));
             hasher.write(&bytes[start..end]);
             self.rows += 1;
-            self.sum = self.sum.wrapping_add(hasher.finish128().as_u128());
+            let hash = hasher.finish128();
+            self.sum = self.sum.wrapping_add(hash.as_u128());
+            if let Some(ends) = &mut self.ends {
+                // The longer the row, the likelier its end: so ends are as frequent in bytes whatever rows there are.
+                let length = begun + (end + 1 - start) as u64;
+                if hash.h1 < length.saturating_mul(RARITY_MAX) {
+                    let at = before + end as u64 + 1;
+                    let rarity = hash.h1 / length;
+                    ends.push(RowEnd { at, rarity });
+                }
+            }
             start = end + 1;
         }
         if start < bytes.len() {
-            self.begun.get_or_insert(self.empty).write(&bytes[start..]);
+            let (hasher, begun) = self.begun.get_or_insert((self.empty, 0));
+            hasher.write(&bytes[start..]);
+            *begun += (bytes.len() - start) as u64;
         }
     }
 
@@ -144,6 +183,53 @@ mod tests {
             let pieces: Vec<_> = stream.chunks(len_bytes).collect();
             assert_eq!(digest(&pieces), expected, "{len_bytes}");
         }
+    }
+
+    #[test]
+    fn rare_ends_of_rows_are_as_frequent_in_short_rows_as_in_long_ones_and_follow_the_content() {
+        let stream = |length: usize, count: u32| -> Vec<u8> {
+            (0..count)
+                .flat_map(|row| format!("{row:0>length$}\n").into_bytes())
+                .collect()
+        };
+        let ends = |bytes: &[u8], piece: usize| {
+            let mut digester = Digester::new(&KEY);
+            digester.keep_ends();
+            let mut ends = Vec::new();
+            for piece in bytes.chunks(piece) {
+                digester.feed(piece);
+                ends.extend(digester.take_ends().unwrap());
+            }
+            ends
+        };
+        for (length, count) in [(9, 400_000), (99, 40_000), (1999, 2000)] {
+            let bytes = stream(length, count);
+            let found = ends(&bytes, 1 << 20);
+            assert!(
+                (350..650).contains(&found.len()),
+                "{length}: {}",
+                found.len()
+            );
+            let rare = found
+                .iter()
+                .filter(|end| end.rarity < RARITY_MAX / 8)
+                .count();
+            assert!((30..100).contains(&rare), "{length}: {rare}");
+            assert!(found.iter().all(|end| bytes[end.at as usize - 1] == b'\n'));
+            assert_eq!(ends(&bytes, 777), found, "however the stream is cut");
+            let behind = [b"one row more\n".as_slice(), &bytes].concat();
+            let moved = ends(&behind, 1 << 20).into_iter().filter(|end| end.at > 13);
+            let moved: Vec<_> = moved
+                .map(|end| RowEnd {
+                    at: end.at - 13,
+                    ..end
+                })
+                .collect();
+            assert_eq!(moved, found);
+        }
+        let mut digester = Digester::new(&KEY);
+        digester.feed(&stream(99, 40_000));
+        assert_eq!(digester.take_ends(), None);
     }
 
     #[test]

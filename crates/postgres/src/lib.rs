@@ -103,6 +103,7 @@ pub use connect::{ConnectError, Connection, QueryError};
 pub use conninfo::ConninfoError;
 pub use copy_text::{CopyField, CopyFields, FIELD_BYTES_MAX};
 pub use digest::Digester;
+pub use digest::RowEnd;
 pub use dump::{Dump, DumpError, DumpOptions, DumpReport, RowsWatcher};
 pub use dump_kind::{DUMP_HEAD_LEN_BYTES, DumpKind};
 pub use engine::{Engine, EngineChoice, EngineWishes, choose_engine};
@@ -125,7 +126,9 @@ pub use intake::IntakeError;
 pub use large_object::{LargeObject, LargeObjectError};
 pub use load::LoadError;
 pub use moment::{Moment, MomentError, MomentOptions};
-pub use native::{FileFailure, NativeError, NativeFile, NativeOptions, NativeRead, NativeReport};
+pub use native::{
+    FileFailure, NativeError, NativeFile, NativeOptions, NativeRead, NativeReport, Stream,
+};
 pub use parts::{Digest, LargeObjectPart, Parts, SequencePart, TablePart};
 pub use plain::{PlainError, write_plain};
 pub use plan::{PlanError, RestoreOptions};

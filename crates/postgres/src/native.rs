@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::{
     child::ProgramError,
     connect::{Connection, QueryError},
+    digest::RowEnd,
     dump::{DumpError, DumpReport},
     file_name::{SCHEMA_FILE, large_object_file, table_file},
     large_object::{LargeObject, LargeObjectError},
@@ -285,7 +286,7 @@ impl<'a> NativeRead<'a> {
     pub fn read<T, E>(
         &self,
         file: NativeFile<'a>,
-        sink: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+        sink: impl FnOnce(&mut dyn Stream) -> Result<T, E>,
     ) -> Result<T, FileFailure<E>> {
         let read = match file.item {
             Item::Schema(schema) => self.read_schema(*schema, sink),
@@ -346,7 +347,7 @@ impl<'a> NativeRead<'a> {
     fn read_schema<T, E>(
         &self,
         schema: SchemaDump<'a>,
-        sink: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+        sink: impl FnOnce(&mut dyn Stream) -> Result<T, E>,
     ) -> Result<T, FileFailure<E>> {
         let (taken, report) = self.drain(schema, sink, SchemaDump::finish)?;
         self.lock().schema = Some(report);
@@ -358,11 +359,12 @@ impl<'a> NativeRead<'a> {
     fn read_table<T, E>(
         &self,
         at: usize,
-        sink: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+        sink: impl FnOnce(&mut dyn Stream) -> Result<T, E>,
     ) -> Result<T, FileFailure<E>> {
         let mut session = self.session().map_err(FileFailure::Read)?;
         let part = self.lock().tables[at].part.clone();
-        let rows = Rows::start(&mut session, &part, &self.hash_key);
+        let mut rows = Rows::start(&mut session, &part, &self.hash_key);
+        rows.keep_ends();
         let (taken, digest) = self.drain(rows, sink, Rows::finish)?;
         session
             .execute("let go of what sorting has locked", GO_BACK)
@@ -375,7 +377,7 @@ impl<'a> NativeRead<'a> {
     fn read_large_object<T, E>(
         &self,
         oid: u32,
-        sink: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+        sink: impl FnOnce(&mut dyn Stream) -> Result<T, E>,
     ) -> Result<T, FileFailure<E>> {
         let session = self.session().map_err(FileFailure::Read)?;
         let object = LargeObject::start(&session, oid, &self.hash_key);
@@ -389,7 +391,7 @@ impl<'a> NativeRead<'a> {
     fn drain<S, T, E, R, F>(
         &self,
         stream: S,
-        sink: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+        sink: impl FnOnce(&mut dyn Stream) -> Result<T, E>,
         finish: impl FnOnce(S) -> Result<R, F>,
     ) -> Result<(T, R), FileFailure<E>>
     where
@@ -486,15 +488,30 @@ fn queue<'a>(
         .collect()
 }
 
+/// A file's content, with what is known of it beyond its bytes.
+pub trait Stream: Read {
+    /// Where rows end in what was read since the last question, the rarer ends only; `None` for what is not rows.
+    fn row_ends(&mut self) -> Option<Vec<RowEnd>>;
+}
+
 /// What can be waited for in slices.
 trait Patient: Read {
     /// Waits until reading would not wait, or a little; `false` when it still would.
     fn is_ready(&mut self) -> bool;
+
+    /// As [`Stream::row_ends`].
+    fn row_ends(&mut self) -> Option<Vec<RowEnd>> {
+        None
+    }
 }
 
 impl Patient for Rows<'_> {
     fn is_ready(&mut self) -> bool {
         self.wait(SLICE)
+    }
+
+    fn row_ends(&mut self) -> Option<Vec<RowEnd>> {
+        self.take_ends()
     }
 }
 
@@ -532,6 +549,12 @@ impl<S: Patient> Read for Watched<'_, '_, S> {
                 return self.stream.read(buffer);
             }
         }
+    }
+}
+
+impl<S: Patient> Stream for Watched<'_, '_, S> {
+    fn row_ends(&mut self) -> Option<Vec<RowEnd>> {
+        self.stream.row_ends()
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::{
     connect::{Connection, QueryError},
-    digest::Digester,
+    digest::{Digester, RowEnd},
     loan::Loan,
     parts::{Digest, TablePart},
     pipe::{Out, Pipe},
@@ -102,6 +102,16 @@ impl<'a> Rows<'a> {
             digester: Digester::new(hash_key),
             outcome: None,
         }
+    }
+
+    /// From now on, it keeps the rarer ends of rows for [`take_ends`](Self::take_ends).
+    pub(crate) fn keep_ends(&mut self) {
+        self.digester.keep_ends();
+    }
+
+    /// The ends of rows since the last question, of what has arrived.
+    pub(crate) fn take_ends(&mut self) -> Option<Vec<RowEnd>> {
+        self.digester.take_ends()
     }
 
     /// How many bytes have arrived.

@@ -49,4 +49,4 @@ pub use stored_tree::{FOLDER_DEPTH_MAX, StoredTree};
 pub use surroundings::{Surroundings, SystemEntropy};
 pub use verify::{Verification, verify_store};
 pub use write_error::WriteError;
-pub use writer::{Added, Lane, MetaStream, Tasks, Writer, work};
+pub use writer::{Added, Lane, MetaStream, Source, Tasks, Writer, work};

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use lifeboat_codec::{
-    ChunkId, ChunkItem, Chunker, DomainKeys, Kind, Nonce, Profile, Recipient, Role, SEGMENT_BYTES,
-    SegmentSealer, StreamRef, chunk_id, content_tail, list_chunks, put_chunk,
+    ChunkId, ChunkItem, Chunker, DomainKeys, End, Kind, Nonce, Profile, Recipient, Role,
+    SEGMENT_BYTES, SegmentSealer, StreamRef, chunk_id, content_tail, cut_at_end, list_chunks,
+    put_chunk,
 };
 
 use crate::basis::Basis;
@@ -57,6 +58,28 @@ pub struct Added {
     pub chunks: u64,
     /// Their bytes, before compression.
     pub new_bytes: u64,
+}
+
+/// What a stream is read from.
+pub trait Source: Read {
+    /// Where the stream may be cut besides, in what was read since the last question, in order; `None` where nothing is known
+    /// of that.
+    fn ends(&mut self) -> Option<Vec<End>>;
+}
+
+/// A source of which nothing else is known.
+struct Plain<'a>(&'a mut dyn Read);
+
+impl Read for Plain<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Source for Plain<'_> {
+    fn ends(&mut self) -> Option<Vec<End>> {
+        None
+    }
 }
 
 /// One run's writing side; shared by its workers.
@@ -298,6 +321,18 @@ impl<'w, 'r> Lane<'w, 'r> {
         profile: Profile,
         source: &mut dyn Read,
     ) -> Result<StreamRef, WriteError> {
+        self.put_rows(profile, &mut Plain(source))
+    }
+
+    /// The same of a source that knows where it is best cut.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn put_rows(
+        &mut self,
+        profile: Profile,
+        source: &mut dyn Source,
+    ) -> Result<StreamRef, WriteError> {
         self.switch(profile)?;
         let mut list = ListWriter::default();
         self.cut(Kind::DataPack, profile, source, &mut list)?;
@@ -367,27 +402,41 @@ impl<'w, 'r> Lane<'w, 'r> {
         &mut self,
         kind: Kind,
         profile: Profile,
-        source: &mut dyn Read,
+        source: &mut dyn Source,
         list: &mut ListWriter,
     ) -> Result<(), WriteError> {
+        let (mut ends, mut is_rows) = (VecDeque::new(), false);
         let mut buffer = std::mem::take(&mut self.read);
         buffer.resize(READ_BYTES, 0);
         let capacity = READ_BYTES.min(profile.max_bytes() * 4);
         let (mut start, mut end, mut ended) = (0, 0, false);
         let result = loop {
             let available = &buffer[start..end];
-            let length = self.writer.chunker.cut(profile, available);
+            let at_end = cut_at_end(profile, list.length, &mut ends);
+            let at_end = at_end.filter(|length| *length <= available.len());
+            let is_short = !ended && available.len() < profile.max_bytes();
+            // Rows are cut by the gear hash only where they are so long that they have no end.
+            let length = match at_end {
+                None if is_rows && is_short => available.len(),
+                None => self.writer.chunker.cut(profile, available),
+                Some(length) => length,
+            };
             // A cut point at the end of what is there may only be the end of what is there.
-            if !ended
+            if is_short
+                && at_end.is_none()
                 && (length == available.len() || available.len() < profile.average_bytes())
-                && available.len() < profile.max_bytes()
             {
                 buffer.copy_within(start..end, 0);
                 end -= start;
                 start = 0;
                 match fill(source, &mut buffer[end..capacity]) {
                     Ok(0) => ended = true,
-                    Ok(count) => end += count,
+                    Ok(count) => {
+                        end += count;
+                        let more = source.ends();
+                        is_rows |= more.is_some();
+                        ends.extend(more.into_iter().flatten());
+                    }
                     Err(error) => break Err(WriteError::Source(error)),
                 }
                 continue;
@@ -643,7 +692,7 @@ impl ListWriter {
 }
 
 /// Reads until `into` is full or the source ends.
-fn fill(source: &mut dyn Read, into: &mut [u8]) -> std::io::Result<usize> {
+fn fill(source: &mut dyn Source, into: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < into.len() {
         match source.read(&mut into[filled..]) {

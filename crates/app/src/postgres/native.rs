@@ -3,12 +3,12 @@
 use std::io::{self, Read};
 use std::sync::Mutex;
 
-use lifeboat_codec::Profile;
+use lifeboat_codec::{End, Profile};
 use lifeboat_postgres::{
-    FileFailure, LARGE_OBJECTS_FOLDER, NativeError, NativeOptions, NativeRead, Programs, Settings,
-    globals,
+    FileFailure, LARGE_OBJECTS_FOLDER, NativeError, NativeOptions, NativeRead, Programs, RowEnd,
+    Settings, Stream, globals,
 };
-use lifeboat_repository::{Counter, WriteError, Writer, work};
+use lifeboat_repository::{Counter, Source, WriteError, Writer, work};
 
 use super::{Given, LOCK_WAIT, Reading, Taps, pg_dump_said};
 use crate::config::PostgresSource;
@@ -97,7 +97,7 @@ pub(super) fn read(
                     writer,
                     tap: tap.as_mut(),
                 };
-                lane.put_stream(Profile::Database, &mut followed)
+                lane.put_rows(Profile::Database, &mut followed)
             });
             let kept = match put {
                 Ok(stream) => tap
@@ -142,7 +142,7 @@ pub(super) fn read(
 
 /// Counts what passes, and shows it to who follows the rows.
 struct Followed<'a, 'r> {
-    stream: &'a mut dyn Read,
+    stream: &'a mut dyn Stream,
     writer: &'a Writer<'a>,
     tap: Option<&'a mut Tap<'r>>,
 }
@@ -155,5 +155,15 @@ impl Read for Followed<'_, '_> {
             tap.feed(&buffer[..count]);
         }
         Ok(count)
+    }
+}
+
+impl Source for Followed<'_, '_> {
+    fn ends(&mut self) -> Option<Vec<End>> {
+        let ends = self.stream.row_ends()?.into_iter();
+        Some(
+            ends.map(|RowEnd { at, rarity }| End { at, rarity })
+                .collect(),
+        )
     }
 }

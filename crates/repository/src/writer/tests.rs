@@ -1,10 +1,11 @@
-//! What the workers of a writer leave to each other.
+//! What the workers of a writer leave to each other, and where streams of rows are cut.
 
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lifeboat_codec::Profile;
+use lifeboat_codec::{End, Kind, Profile, list_chunks};
 
-use super::work;
+use super::{ListWriter, Source, work};
 use crate::commit::{Contents, Draft};
 use crate::progress::Silent;
 use crate::testing::{World, noise};
@@ -23,6 +24,99 @@ fn the_last_segment_of_a_lane_is_never_left_to_a_worker_that_goes_home() {
                 .map(drop)
         })?;
         assert!(writer.board.lock().unwrap().jobs.is_empty());
+        Err::<Contents, _>(WriteError::Stopped)
+    });
+    assert!(matches!(result, Err(WriteError::Stopped)));
+}
+
+/// Rows in pieces of odd lengths, which tells where they end.
+struct Rows<'a> {
+    rest: &'a [u8],
+    read: u64,
+    row: Vec<u8>,
+    ends: Vec<End>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(rest: &'a [u8]) -> Self {
+        Self {
+            rest,
+            read: 0,
+            row: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+}
+
+impl Read for Rows<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.rest.len().min(buffer.len()).min(70_001);
+        let (piece, rest) = self.rest.split_at(count);
+        buffer[..count].copy_from_slice(piece);
+        for byte in piece {
+            self.read += 1;
+            self.row.push(*byte);
+            if *byte == b'\n' {
+                let hash = blake3::hash(&self.row);
+                let rarity = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap());
+                self.ends.push(End {
+                    at: self.read,
+                    rarity: rarity / self.row.len() as u64,
+                });
+                self.row.clear();
+            }
+        }
+        self.rest = rest;
+        Ok(count)
+    }
+}
+
+impl Source for Rows<'_> {
+    fn ends(&mut self) -> Option<Vec<End>> {
+        Some(std::mem::take(&mut self.ends))
+    }
+}
+
+#[test]
+fn rows_are_cut_where_they_end_and_a_row_longer_than_any_chunk_by_its_content() {
+    let (_world, mut repository) = World::new();
+    let table: Vec<u8> = (0..200_000_u32)
+        .flat_map(|row| format!("{row}\t{}\n", row.wrapping_mul(2_654_435_761)).into_bytes())
+        .collect();
+    let long: Vec<u8> = noise(3, 3_000_000).iter().map(|byte| byte | 0x80).collect();
+    let rows = [table.as_slice(), &long, b"\n", &table].concat();
+    let never = AtomicBool::new(false);
+    let result = repository.backup(&Draft::default(), &Silent, &never, |writer| {
+        let mut lane = writer.lane();
+        let mut lengths = |rows: &[u8]| -> Vec<usize> {
+            let mut list = ListWriter::default();
+            let mut source = Rows::new(rows);
+            let cut = lane.cut(Kind::DataPack, Profile::Database, &mut source, &mut list);
+            cut.unwrap();
+            let items = list_chunks(&list.items).unwrap();
+            items.iter().map(|item| item.length as usize).collect()
+        };
+        let whole = lengths(&rows);
+        assert_eq!(whole.iter().sum::<usize>(), rows.len());
+        let (mut at, mut elsewhere) = (0, Vec::new());
+        for length in &whole {
+            assert!(*length <= Profile::Database.max_bytes());
+            at += length;
+            if rows[at - 1] != b'\n' {
+                elsewhere.push(at);
+            }
+        }
+        // Every few hundred chunks of rows have none that is rare enough; the long row has no end.
+        let near = table.len() - Profile::Database.max_bytes()..table.len() + long.len();
+        let in_long = elsewhere.iter().filter(|at| near.contains(at)).count();
+        assert!(in_long > 20, "{in_long}");
+        assert!(elsewhere.len() - in_long <= 2, "{elsewhere:?}");
+        assert!(whole.len() - elsewhere.len() > 80, "{}", whole.len());
+        // One row more in front moves the cut points by it, but for the first ones.
+        let moved = lengths(&[b"one more\n".as_slice(), &rows].concat());
+        let same = whole.iter().rev().zip(moved.iter().rev());
+        let same = same.take_while(|(one, other)| one == other).count();
+        assert!(same + 5 > whole.len(), "{same} of {}", whole.len());
         Err::<Contents, _>(WriteError::Stopped)
     });
     assert!(matches!(result, Err(WriteError::Stopped)));
