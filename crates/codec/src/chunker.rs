@@ -84,7 +84,8 @@ pub fn cut_at_end(profile: Profile, at: u64, ends: &mut VecDeque<End>) -> Option
         end.rarity < if is_before { strict } else { strict * 4 }
     })?;
     let length = found.at - at;
-    (length <= profile.max_bytes() as u64).then_some(length as usize)
+    // Behind that, rows are so long that they are better cut within.
+    (length <= 2 * average).then_some(length as usize)
 }
 
 /// The gear table of a repository.
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn ends_of_rows_are_cut_points_by_how_rare_they_are() {
         let profile = Profile::Database;
-        let (min, average, max) = (16_384, 65_536, 262_144);
+        let (min, average) = (16_384, 65_536);
         let strict = (1_u64 << 63) / average;
         let cut = |at: u64, ends: &[(u64, u64)]| {
             let ends = ends.iter().map(|(at, rarity)| End {
@@ -178,8 +179,8 @@ mod tests {
             cut(0, &[(average, strict * 4), (average + 9, common)]),
             Some(average + 9)
         );
-        assert_eq!(cut(7, &[(7 + max, common)]), Some(max));
-        assert_eq!(cut(7, &[(7 + max + 1, 0)]), None, "no chunk is longer");
+        assert_eq!(cut(7, &[(7 + 2 * average, common)]), Some(2 * average));
+        assert_eq!(cut(7, &[(7 + 2 * average + 1, 0)]), None, "long rows");
     }
 
     fn noise(length: usize) -> Vec<u8> {

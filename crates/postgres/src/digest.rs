@@ -185,6 +185,26 @@ mod tests {
         }
     }
 
+    /// Another end is a lost deduplication for everybody's rows.
+    #[test]
+    fn rare_ends_of_rows_are_the_golden_ones() {
+        let mut digester = Digester::new(&KEY);
+        digester.keep_ends();
+        for row in 0..2000 {
+            digester.feed(format!("{row}\tsome words\n").as_bytes());
+        }
+        let ends = digester.take_ends().unwrap();
+        let found: Vec<_> = ends.iter().map(|end| (end.at, end.rarity)).collect();
+        assert_eq!(found, GOLDEN_ENDS);
+    }
+
+    const GOLDEN_ENDS: [(u64, u64); 4] = [
+        (6430, 83_071_697_455_165),
+        (7480, 784_271_333_855_285),
+        (16_026, 1_475_829_331_662_549),
+        (24_426, 6_066_292_398_957),
+    ];
+
     #[test]
     fn rare_ends_of_rows_are_as_frequent_in_short_rows_as_in_long_ones_and_follow_the_content() {
         let stream = |length: usize, count: u32| -> Vec<u8> {

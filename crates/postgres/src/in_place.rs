@@ -150,11 +150,8 @@ impl<'a> InPlace<'a> {
             "set up the session",
             &format!(
                 "SET application_name = {}; SET default_transaction_read_only = off; SET xmloption = content;
-                 SET synchronous_commit = on; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
-                 SET {}; SET {}",
-                quote::literal(mark),
-                load::OF_NEW_INDEXES[0],
-                load::OF_NEW_INDEXES[1]
+                 SET synchronous_commit = on; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0",
+                quote::literal(mark)
             ),
         )?;
         Ok(Self {

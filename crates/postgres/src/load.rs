@@ -33,12 +33,6 @@ const LARGE_OBJECT_BLOCK_LEN_BYTES: usize = 256 << 10;
 /// How many large objects are written in one transaction, each of which is a lock until its end, and how many bytes.
 const BATCH_OBJECTS_MAX: usize = 500;
 const BATCH_LEN_BYTES_MAX: u64 = 32 << 20;
-/// Settings for the sessions that make keys and indexes.
-///
-/// An index that was just built lies in the order of its keys, and rows that were loaded frozen need not be looked up: by
-/// way of indexes a foreign key is proven in a third of the time that the rows themselves take. The planner sees that where
-/// the next page costs what any page costs, and an entry of an index a small part of a row.
-pub(crate) const OF_NEW_INDEXES: [&str; 2] = ["random_page_cost=1", "cpu_index_tuple_cost=0.001"];
 /// What is done with them, for messages.
 const LARGE_OBJECTS: &str = "write large objects";
 /// A row takes the server as long as so many bytes do, besides its own: measured on narrow rows and wide ones.
@@ -125,6 +119,14 @@ impl Task<'_> {
 }
 
 impl Load<'_> {
+    /// What the longest of all tables costs, and what they cost together.
+    pub(crate) fn largest_of(&self) -> (u64, u64) {
+        let costs = self.tables.iter().map(|table| Task::Table(table).cost());
+        costs.fold((0, 0), |(largest, all), cost| {
+            (largest.max(cost), all.saturating_add(cost))
+        })
+    }
+
     /// Loads all of it into the database of `settings`.
     pub(crate) fn run(
         &self,

@@ -24,7 +24,7 @@ use crate::{
     connect::{ConnectError, Connection},
     identity::Identity,
     intake::Intake,
-    load::{Load, OF_NEW_INDEXES},
+    load::Load,
     plan::PlanError,
     programs::ProgramVersion,
     restore::{
@@ -114,6 +114,7 @@ pub fn restore_parts(
         chosen: &chosen,
         schema: &file,
         superuser: server.role.superuser,
+        major: server.major(),
         handle,
     };
     let (mut warnings, verified) = match work.whole(source) {
@@ -171,6 +172,8 @@ struct Work<'a> {
     chosen: &'a Chosen<'a>,
     schema: &'a File,
     superuser: bool,
+    /// The server's version.
+    major: u32,
     handle: &'a Handle,
 }
 
@@ -220,8 +223,15 @@ impl Work<'_> {
         };
         load.run(settings, source, stop, self.handle)?;
         let beside = self.restore.hash_key.is_some() && !self.chosen.runs_code && load.jobs > 1;
+        let after = After {
+            major: self.major,
+            runs_code: self.chosen.runs_code,
+            beside,
+            jobs: load.jobs,
+            largest_of: load.largest_of(),
+        };
         let mut rest = || -> Result<Vec<String>, RestoreFailure> {
-            let settings = &of_new_indexes(settings, load.jobs, beside);
+            let settings = &after.settings(settings);
             stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
             let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
             if self.restore.options.analyze {
@@ -282,19 +292,46 @@ impl Work<'_> {
     }
 }
 
-/// For the sessions that make keys and indexes, as many as `jobs`; `beside` them all rows are read again.
-fn of_new_indexes(settings: &Settings, jobs: u32, beside: bool) -> Settings {
-    let mut settings = settings.clone();
-    for option in OF_NEW_INDEXES {
-        settings = settings.with_option(option);
+/// From which version on rows that are loaded frozen need not be looked up by who comes from an index.
+const FROZEN_IS_VISIBLE: u32 = 14;
+/// An index that was just built lies in the order of its keys, and such rows need not be looked up: by way of indexes a foreign
+/// key is proven in a third of the time that the rows themselves take. The planner sees that where the next page costs
+/// what any page costs, and an entry of an index a small part of a row.
+const BY_NEW_INDEXES: [&str; 2] = ["random_page_cost=1", "cpu_index_tuple_cost=0.001"];
+
+/// What is known of the work that comes after the rows.
+struct After {
+    major: u32,
+    /// Whether something runs that the database's owners wrote.
+    runs_code: bool,
+    /// Whether all rows are read again meanwhile.
+    beside: bool,
+    jobs: u32,
+    /// The costs of the largest table's rows, and of all.
+    largest_of: (u64, u64),
+}
+
+impl After {
+    /// For the sessions that make keys and indexes.
+    fn settings(&self, settings: &Settings) -> Settings {
+        let mut settings = settings.clone();
+        // What the owners wrote is planned as it would be anywhere.
+        if self.major >= FROZEN_IS_VISIBLE && !self.runs_code {
+            for option in BY_NEW_INDEXES {
+                settings = settings.with_option(option);
+            }
+        }
+        let local = matches!(settings.host, Host::Socket(_));
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (largest, all) = self.largest_of;
+        // One large table's indexes are made alone at the end, when processors wait for them.
+        let is_even = largest <= all / 2;
+        if local && self.beside && is_even && self.jobs as usize >= processors {
+            // Helpers of one index cost a quarter more work than they take off.
+            settings = settings.with_option("max_parallel_maintenance_workers=0");
+        }
+        settings
     }
-    let local = matches!(settings.host, Host::Socket(_));
-    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    if local && beside && jobs as usize >= processors {
-        // Helpers of one index cost a quarter more work than they take off, and no processor waits for them here.
-        settings = settings.with_option("max_parallel_maintenance_workers=0");
-    }
-    settings
 }
 
 #[cfg(test)]

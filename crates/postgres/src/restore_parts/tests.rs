@@ -553,7 +553,7 @@ fn rows_that_come_when_a_view_is_filled_again_are_found() {
 }
 
 #[test]
-fn who_makes_keys_and_indexes_is_told_what_they_cost_and_where_no_processor_is_idle() {
+fn who_makes_keys_and_indexes_is_told_what_they_cost_but_not_what_the_owners_wrote() {
     let cluster = testing::cluster();
     let told = "SELECT current_setting('random_page_cost') || ' ' || current_setting('cpu_index_tuple_cost') AS told";
     let view = format!("CREATE MATERIALIZED VIEW m AS {told}");
@@ -562,21 +562,67 @@ fn who_makes_keys_and_indexes_is_told_what_they_cost_and_where_no_processor_is_i
     let name = testing::unique("told");
     restore(&cluster, &name, &backup, &all(&backup, 2)).unwrap();
     let found = testing::ask(&cluster.settings(&name), "SELECT told FROM m");
-    assert_eq!(found, "1 0.001");
+    assert_eq!(found, "4 0.005");
 
+    let after = |jobs| After {
+        major: 14,
+        runs_code: false,
+        beside: true,
+        jobs,
+        largest_of: (5, 10),
+    };
     let remote = Settings {
         host: Host::Tcp("db.internal".to_owned()),
         ..source.clone()
     };
-    for (settings, jobs, beside, alone) in [
-        (&source, 1 << 20, true, true),
-        (&source, 1 << 20, false, false),
-        (&source, 0, true, false),
-        (&remote, 1 << 20, true, false),
+    let many = 1 << 20;
+    let costs = "-c random_page_cost=1 -c cpu_index_tuple_cost=0.001";
+    let alone = "-c max_parallel_maintenance_workers=0";
+    for (settings, after, told, is_alone) in [
+        (&source, after(many), true, true),
+        (
+            &source,
+            After {
+                beside: false,
+                ..after(many)
+            },
+            true,
+            false,
+        ),
+        (
+            &source,
+            After {
+                largest_of: (6, 10),
+                ..after(many)
+            },
+            true,
+            false,
+        ),
+        (&source, after(0), true, false),
+        (
+            &source,
+            After {
+                major: 13,
+                ..after(many)
+            },
+            false,
+            true,
+        ),
+        (
+            &source,
+            After {
+                runs_code: true,
+                beside: false,
+                ..after(many)
+            },
+            false,
+            false,
+        ),
+        (&remote, after(many), true, false),
     ] {
-        let options = of_new_indexes(settings, jobs, beside).options.unwrap();
-        let found = options.ends_with(" -c max_parallel_maintenance_workers=0");
-        assert_eq!(found, alone, "{options}");
+        let options = after.settings(settings).options.unwrap_or_default();
+        assert_eq!(options.contains(costs), told, "{options}");
+        assert_eq!(options.ends_with(alone), is_alone, "{options}");
     }
 }
 
