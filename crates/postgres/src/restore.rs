@@ -360,7 +360,13 @@ impl Work<'_> {
             .as_deref()
             .map(|ids| write_list(ids, options))
             .transpose()?;
-        let mut command = command(settings, programs, plan.single_transaction, options);
+        let mut command = command(
+            settings,
+            programs,
+            options.jobs,
+            plan.single_transaction,
+            options,
+        );
         if let Some(list) = &list {
             command.arg("--use-list").arg(list.path());
         }
@@ -404,6 +410,7 @@ impl Work<'_> {
 pub(crate) fn command(
     settings: &Settings,
     programs: &Programs,
+    jobs: u32,
     single_transaction: bool,
     options: &RestoreOptions,
 ) -> Command {
@@ -414,8 +421,8 @@ pub(crate) fn command(
         .args(["--exit-on-error", "--no-password", "--dbname"])
         .arg(settings.conninfo())
         .stdout(Stdio::null());
-    if options.jobs > 1 && !single_transaction {
-        command.arg(format!("--jobs={}", options.jobs));
+    if jobs > 1 && !single_transaction {
+        command.arg(format!("--jobs={jobs}"));
     }
     for (wanted, argument) in [
         (single_transaction, "--single-transaction"),

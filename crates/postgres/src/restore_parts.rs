@@ -209,6 +209,7 @@ impl Work<'_> {
         let mut stderr = self.half(
             settings,
             &self.chosen.before,
+            self.restore.options.jobs,
             self.chosen.single_transaction,
         )?;
         let load = Load {
@@ -232,7 +233,12 @@ impl Work<'_> {
         };
         let mut rest = || -> Result<Vec<String>, RestoreFailure> {
             let settings = &after.settings(settings);
-            stderr.push_str(&self.half(settings, &self.chosen.after, false)?);
+            stderr.push_str(&self.half(
+                settings,
+                &self.chosen.after,
+                after.workers(settings),
+                false,
+            )?);
             let mut warnings: Vec<String> = stderr.lines().map(ToOwned::to_owned).collect();
             if self.restore.options.analyze {
                 let made = statistics::analyze(settings, load.jobs, stop, self.handle)?;
@@ -266,6 +272,7 @@ impl Work<'_> {
         &self,
         settings: &Settings,
         ids: &[i64],
+        jobs: u32,
         single_transaction: bool,
     ) -> Result<String, RestoreFailure> {
         let PartsRestore {
@@ -275,7 +282,7 @@ impl Work<'_> {
             ..
         } = *self.restore;
         let list = write_list(ids, options)?;
-        let mut command = command(settings, programs, single_transaction, options);
+        let mut command = command(settings, programs, jobs, single_transaction, options);
         let contact = |source: io::Error| {
             RestoreFailure::from(ProgramError::Contact {
                 program: "pg_restore".to_owned(),
@@ -321,16 +328,28 @@ impl After {
                 settings = settings.with_option(option);
             }
         }
+        if self.is_busy(&settings) {
+            // Helpers of one index cost a quarter more work than they take off.
+            settings = settings.with_option("max_parallel_maintenance_workers=0");
+        }
+        settings
+    }
+
+    /// How many workers make keys and indexes.
+    fn workers(&self, settings: &Settings) -> u32 {
+        // Keys of one table are made one after the other, and wait for who reads its rows: one more keeps the processors
+        // busy, and the longest row of keys is not begun last. Memory for an index it takes from the helpers, who are none.
+        self.jobs + u32::from(self.is_busy(settings))
+    }
+
+    /// Whether our own work keeps all of the server's processors busy until the end.
+    fn is_busy(&self, settings: &Settings) -> bool {
         let local = matches!(settings.host, Host::Socket(_));
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (largest, all) = self.largest_of;
         // One large table's indexes are made alone at the end, when processors wait for them.
         let is_even = largest <= all / 2;
-        if local && self.beside && is_even && self.jobs as usize >= processors {
-            // Helpers of one index cost a quarter more work than they take off.
-            settings = settings.with_option("max_parallel_maintenance_workers=0");
-        }
-        settings
+        local && self.beside && is_even && self.jobs as usize >= processors
     }
 }
 

@@ -620,6 +620,8 @@ fn who_makes_keys_and_indexes_is_told_what_they_cost_but_not_what_the_owners_wro
         ),
         (&remote, after(many), true, false),
     ] {
+        let more = after.workers(settings) - after.jobs;
+        assert_eq!(more, u32::from(is_alone), "one more for the helpers");
         let options = after.settings(settings).options.unwrap_or_default();
         assert_eq!(options.contains(costs), told, "{options}");
         assert_eq!(options.ends_with(alone), is_alone, "{options}");
