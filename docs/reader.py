@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A small, independent reader for Lifeboat repositories (format 1, draft 1).
+"""A small, independent reader for Lifeboat repositories (format 1, draft 2).
 
 It lists the snapshots of a repository and restores them. It shares no code with Lifeboat itself and was written
 from docs/format.md alone, so that a backup can be read without the program that made it. It only ever reads the
@@ -53,7 +53,7 @@ DATA, META = 1, 2  # recipients; what a data pack (kind 3) holds is for DATA, wh
 RECIPIENT = {DATA: "data", META: "meta"}
 SUPERBLOCK, SLOT, DATA_PACK, META_PACK, INDEX, SNAPSHOT, CONFIRM, WRITER, REVOCATION = 1, 2, 3, 4, 5, 6, 7, 13, 15
 MIB = 1 << 20
-MAX_CHUNK, MAX_CONTENT, MAX_DEPTH, MAX_BASES = 16 * MIB, 17 * MIB, 8, 100
+MAX_CHUNK, MAX_CONTENT, MAX_DEPTH, MAX_HEIGHT, MAX_PIECES, MAX_BASE = 16 * MIB, 17 * MIB, 8, 16, 64, 24 * MIB
 
 
 class Bad(Exception):
@@ -141,8 +141,6 @@ R_GENERATION = record("number:num data_public:32 meta_public:32 data_secret:32 m
 R_STREAM = record("length:num profile:num depth:num items:bytes")
 R_DIRECTORY = record("area:32! origins:list rows:bytes!")
 R_ORIGIN = record("domain:num writer:16!")
-R_BASE = record("parts:list")
-R_BASE_PART = record("stream:bytes first:num count:num")
 R_INDEX = record("packs:list superseded:list envelopes:list")
 R_INDEX_PACK = record("id:32! run:bytes! kind:num! length:num! start:num! origins:list rows:bytes! envelopes:bytes")
 R_ENTRY = record("kind:num! name:bytes! mode:num user:num group:num mtime:int mtime_ns:num ctime:int ctime_ns:num "
@@ -385,8 +383,8 @@ def recovery_key(text):
 
 
 def check_superblock(superblock, what):
-    if superblock.format != 1 or (superblock.incompat >> 63 and superblock.draft != 1):
-        raise Bad(f"{what}: format {superblock.format}, draft {superblock.draft}. This reader knows format 1, draft 1.")
+    if superblock.format != 1 or (superblock.incompat >> 63 and superblock.draft != 2):
+        raise Bad(f"{what}: format {superblock.format}, draft {superblock.draft}. This reader knows format 1, draft 2.")
     if superblock.incompat & ~(1 << 63 | 1):  # bit 0: segments with a base
         raise Bad(f"{what} needs features that this reader does not know (bits {superblock.incompat:x}).")
 
@@ -440,6 +438,13 @@ class Segment(collections.namedtuple("Segment", "pack offset length codec ids en
     def what(self):
         return f"Object {self.pack.name}: the segment at {self.offset}"
 
+    @property
+    def height(self):
+        return self.base[0] if self.base else 0
+
+    def meant(self, skip, count):
+        return self.ids[16 * skip : 16 * (skip + count)]
+
 
 class Pack:
     def __init__(self, name, kind, match, area=None):
@@ -462,7 +467,7 @@ class Repository:
         self.roots = {DATA_PACK: keyring.data_root, META_PACK: keyring.meta_root}
         self.writers, self.revoked = {}, set()
         self.table = collections.defaultdict(dict)  # {(kind of pack, domain): {chunk id: (segments,)}}
-        self.bad, self.opening = set(), []  # segments that failed; that are just being opened, each the base of another
+        self.bad = set()  # segments that failed
         self.indexed, self.listed = set(), set()  # packs that an index told of; whose own directory was read
         superblock = attempt(self.read_superblock, after=" The copy in the key slot is used.")
         if superblock:
@@ -589,7 +594,8 @@ class Repository:
                 envelope = envelopes[number] if number < len(envelopes) else None
             else:
                 usual = envelope = usual or first_envelope(envelopes, pack.kind - 2, what)
-            if not 1 <= count <= 65535 or length < 40 or origin >= len(origins) or envelope is None or codec > 2:
+            if (not 1 <= count <= 65535 or length < 40 or origin >= len(origins) or envelope is None or codec > 2
+                    or (codec == 2) != bool(base) or base and not 1 <= base[0] <= MAX_HEIGHT):
                 raise Bad(f"{cur.what} has a row that is wrong.")
             segments.append(Segment(pack, start, length, codec, cur.take(16 * count), envelope,
                                     origins[origin].domain, base))
@@ -686,16 +692,11 @@ class Repository:
     @functools.lru_cache(maxsize=32)
     def content(self, segment):
         """{chunk id: chunk} of a segment. A segment that fails is not tried again."""
-        if segment in self.opening or len(self.opening) >= MAX_BASES:
-            raise Bad(f"{segment.what} is based on itself or on too many others.")
-        self.opening.append(segment)
         try:
             return self.open_segment(segment, segment.what, segment.pack.kind)
         except FAILURES:
             self.bad.add(segment)
             raise
-        finally:
-            self.opening.pop()
 
     def open_segment(self, segment, what, kind):
         self.check_pack(segment.pack)
@@ -729,16 +730,36 @@ class Repository:
             say("Error", f"Object {pack.name} is damaged: its final hash does not fit. Its intact segments are used.")
 
     def base(self, segment, what, kind):
-        """The prefix of a segment of codec 2: chunks of older lists."""
-        prefix = []
-        for raw in parse(R_BASE, segment.base, f"{what}: its base").parts:
-            part = parse(R_BASE_PART, raw, f"{what}: its base")
-            items = self.items(part.stream, kind, segment.domain, f"{what}: its base")
-            items = items[part.first : part.first + part.count]
-            if len(items) != part.count:
-                raise Bad(f"{what}: its base names chunks that its list does not have.")
-            prefix += [self.chunk(kind, segment.domain, chunk_id, length) for chunk_id, length in items]
-        return b"".join(prefix)
+        """The text that a segment of codec 2 rests on."""
+        cur, text, pieces = Cursor(segment.base[1:], f"{what}: its base"), b"", 0
+        while cur.left():
+            first, skip, count, check = cur.take(16), cur.varint(), cur.varint(), cur.take(4)
+            pieces += 1
+            if not count or pieces > MAX_PIECES:
+                raise Bad(f"{cur.what} has a piece that is wrong.")
+            text += self.piece(segment, first, skip, count, check, kind, cur.what)
+            if len(text) > MAX_BASE:
+                raise Bad(f"{cur.what} is too long.")
+        if not pieces:
+            raise Bad(f"{cur.what} has no piece.")
+        return text
+
+    def piece(self, segment, first, skip, count, check, kind, what):
+        """The text of a base's piece, from the first lower segment that has it whole."""
+        while True:
+            for below in self.table[kind, segment.domain].get(first, ()):
+                ids = below.meant(skip, count)
+                if (below in self.bad or below.height >= segment.height or below.ids[:16] != first
+                        or len(ids) != 16 * count or digest(ids)[:4] != check):
+                    continue
+                try:
+                    content = self.content(below)
+                    return b"".join(content[ids[at : at + 16]] for at in range(0, len(ids), 16))
+                except FAILURES as error:
+                    say("Error", str(error))
+            if not self.sources:
+                raise Bad(f"{what} is in none of the packs that can be read.")
+            self.sources.pop(0)()
 
     # ---- streams (section 5)
 

@@ -142,7 +142,7 @@ impl<'a> Steps<'a> {
         let started = Instant::now();
         let (codec, sealed) =
             self.sealer
-                .seal(&self.run_key, family, kind, ids, content, Nonce(nonce))?;
+                .seal(&self.run_key, family, kind, ids, content, &[], Nonce(nonce))?;
         self.spent[3] += started.elapsed();
         let started = Instant::now();
         self.hasher.update(sealed);

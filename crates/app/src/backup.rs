@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::config::FolderSource;
+use crate::earlier::{Earlier, fitting};
 use crate::entry::content_of;
 use crate::facts::database_parts;
 use crate::folder::{FolderError, FolderOptions, Rows, read_folder};
@@ -122,6 +123,7 @@ pub fn backup(
         repository.parent_of(&request.app, &host, domain, has_all)?
     };
     let past = Past::find(repository, &request.app, parent.as_ref(), &sources);
+    let fitting = fitting(repository, parent.as_ref());
     let (skip, secrets) = (skipped(request), secrets(request));
     let draft = Draft {
         app: request.app.clone(),
@@ -147,6 +149,7 @@ pub fn backup(
                 now_ms: started_ms,
                 runtime,
                 past: &past,
+                earlier: Earlier::new(writer.repository(), &fitting),
                 skip: &skip,
                 secrets: &secrets,
             };
@@ -226,6 +229,8 @@ struct Run<'a, 'r> {
     now_ms: u64,
     runtime: &'a Handle,
     past: &'a Past,
+    /// What streams were.
+    earlier: Earlier<'r>,
     skip: &'a HashSet<Identity>,
     secrets: &'a HashSet<Identity>,
 }
@@ -239,7 +244,7 @@ struct Kept {
     entries: Vec<(String, Vec<u8>)>,
 }
 
-impl Run<'_, '_> {
+impl<'r> Run<'_, 'r> {
     fn sources(&self, sources: &[&Source]) -> Result<(Contents, Kept), BackupError> {
         let mut kept = Kept {
             problems: Vec::new(),
@@ -326,22 +331,32 @@ impl Run<'_, '_> {
                     stop: self.stop,
                     domain: self.domain,
                     asking,
-                    earlier: self.earlier(&source.name),
+                    earlier: self.earlier_tables(&source.name),
+                    before: &self.earlier,
                 };
                 read_postgres(&reading, source)
             }
-            Source::Sqlite(source) => {
-                read_sqlite(self.writer, threads, source, self.now_ms, asking)
+            Source::Sqlite(source) => read_sqlite(
+                self.writer,
+                threads,
+                source,
+                self.now_ms,
+                asking,
+                &self.earlier,
+            ),
+            Source::Command(source) => {
+                read_command(self.writer, threads, source, self.now_ms, &self.earlier)
             }
-            Source::Command(source) => read_command(self.writer, threads, source, self.now_ms),
-            Source::Stdin { filename } => read_stdin(self.writer, threads, filename, self.now_ms),
+            Source::Stdin { filename } => {
+                read_stdin(self.writer, threads, filename, self.now_ms, &self.earlier)
+            }
             Source::Secrets(source) => read_secrets(self.writer, source),
             Source::Folder(source) => self.folder(source, asking, seen),
         }
     }
 
     /// What the previous snapshot says of a database's tables; without it each order is decided anew.
-    fn earlier(&self, name: &str) -> Vec<TablePart> {
+    fn earlier_tables(&self, name: &str) -> Vec<TablePart> {
         let repository = self.writer.repository();
         let parts = || {
             let reader = repository.reader(self.past.domain).ok()?;
@@ -383,6 +398,7 @@ impl Run<'_, '_> {
                 expected,
                 reader: reader.as_ref(),
             }),
+            earlier: &self.earlier,
         };
         let local = self
             .past

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use lifeboat_codec::{ChunkId, Content, Profile, StreamRef};
+use lifeboat_codec::{ChunkId, Content, Profile, StreamRef, list_chunks};
 use lifeboat_files::{Attributes, Folder, Listing, Metadata, SqliteUse, recognise_sqlite};
 use lifeboat_repository::{Counter, Lane, Progress, WriteError};
 
@@ -39,7 +39,7 @@ pub(crate) struct FileRead {
     pub(crate) in_use: bool,
 }
 
-/// Reads the file `name` of `folder`, which was just seen as `seen`.
+/// Reads the file `name` of `folder`, which was just seen as `seen`, and in an earlier snapshot was `earlier`.
 ///
 /// What is read of a file that is cut is told at once to whoever watches; `told` is how much of this file was, and stays
 /// between tries, so that nothing is told twice.
@@ -49,6 +49,7 @@ pub(crate) fn read_file(
     listing: &Listing,
     name: &[u8],
     seen: &Metadata,
+    earlier: Option<&StreamRef>,
     told: &mut u64,
 ) -> Result<FileRead, FileError> {
     let mut file = folder.open_file(name, seen)?;
@@ -61,6 +62,7 @@ pub(crate) fn read_file(
         let item = lane.put_small(
             Profile::Files,
             expected + 1,
+            earlier.and_then(only_chunk),
             |room| -> Result<usize, FileError> {
                 let mut filled = 0;
                 while filled < room.len() {
@@ -87,7 +89,7 @@ pub(crate) fn read_file(
             progress: lane.writer().progress(),
             error: None,
         };
-        match lane.put_stream(Profile::Files, &mut reader) {
+        match lane.put_stream(Profile::Files, earlier, &mut reader) {
             Ok(stream) if stream.length == 0 => Stored::Empty,
             Ok(stream) => single_chunk(&stream),
             Err(WriteError::Source(source)) => {
@@ -113,6 +115,15 @@ pub(crate) fn read_file(
         changed,
         in_use,
     })
+}
+
+/// The chunk of a stream that is one.
+fn only_chunk(stream: &StreamRef) -> Option<ChunkId> {
+    let items = (stream.depth == 0).then(|| list_chunks(&stream.items).ok())??;
+    match items[..] {
+        [only] => Some(only.id),
+        _ => None,
+    }
 }
 
 /// Why a file could not be read.
@@ -172,7 +183,7 @@ impl Read for FileReader<'_, '_> {
 
 fn single_chunk(stream: &StreamRef) -> Stored {
     if stream.depth == 0
-        && let Ok([only]) = lifeboat_codec::list_chunks(&stream.items).as_deref()
+        && let Ok([only]) = list_chunks(&stream.items).as_deref()
     {
         return Stored::Chunk(only.id);
     }

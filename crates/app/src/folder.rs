@@ -21,6 +21,7 @@ use lifeboat_repository::{Lane, Tasks, WriteError, Writer, work};
 
 use self::item::{Part, READ_AGAIN, join};
 use self::tree::{Done, Entries, Tree};
+use crate::earlier::Earlier;
 use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
 use crate::file::Stored;
 use crate::memory::{Gathered, Known, Memory, Past, PastTree, Seen};
@@ -48,6 +49,8 @@ pub(crate) struct FolderOptions<'a> {
     pub(crate) secrets: HashSet<Identity>,
     /// What rows say of the files.
     pub(crate) rows: Option<Rows<'a>>,
+    /// What files were.
+    pub(crate) earlier: &'a Earlier<'a>,
 }
 
 /// What a folder gave.
@@ -470,7 +473,12 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let (before, bytes) = (part.entries.stored.len(), part.bytes);
-        self.file(lane, part, node, folder, listing, name, &metadata)?;
+        let earlier = known.as_ref().and_then(|known| {
+            join(path, &node.path, name);
+            let earlier = self.options.earlier;
+            earlier.content(self.source, path, &known.entry)
+        });
+        self.file(lane, part, at, &metadata, earlier.as_ref())?;
         if part.entries.stored.len() > before {
             self.met(node, name, Kind::File, part.bytes - bytes);
         } else {

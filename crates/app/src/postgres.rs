@@ -15,6 +15,7 @@ use lifeboat_repository::{WriteError, Writer};
 use tokio::runtime::Handle;
 
 use crate::config::PostgresSource;
+use crate::earlier::Earlier;
 use crate::facts::{database_sql, describe};
 use crate::references::{Asking, Tap};
 use crate::source::{
@@ -37,6 +38,8 @@ pub(crate) struct Reading<'a, 'r> {
     pub(crate) asking: Asking<'a>,
     /// What the snapshot before says of the tables.
     pub(crate) earlier: Vec<TablePart>,
+    /// What streams were.
+    pub(crate) before: &'a Earlier<'r>,
 }
 
 /// What an engine gave.
@@ -130,7 +133,7 @@ fn store(
     let settings_sql = database_sql(&given.facts.database, given.facts.server.major());
     let described = describe(&given.facts, given.parts.as_ref());
     on_lane(reading.writer, reading.threads, |lane| {
-        let mut put = |bytes: &[u8]| lane.put_stream(Profile::Database, &mut &*bytes);
+        let mut put = |bytes: &[u8]| lane.put_stream(Profile::Database, None, &mut &*bytes);
         let mut files = given.files;
         files.push(made("database.json", put(described.as_bytes())?, now_ms));
         files.push(made("database.sql", put(settings_sql.as_bytes())?, now_ms));

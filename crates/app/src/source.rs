@@ -23,6 +23,7 @@ use crate::config::{
     CommandSource, FolderSource, PostgresSource, SecretError, SecretsSource, SourceConfig,
     SqliteSource,
 };
+use crate::earlier::Earlier;
 use crate::folder::FolderError;
 use crate::patient::{wait_for, wait_for_end};
 use crate::redact::redact_arguments;
@@ -396,6 +397,7 @@ pub(crate) fn read_stdin(
     threads: usize,
     filename: &str,
     now_ms: u64,
+    before: &Earlier<'_>,
 ) -> Result<SourceRead, SourceError> {
     on_lane(writer, threads, |lane| {
         // Without the library's buffer, whose content a wait for the handle would not see.
@@ -405,7 +407,8 @@ pub(crate) fn read_stdin(
             inner: File::from(input),
             writer,
         };
-        let stream = lane.put_stream(Profile::Database, &mut input)?;
+        let before = before.stream("stdin", filename.as_bytes());
+        let stream = lane.put_stream(Profile::Database, before.as_ref(), &mut input)?;
         // What a program leaves that failed before it wrote a byte; how it ended is not seen from here.
         let empty = (stream.length == 0).then(|| Problem {
             source: "stdin".to_owned(),
@@ -429,6 +432,7 @@ pub(crate) fn read_command(
     threads: usize,
     source: &CommandSource,
     now_ms: u64,
+    before: &Earlier<'_>,
 ) -> Result<SourceRead, SourceError> {
     let shown = redact_arguments(&source.run).join(" ");
     let (program, arguments) = source.run.split_first().ok_or_else(|| {
@@ -452,8 +456,10 @@ pub(crate) fn read_command(
     let (stream, status, complaints) = std::thread::scope(|scope| {
         let complaints = scope.spawn(|| last_lines(errors, || writer.stopped()));
         let stream = on_lane(writer, threads, |lane| -> Result<StreamRef, WriteError> {
+            let before = before.stream(&source.name, source.filename.as_bytes());
             lane.put_stream(
                 Profile::Database,
+                before.as_ref(),
                 &mut Counted {
                     inner: output,
                     writer,
@@ -547,7 +553,7 @@ pub(crate) fn read_secrets(
             .expect("numbers do not end");
         facts.push((format!("path of {file_name}"), shown.clone()));
         let stream = on_lane(writer, 1, |lane| {
-            lane.put_stream(Profile::Files, &mut content.as_slice())
+            lane.put_stream(Profile::Files, None, &mut content.as_slice())
                 .map_err(SourceError::from)
         })?;
         files.push(MadeFile {

@@ -12,6 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::config::SqliteSource;
+use crate::earlier::Earlier;
 use crate::references::{Asking, Tap};
 use crate::source::{MadeFile, SourceError, SourceRead, entry_time, on_lane, put_folder};
 
@@ -29,6 +30,7 @@ pub(crate) fn read_sqlite(
     source: &SqliteSource,
     now_ms: u64,
     asking: Asking<'_>,
+    before: &Earlier<'_>,
 ) -> Result<SourceRead, SourceError> {
     use std::os::unix::fs::MetadataExt;
     let shown = source.path.display().to_string();
@@ -86,7 +88,8 @@ pub(crate) fn read_sqlite(
     );
     on_lane(writer, threads, |lane| {
         let mut counted = CountedFile { file: copy, writer };
-        let stream = lane.put_stream(Profile::Database, &mut counted)?;
+        let before = before.stream(&source.name, file_name.as_bytes());
+        let stream = lane.put_stream(Profile::Database, before.as_ref(), &mut counted)?;
         let mut record = lifeboat_codec::SourceRecord::new(&source.name, "sqlite", &shown);
         (record.files, record.bytes, record.unreadable) = (1, stream.length, problems.len() as u64);
         record.facts = copied.facts.clone();

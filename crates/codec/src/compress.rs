@@ -17,6 +17,9 @@ const TRIAL_HOLDS_SEGMENTS: u32 = 8;
 /// How much smaller a segment must become to be stored compressed, as a divisor of its length.
 const GAIN_DIVISOR: usize = 50;
 const PROBE_BYTES: usize = 16 << 10;
+/// What is like its base is found at any level, by a table that has a place for each few bytes of both.
+const BESIDE_LEVEL: i32 = 1;
+const BESIDE_HASH_LOG: u32 = 19;
 
 /// Compresses segments.
 pub(crate) struct Compressor {
@@ -72,6 +75,24 @@ impl Compressor {
             .filter(|length| *length > 0)
     }
 
+    /// Compresses `content` as what differs from `base`, to the front of `out`, and returns the length; `None` when that
+    /// does not fit.
+    pub(crate) fn compress_beside(base: &[u8], content: &[u8], out: &mut [u8]) -> Option<usize> {
+        // All of the base must be within reach of the content's last byte.
+        let window = (base.len() + content.len()).next_power_of_two().ilog2();
+        let others = [
+            CParameter::HashLog(BESIDE_HASH_LOG),
+            CParameter::WindowLog(window.clamp(10, 27)),
+        ];
+        // A context cannot outlive the prefix that it refers to.
+        let mut context = context(BESIDE_LEVEL, &others);
+        context.ref_prefix(base).ok()?;
+        context
+            .compress2(out, content)
+            .ok()
+            .filter(|length| *length > 0)
+    }
+
     /// Tries both levels on a piece of the content now and then.
     fn is_fast_better(&mut self, content: &[u8]) -> bool {
         let middle = content.len() / 2;
@@ -111,7 +132,7 @@ impl Compressor {
     }
 }
 
-fn context(level: i32, others: &[CParameter]) -> CCtx<'static> {
+fn context<'a>(level: i32, others: &[CParameter]) -> CCtx<'a> {
     let mut context = CCtx::create();
     let all = [
         CParameter::CompressionLevel(level),
@@ -178,7 +199,10 @@ impl Decompressor {
         let result = if base.is_empty() {
             self.context.decompress(room, frame)
         } else {
-            self.context.decompress_using_dict(room, frame, base)
+            // Not as a dictionary, which a base's text may look like. A context cannot outlive its prefix.
+            let mut context = DCtx::create();
+            let prefixed = context.ref_prefix(base);
+            prefixed.and_then(|_| context.decompress(room, frame))
         };
         match result {
             Ok(written) if written == length => Ok(length),

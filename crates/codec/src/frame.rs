@@ -19,8 +19,6 @@ const FOOTER_MAGIC: &[u8; 8] = b"LBFOOT01";
 const FRAME_VERSION: u8 = 1;
 const SUITE: u8 = 1;
 const FLAG_CONTENT_NAMED: u8 = 1;
-/// Header bit: the pack holds segments with a base.
-pub(crate) const INCOMPAT_BASES: u32 = 1;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,7 +171,7 @@ impl Header {
         let kind =
             Kind::from_number(kind).ok_or(FormatError::Unsupported("this kind of object"))?;
         let incompat = input.u32()?;
-        if incompat & !INCOMPAT_BASES != 0 {
+        if incompat != 0 {
             return Err(FormatError::Unsupported("the object"));
         }
         let header = Self {

@@ -22,6 +22,7 @@ mod chunker;
 mod compress;
 mod stream;
 mod segment;
+mod base;
 mod pack;
 mod index;
 mod tree;
@@ -30,6 +31,7 @@ mod snapshot;
 mod note;
 mod control;
 
+pub use base::{BASE_TEXT_MAX, Base, HEIGHT_MAX, PIECES_MAX, Piece};
 pub use chunker::{CHUNK_MAX, Chunker, End, Profile, cut_at_end};
 pub use control::{Lease, Marker};
 pub use cursor::TreeCursor;

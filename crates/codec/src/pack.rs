@@ -3,10 +3,11 @@
 //! Invariant: the storage sees neither a chunk's length nor how many there are. A pack's length is that of a
 //! padding class, and the directory's is too.
 
+use crate::base::Base;
 use crate::chunker::CHUNK_MAX;
 use crate::envelope::{Envelope, RunKey, decode_area, encode_area};
 use crate::error::FormatError;
-use crate::frame::{HEADER_BYTES, Header, INCOMPAT_BASES, Kind, close};
+use crate::frame::{HEADER_BYTES, Header, Kind, close};
 use crate::hash::TreeHasher;
 use crate::id::{ChunkId, FamilyId, ObjectHash, PackId, RunId, WriterId};
 use crate::key::{Entropy, Recipient, context, random};
@@ -38,7 +39,7 @@ pub struct Moved<'a> {
     pub envelope: u16,
     /// Which of the pack's origins it has.
     pub origin: u16,
-    /// Its base, as a record; empty without one.
+    /// Its base, as [`Base::encode`] makes it; empty without one.
     pub base: &'a [u8],
 }
 
@@ -69,6 +70,20 @@ impl Row<'_> {
         self.ids
             .chunks_exact(ChunkId::LENGTH)
             .filter_map(ChunkId::from_slice)
+    }
+
+    /// What it rests on; `None` for a segment without a base.
+    #[must_use]
+    pub fn base(&self) -> Option<Base> {
+        let moved = self.moved.filter(|moved| !moved.base.is_empty())?;
+        Some(Base::decode(moved.base).expect("a row's base is looked at when the row is read"))
+    }
+
+    /// How many segments stand on each other up to this one, without it.
+    #[must_use]
+    pub fn height(&self) -> u8 {
+        let height = self.moved.and_then(|moved| moved.base.first());
+        height.copied().unwrap_or_default()
     }
 
     /// Which of the pack's origins the segment has.
@@ -146,6 +161,9 @@ impl<'a> Rows<'a> {
         };
         if (codec == Codec::ZstdBase) != moved.is_some_and(|moved| !moved.base.is_empty()) {
             return Err(FormatError::Invalid("a row's codec does not fit its base"));
+        }
+        if codec == Codec::ZstdBase {
+            Base::decode(moved.map_or(&[], |moved| moved.base))?;
         }
         let ids = self.input.take(count as usize * ChunkId::LENGTH)?;
         let row = Row {
@@ -289,10 +307,6 @@ impl PackBuilder {
 
     /// Takes note of the segment whose bytes come next.
     pub fn append(&mut self, sealed: &[u8], codec: Codec, moved: Option<Moved<'_>>, ids: &[u8]) {
-        assert!(
-            codec != Codec::ZstdBase || self.header.incompat & INCOMPAT_BASES != 0,
-            "bases must be announced in the header"
-        );
         self.hasher.update(sealed);
         put_row(&mut self.rows, sealed.len() as u64, codec, moved, ids);
     }

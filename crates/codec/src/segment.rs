@@ -16,6 +16,10 @@ use crate::seal::{NONCE_BYTES, Nonce, SEAL_BYTES, open_in_place, seal_in_place};
 pub const SEGMENT_BYTES: usize = 1 << 20;
 /// No segment's content is larger.
 pub const CONTENT_MAX: usize = 17 << 20;
+/// Content that becomes so many times smaller beside its base need not be tried without one.
+const BESIDE_IS_GOOD: usize = 8;
+/// How much smaller it must be than without, as a fraction of four: who reads it reads the base too.
+const BESIDE_PAYS_QUARTERS: usize = 3;
 const WHAT: &str = "a segment";
 
 /// How a segment's content is stored.
@@ -108,13 +112,19 @@ pub struct SegmentSealer {
     decompressor: Decompressor,
     sealed: Vec<u8>,
     decoded: Vec<u8>,
+    beside: Vec<u8>,
 }
 
 impl SegmentSealer {
-    /// Compresses and seals closed `content`, whose chunks have the concatenated `ids`.
+    /// Compresses and seals closed `content`, whose chunks have the concatenated `ids`. What it is like may be found in
+    /// `base`, a text of chunks that are stored; empty without one. It is used where it pays, which the codec tells.
     ///
     /// # Errors
     /// When the compressed form does not decode to what went in: a fault of memory or of the library, not of the data.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a key, what it seals, and what that is bound to"
+    )]
     pub fn seal(
         &mut self,
         key: &RunKey,
@@ -122,6 +132,7 @@ impl SegmentSealer {
         kind: Kind,
         ids: &[u8],
         content: &[u8],
+        base: &[u8],
         nonce: Nonce,
     ) -> Result<(Codec, &[u8]), FormatError> {
         if self.sealed.len() < content.len() + SEAL_BYTES {
@@ -131,22 +142,20 @@ impl SegmentSealer {
             .sealed
             .get_mut(NONCE_BYTES..NONCE_BYTES + content.len())
             .expect("the buffer was made large enough");
-        let (codec, length) = match self.compressor.compress(content, room) {
-            Some(length) => (Codec::Zstd, length),
-            None => (Codec::Raw, content.len()),
-        };
-        if codec == Codec::Zstd {
+        let (codec, length) = compress(&mut self.compressor, &mut self.beside, content, base, room);
+        if codec == Codec::Raw {
+            room.copy_from_slice(content);
+        } else {
             let frame = room.get(..length).expect("the frame lies in the buffer");
+            let prefix = if codec == Codec::ZstdBase { base } else { &[] };
             let decoded =
                 self.decompressor
-                    .decompress(frame, &[], content.len(), &mut self.decoded)?;
+                    .decompress(frame, prefix, content.len(), &mut self.decoded)?;
             if self.decoded.get(..decoded) != Some(content) {
                 return Err(FormatError::Invalid(
                     "compressed content does not decode to what was compressed",
                 ));
             }
-        } else {
-            room.copy_from_slice(content);
         }
         let text = room.get_mut(..length).expect("the text lies in the buffer");
         // The key is random for this run, the nonce for this segment: the pair cannot repeat.
@@ -170,6 +179,37 @@ impl SegmentSealer {
             .expect("a tag fits")
             .copy_from_slice(&tag);
         Ok((codec, sealed))
+    }
+}
+
+/// Compresses `content` to the front of `room`, in the way that becomes smallest; leaves it alone where none is worth it.
+fn compress(
+    compressor: &mut Compressor,
+    beside: &mut Vec<u8>,
+    content: &[u8],
+    base: &[u8],
+    room: &mut [u8],
+) -> (Codec, usize) {
+    let mut with_base = None;
+    if !base.is_empty() {
+        beside.resize(content.len() / 2, 0);
+        let length = Compressor::compress_beside(base, content, beside);
+        with_base = length.and_then(|length| beside.get(..length));
+    }
+    let good = with_base.filter(|frame| frame.len() <= content.len() / BESIDE_IS_GOOD);
+    let plain = match good {
+        Some(_) => None,
+        None => compressor.compress(content, room),
+    };
+    let most = plain.unwrap_or(content.len()) / 4 * BESIDE_PAYS_QUARTERS;
+    match with_base.filter(|frame| frame.len() <= most) {
+        Some(frame) => {
+            let into = room.get_mut(..frame.len());
+            into.expect("it is shorter than the content")
+                .copy_from_slice(frame);
+            (Codec::ZstdBase, frame.len())
+        }
+        None => plain.map_or((Codec::Raw, content.len()), |length| (Codec::Zstd, length)),
     }
 }
 
@@ -207,6 +247,28 @@ impl SegmentOpener {
         plan: &SegmentPlan<'_>,
         sealed: &'a mut [u8],
     ) -> Result<Vec<&'a [u8]>, FormatError> {
+        let chunks = self.open_unproven(key, plan, sealed)?;
+        for (chunk, id) in chunks.iter().zip(plan.ids.chunks_exact(ChunkId::LENGTH)) {
+            if chunk_id(id_key, chunk).0 != *id {
+                return Err(FormatError::Invalid(
+                    "a chunk's content does not fit its id",
+                ));
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// The same for a base: its chunks are what their writer sealed, and whether they are what their ids say is seen in
+    /// what rests on them.
+    ///
+    /// # Errors
+    /// When it does not open or does not decode.
+    pub fn open_unproven<'a>(
+        &'a mut self,
+        key: &RunKey,
+        plan: &SegmentPlan<'_>,
+        sealed: &'a mut [u8],
+    ) -> Result<Vec<&'a [u8]>, FormatError> {
         let text = open_in_place(
             key.segment(),
             &associated(plan.family, plan.kind, plan.codec, plan.ids),
@@ -223,15 +285,7 @@ impl SegmentOpener {
                 .get(..length)
                 .expect("decompress wrote that much")
         };
-        let chunks = split_content(content, plan.ids.len() / ChunkId::LENGTH)?;
-        for (chunk, id) in chunks.iter().zip(plan.ids.chunks_exact(ChunkId::LENGTH)) {
-            if chunk_id(id_key, chunk).0 != *id {
-                return Err(FormatError::Invalid(
-                    "a chunk's content does not fit its id",
-                ));
-            }
-        }
-        Ok(chunks)
+        split_content(content, plan.ids.len() / ChunkId::LENGTH)
     }
 }
 
@@ -265,7 +319,15 @@ mod tests {
             let content = [chunks.concat(), content_tail(&lengths)].concat();
             let mut sealer = SegmentSealer::default();
             let (codec, sealed) = sealer
-                .seal(&key, family, Kind::DataPack, &ids, &content, Nonce([3; 24]))
+                .seal(
+                    &key,
+                    family,
+                    Kind::DataPack,
+                    &ids,
+                    &content,
+                    &[],
+                    Nonce([3; 24]),
+                )
                 .unwrap();
             let plan = SegmentPlan {
                 family,

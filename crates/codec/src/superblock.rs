@@ -11,7 +11,7 @@ use crate::sign::{Enrolled, SignerKey};
 /// The format that this program reads and writes.
 pub const FORMAT: u64 = 1;
 /// The draft of that format; another draft is refused.
-pub const DRAFT: u64 = 1;
+pub const DRAFT: u64 = 2;
 const INCOMPAT_DRAFT: u64 = 1 << 63;
 
 /// What a repository is, and what a program must know to touch it.

@@ -34,7 +34,7 @@ pub(crate) fn load(repository: &Repository) -> Result<Lookup, ReadError> {
             .map_err(|source| ReadError::format(name, source))?;
         lookup.basis.add(name);
     }
-    Ok(lookup)
+    Ok(lookup.settle())
 }
 
 /// As [`load`], and believes whoever was enrolled since the repository was opened.

@@ -32,6 +32,8 @@ mod testing;
 mod leak_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod nights_tests;
 
 pub use basis::Basis;
 pub use check::{CheckOptions, CheckReport, ReadData, check};

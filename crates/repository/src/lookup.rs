@@ -2,12 +2,14 @@
 //!
 //! Built from the index objects that the store lists now; what an earlier run remembered of vanished ones is not
 //! used. Rows of packs stay as the bytes that they are and are read in place.
+//!
+//! Invariant: once it is settled, every segment that it names as a holder rests on segments that it knows too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use lifeboat_codec::{
-    ChunkId, Codec, Envelope, FormatError, PackEntry, Row, Rows, envelope_number, pack_name,
+    ChunkId, Envelope, FormatError, PackEntry, Piece, Row, Rows, envelope_number, pack_name,
 };
 
 use crate::basis::Basis;
@@ -79,6 +81,8 @@ pub(crate) struct Lookup {
     domains: HashMap<u32, IdMap<u32>>,
     /// Second and further holders of a chunk, for when the first is damaged.
     others: IdMap<Vec<u32>>,
+    /// Segments with a base, each with its height.
+    based: Vec<(u8, u32)>,
     /// The index objects that say it.
     pub(crate) basis: Basis,
 }
@@ -120,6 +124,9 @@ impl Lookup {
                     "a row names an origin that is not there",
                 ));
             };
+            if row.height() > 0 {
+                self.based.push((row.height(), segment));
+            }
             let map = self.domains.entry(origin.domain).or_default();
             for id in row.chunk_ids() {
                 match map.entry(id) {
@@ -141,6 +148,118 @@ impl Lookup {
         Ok(())
     }
 
+    /// Forgets as holders the segments of which a part of the base is in no pack; for when all packs were added.
+    pub(crate) fn settle(mut self) -> Self {
+        let mut based = std::mem::take(&mut self.based);
+        // From below: what rests on a segment that is not to be had is not to be had either.
+        based.sort_unstable();
+        let mut hollow = HashSet::new();
+        based.retain(|(_, segment)| {
+            let (place, pack, row) = self.row(*segment);
+            let Some(base) = row.base() else {
+                return false;
+            };
+            let domain = pack.entry.origins[usize::from(row.origin())].domain;
+            let whole = base.pieces.iter().all(|piece| {
+                let mut below = self.below(domain, place.pack, base.height, piece);
+                below.any(|segment| !hollow.contains(&segment))
+            });
+            if !whole {
+                hollow.insert(*segment);
+            }
+            whole
+        });
+        for segment in &hollow {
+            let (_, pack, row) = self.row(*segment);
+            let domain = pack.entry.origins[usize::from(row.origin())].domain;
+            let ids: Vec<ChunkId> = row.chunk_ids().collect();
+            for id in ids {
+                self.forget(domain, id, *segment);
+            }
+        }
+        self.based = based;
+        self
+    }
+
+    fn forget(&mut self, domain: u32, id: ChunkId, segment: u32) {
+        let others = self.others.get_mut(&id);
+        let next = others.and_then(|others| {
+            others.retain(|other| *other != segment);
+            others.first().copied()
+        });
+        let Some(map) = self.domains.get_mut(&domain) else {
+            return;
+        };
+        if map.get(&id) != Some(&segment) {
+            return;
+        }
+        match next {
+            Some(next) => {
+                map.insert(id, next);
+                if let Some(others) = self.others.get_mut(&id) {
+                    others.remove(0);
+                }
+            }
+            None => {
+                map.remove(&id);
+            }
+        }
+    }
+
+    /// Segments lower than `height` that have the chunks of `piece`, in packs of the same kind as `pack`.
+    pub(crate) fn below(
+        &self,
+        domain: u32,
+        pack: u32,
+        height: u8,
+        piece: &Piece,
+    ) -> impl Iterator<Item = u32> {
+        let kind = self.packs[pack as usize].entry.kind;
+        self.holders(domain, piece.first).filter(move |segment| {
+            let (_, pack, row) = self.row(*segment);
+            row.height() < height && pack.entry.kind == kind && piece.is_of(row.ids)
+        })
+    }
+
+    /// The segments that `wanted` rest on, down to the last, with themselves.
+    pub(crate) fn with_bases(&self, wanted: impl IntoIterator<Item = u32>) -> HashSet<u32> {
+        let mut left: Vec<u32> = wanted.into_iter().collect();
+        let mut all = HashSet::new();
+        while let Some(segment) = left.pop() {
+            if !all.insert(segment) {
+                continue;
+            }
+            let (place, pack, row) = self.row(segment);
+            if let Some(base) = row.base() {
+                let domain = pack.entry.origins[usize::from(row.origin())].domain;
+                for piece in &base.pieces {
+                    left.extend(self.below(domain, place.pack, base.height, piece).next());
+                }
+            }
+        }
+        all
+    }
+
+    /// The segments that rest on any of `lost`, with `lost` itself.
+    pub(crate) fn resting_on(&self, lost: HashSet<u32>) -> HashSet<u32> {
+        let mut lost = lost;
+        // They are in the order of their heights.
+        for (_, segment) in &self.based {
+            let (place, pack, row) = self.row(*segment);
+            let domain = pack.entry.origins[usize::from(row.origin())].domain;
+            let falls = row.base().is_some_and(|base| {
+                base.pieces.iter().any(|piece| {
+                    let mut below = self.below(domain, place.pack, base.height, piece);
+                    below.all(|segment| lost.contains(&segment))
+                })
+            });
+            if falls {
+                lost.insert(*segment);
+            }
+        }
+        lost
+    }
+
     /// The segment that holds a chunk of `domain`.
     pub(crate) fn find(&self, domain: u32, id: ChunkId) -> Option<u32> {
         self.domains.get(&domain)?.get(&id).copied()
@@ -151,6 +270,15 @@ impl Lookup {
         self.find(domain, id)
             .into_iter()
             .chain(self.others.get(&id).into_iter().flatten().copied())
+    }
+
+    /// True when it has a segment of the same chunks.
+    pub(crate) fn has_segment(&self, domain: u32, row: &Row<'_>) -> bool {
+        let first = row.chunk_ids().next();
+        first.is_some_and(|first| {
+            let mut holders = self.holders(domain, first);
+            holders.any(|holder| self.row(holder).2.ids == row.ids)
+        })
     }
 
     /// The row of a segment.
@@ -181,7 +309,7 @@ impl Lookup {
                     .expect("what was added once can be added again");
             }
         }
-        rest
+        rest.settle()
     }
 
     /// How many chunks of any kind are known.
@@ -197,13 +325,4 @@ fn says_the_same(one: &PackEntry, other: &PackEntry) -> bool {
             == (other.run, other.kind, other.object_bytes, other.segments_at)
         && one.origins == other.origins
         && one.rows == other.rows
-}
-
-/// What a segment's row says about opening it.
-pub(crate) fn supported(row: &Row<'_>) -> Result<(), FormatError> {
-    if row.codec == Codec::ZstdBase {
-        Err(FormatError::Unsupported("a segment with a base"))
-    } else {
-        Ok(())
-    }
 }

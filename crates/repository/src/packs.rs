@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Mutex, MutexGuard};
 
 use lifeboat_codec::{
-    Author, Codec, Envelope, FinishedPack, Index, Kind, Origin, PackBuilder, Row, Rows, RunId,
-    RunKey, pack_name,
+    Author, Codec, Envelope, FinishedPack, Index, Kind, Moved, Origin, PackBuilder, Row, Rows,
+    RunId, RunKey, pack_name,
 };
 use lifeboat_store::{Body, Store, spool};
 
@@ -118,6 +118,7 @@ impl OpenPacks {
         slot: usize,
         sealed: &[u8],
         codec: Codec,
+        base: &[u8],
         ids: &[u8],
     ) -> Result<(), WriteError> {
         let mut open = self.lock(slot);
@@ -128,7 +129,13 @@ impl OpenPacks {
         pack.file
             .write_all_at(sealed, pack.builder.length())
             .map_err(WriteError::Spool)?;
-        pack.builder.append(sealed, codec, None, ids);
+        // It lies in the pack that it was made for, whose first envelope and origin are its own.
+        let moved = (!base.is_empty()).then_some(Moved {
+            envelope: 0,
+            origin: 0,
+            base,
+        });
+        pack.builder.append(sealed, codec, moved, ids);
         if pack.builder.length() < PACK_BYTES {
             return Ok(());
         }
@@ -173,8 +180,8 @@ fn merge(mut larger: OpenPack, smaller: &OpenPack) -> Result<OpenPack, WriteErro
             offset,
             sealed_bytes,
             codec,
+            moved,
             ids,
-            ..
         } = row.expect("the rows were just written");
         sealed.resize(sealed_bytes as usize, 0);
         smaller
@@ -185,7 +192,7 @@ fn merge(mut larger: OpenPack, smaller: &OpenPack) -> Result<OpenPack, WriteErro
             .file
             .write_all_at(&sealed, larger.builder.length())
             .map_err(WriteError::Spool)?;
-        larger.builder.append(&sealed, codec, None, ids);
+        larger.builder.append(&sealed, codec, moved, ids);
     }
     Ok(larger)
 }

@@ -3,27 +3,29 @@
 //! Invariant: no byte leaves this file that was not authenticated and whose chunk did not have the id that the
 //! snapshot names. A chunk with several holders is taken from the next one when the first is damaged.
 
+mod base;
 mod lists;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{
-    BLOCK_BYTES, ChunkId, ChunkItem, DomainKeys, FormatError, Secret, SegmentOpener, SegmentPlan,
-    StreamRef, recipient_of,
+    BLOCK_BYTES, ChunkId, ChunkItem, DomainKeys, FormatError, RunKey, Secret, SegmentOpener,
+    SegmentPlan, StreamRef, chunk_id, recipient_of,
 };
 use lifeboat_store::ErrorKind;
 use rayon::prelude::*;
 
-use crate::lookup::{Lookup, supported};
+use crate::lookup::Lookup;
 use crate::repository::{ReadError, Repository, object_name};
 
+use self::base::Rest;
 pub(crate) use self::lists::{Failed, Part, bytes_of, chunks_of_stream, read_all};
 
-/// Bytes of opened metadata segments that are kept.
+/// Bytes of opened segments that are kept: of metadata, and of what others rest on.
 const CACHE_BYTES: usize = 48 << 20;
 /// Segments that a worker fetches in one go when it reads many.
 const BATCH_SEGMENTS: usize = 8;
@@ -37,37 +39,75 @@ const WHOLE_MAX: u64 = 4 << 30;
 /// The opened content of one segment.
 struct Decoded {
     content: Vec<u8>,
-    chunks: HashMap<ChunkId, (usize, usize)>,
+    /// Where each chunk ends, in order.
+    ends: Vec<usize>,
+    chunks: HashMap<ChunkId, usize>,
+    /// Whether each chunk is known to be what its id says; what others rest on need not be.
+    proven: AtomicBool,
 }
 
 impl Decoded {
+    /// The chunks with these numbers.
+    fn range(&self, numbers: Range<usize>) -> Option<&[u8]> {
+        let start = match numbers.start.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.content
+            .get(start..*self.ends.get(numbers.end.checked_sub(1)?)?)
+    }
+
     fn chunk(&self, id: ChunkId) -> Option<&[u8]> {
-        let (start, end) = *self.chunks.get(&id)?;
-        self.content.get(start..end)
+        let number = *self.chunks.get(&id)?;
+        self.range(number..number + 1)
+    }
+
+    fn prove(&self, id_key: &Secret) -> Result<(), FormatError> {
+        if self.proven.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let all = self.chunks.iter().all(|(id, number)| {
+            self.range(*number..number + 1)
+                .is_some_and(|chunk| chunk_id(id_key, chunk) == *id)
+        });
+        if !all {
+            let wrong = "a chunk's content does not fit its id";
+            return Err(FormatError::Invalid(wrong));
+        }
+        self.proven.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 #[derive(Default)]
 struct SegmentCache {
-    segments: HashMap<u32, Arc<Decoded>>,
-    order: VecDeque<u32>,
+    /// Each with the number of its last use.
+    segments: HashMap<u32, (u64, Arc<Decoded>)>,
+    uses: u64,
     bytes: usize,
 }
 
 impl SegmentCache {
+    fn get(&mut self, segment: u32) -> Option<Arc<Decoded>> {
+        self.uses += 1;
+        let (used, decoded) = self.segments.get_mut(&segment)?;
+        *used = self.uses;
+        Some(Arc::clone(decoded))
+    }
+
     fn put(&mut self, segment: u32, decoded: Arc<Decoded>) {
+        self.uses += 1;
         self.bytes += decoded.content.len();
-        match self.segments.insert(segment, decoded) {
-            None => self.order.push_back(segment),
-            // Another thread decoded the same one.
-            Some(same) => self.bytes -= same.content.len(),
+        // Another thread may have decoded the same one.
+        if let Some((_, same)) = self.segments.insert(segment, (self.uses, decoded)) {
+            self.bytes -= same.content.len();
         }
-        while self.bytes > CACHE_BYTES && self.order.len() > 1 {
-            if let Some(old) = self
-                .order
-                .pop_front()
-                .and_then(|oldest| self.segments.remove(&oldest))
-            {
+        while self.bytes > CACHE_BYTES && self.segments.len() > 1 {
+            let oldest = self.segments.iter().min_by_key(|(_, (used, _))| *used);
+            let Some(oldest) = oldest.map(|(segment, _)| *segment) else {
+                return;
+            };
+            if let Some((_, old)) = self.segments.remove(&oldest) {
                 self.bytes -= old.content.len();
             }
         }
@@ -174,7 +214,7 @@ impl Reader<'_> {
     ) -> Result<T, ReadError> {
         let mut failure = None;
         for segment in self.lookup.holders(self.keys.domain, item.id) {
-            match self.segment(segment) {
+            match self.proven(segment) {
                 Ok(decoded) => {
                     if let Some(chunk) = decoded
                         .chunk(item.id)
@@ -195,37 +235,46 @@ impl Reader<'_> {
         Err(failure.unwrap_or(ReadError::MissingChunk(item.id)))
     }
 
-    fn segment(&self, segment: u32) -> Result<Arc<Decoded>, ReadError> {
-        if let Some(decoded) = self
-            .cache
-            .lock()
-            .expect("no thread panics in the cache")
-            .segments
-            .get(&segment)
-        {
-            return Ok(Arc::clone(decoded));
+    /// The opened segment, of which each chunk is what its id says.
+    fn proven(&self, segment: u32) -> Result<Arc<Decoded>, ReadError> {
+        let decoded = self.decoded(segment, &mut Rest::default())?;
+        let (_, pack, _) = self.lookup.row(segment);
+        let id_key = self.keys.key(recipient_of(pack.entry.kind));
+        id_key
+            .and_then(|id_key| decoded.prove(id_key))
+            .map_err(|source| ReadError::format(pack.name(), source))?;
+        Ok(decoded)
+    }
+
+    /// The opened segment, by way of the cache.
+    fn decoded(&self, segment: u32, rest: &mut Rest) -> Result<Arc<Decoded>, ReadError> {
+        let lock = || self.cache.lock().expect("no thread panics in the cache");
+        if let Some(decoded) = lock().get(segment) {
+            return Ok(decoded);
         }
         let mut fetched = Vec::new();
         let range = self.fetch(segment, &mut fetched)?;
+        let (_, pack, row) = self.lookup.row(segment);
         let mut decoded = Decoded {
             content: Vec::new(),
+            ends: Vec::new(),
             chunks: HashMap::new(),
+            proven: AtomicBool::new(false),
         };
-        self.open(
-            &mut SegmentOpener::default(),
-            segment,
-            &mut fetched[range],
-            &mut |id, chunk| {
-                let start = decoded.content.len();
-                decoded.content.extend_from_slice(chunk);
-                decoded.chunks.insert(id, (start, decoded.content.len()));
-            },
-        )?;
+        let base = self.base_of(segment, rest)?;
+        let wrong = |source| ReadError::format(pack.name(), source);
+        let mut opener = SegmentOpener::default();
+        let (key, plan) = self.plan(segment, &base).map_err(wrong)?;
+        let chunks = opener
+            .open_unproven(&key, &plan, &mut fetched[range])
+            .map_err(wrong)?;
+        for (number, (id, chunk)) in row.chunk_ids().zip(chunks).enumerate() {
+            decoded.content.extend_from_slice(chunk);
+            decoded.ends.push(decoded.content.len());
+            decoded.chunks.insert(id, number);
+        }
         let decoded = Arc::new(decoded);
-        self.cache
-            .lock()
-            .expect("no thread panics in the cache")
-            .put(segment, Arc::clone(&decoded));
+        lock().put(segment, Arc::clone(&decoded));
         Ok(decoded)
     }
 
@@ -261,27 +310,35 @@ impl Reader<'_> {
     ) -> Result<(), ReadError> {
         let (_, pack, row) = self.lookup.row(segment);
         let wrong = |source| ReadError::format(pack.name(), source);
-        supported(&row).map_err(wrong)?;
-        let key = self
-            .repository
-            .run_key(pack.envelope_of(&row).map_err(wrong)?)
-            .map_err(wrong)?;
+        let base = self.base_of(segment, &mut Rest::default())?;
+        let (key, plan) = self.plan(segment, &base).map_err(wrong)?;
         let id_key = self
             .keys
             .key(recipient_of(pack.entry.kind))
             .map_err(wrong)?;
-        let plan = SegmentPlan {
-            family: self.repository.family(),
-            kind: pack.entry.kind,
-            codec: row.codec,
-            ids: row.ids,
-            base: &[],
-        };
         let chunks = opener.open(&key, id_key, &plan, sealed).map_err(wrong)?;
         row.chunk_ids()
             .zip(chunks)
             .for_each(|(id, chunk)| each(id, chunk));
         Ok(())
+    }
+
+    /// What opens a segment, and what it must be.
+    fn plan<'p>(
+        &'p self,
+        segment: u32,
+        base: &'p [u8],
+    ) -> Result<(Arc<RunKey>, SegmentPlan<'p>), FormatError> {
+        let (_, pack, row) = self.lookup.row(segment);
+        let key = self.repository.run_key(pack.envelope_of(&row)?)?;
+        let plan = SegmentPlan {
+            family: self.repository.family(),
+            kind: pack.entry.kind,
+            codec: row.codec,
+            ids: row.ids,
+            base,
+        };
+        Ok((key, plan))
     }
 
     /// A whole stream in memory; for manifests. Trees are read entry by entry.
@@ -436,7 +493,7 @@ impl Reader<'_> {
         for item in wanted {
             let mut failure = None;
             for segment in self.lookup.holders(self.keys.domain, item.id) {
-                match self.segment(segment) {
+                match self.proven(segment) {
                     Ok(decoded) => {
                         if let Some(chunk) = decoded.chunk(item.id) {
                             failure = None;

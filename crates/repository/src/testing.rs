@@ -92,8 +92,13 @@ enum Stored {
     Stream(Vec<u8>),
 }
 
-fn store_file(lane: &mut Lane<'_, '_>, bytes: &[u8]) -> Result<Stored, WriteError> {
-    let stream = lane.put_stream(Profile::Files, &mut &*bytes)?;
+fn store_file(
+    lane: &mut Lane<'_, '_>,
+    profile: Profile,
+    earlier: Option<&StreamRef>,
+    bytes: &[u8],
+) -> Result<Stored, WriteError> {
+    let stream = lane.put_stream(profile, earlier, &mut &*bytes)?;
     let items = list_chunks(&stream.items)?;
     Ok(match items.as_slice() {
         [] => Stored::Nothing,
@@ -153,6 +158,18 @@ fn store_tree(
 
 /// Backs up `files` as the source `media` of the app `shop`.
 pub(crate) fn backup(repository: &mut Repository, files: &Files) -> Result<Committed, WriteError> {
+    backup_beside(repository, files, Profile::Files, None)
+}
+
+/// The same, cut by `profile`, and as changes of what an earlier snapshot has.
+pub(crate) fn backup_beside(
+    repository: &mut Repository,
+    files: &Files,
+    profile: Profile,
+    earlier: Option<&Head>,
+) -> Result<Committed, WriteError> {
+    let earlier = earlier.map(|head| streams(repository, head).unwrap());
+    let earlier = |name: &String| earlier.as_ref().and_then(|streams| streams.get(name));
     let draft = Draft {
         app: "shop".into(),
         host: "web-1".into(),
@@ -170,7 +187,7 @@ pub(crate) fn backup(repository: &mut Repository, files: &Files) -> Result<Commi
             2,
             files.iter().collect(),
             |lane, (name, bytes), _| -> Result<(), WriteError> {
-                let file = store_file(lane, bytes)?;
+                let file = store_file(lane, profile, earlier(name), bytes)?;
                 stored.lock().unwrap().insert(name.as_str(), file);
                 Ok(())
             },
@@ -233,8 +250,21 @@ pub(crate) fn restore_each(
     repository: &Repository,
     head: &Head,
 ) -> Result<BTreeMap<String, Result<Vec<u8>, ReadError>>, ReadError> {
+    let mut files = BTreeMap::new();
+    walk(repository, head, &mut |path, reader, entry| {
+        files.insert(path, content(reader, entry));
+    })?;
+    Ok(files)
+}
+
+/// Names each file of a snapshot to `each`.
+fn walk(
+    repository: &Repository,
+    head: &Head,
+    each: &mut dyn FnMut(String, &Reader<'_>, &Entry<'_>),
+) -> Result<(), ReadError> {
     let reader = repository.reader(head.domain)?;
-    let (mut files, mut folders) = (BTreeMap::new(), vec![(String::new(), head.root.clone())]);
+    let mut folders = vec![(String::new(), head.root.clone())];
     while let Some((folder, tree)) = folders.pop() {
         let tree = reader.whole(&tree)?;
         for entry in Entries::new(&tree) {
@@ -247,17 +277,38 @@ pub(crate) fn restore_each(
                 (EntryKind::Folder, _) => {}
                 _ => {
                     let path = path.strip_prefix("media/").unwrap().to_owned();
-                    files.insert(path, content(&reader, &entry));
+                    each(path, &reader, &entry);
                 }
             }
         }
     }
-    Ok(files)
+    Ok(())
+}
+
+/// The content of each file of a snapshot that has some.
+fn streams(repository: &Repository, head: &Head) -> Result<BTreeMap<String, StreamRef>, ReadError> {
+    let mut streams = BTreeMap::new();
+    walk(repository, head, &mut |path, _, entry| {
+        streams.extend(stream_of(entry).map(|stream| (path, stream)));
+    })?;
+    Ok(streams)
 }
 
 fn content(reader: &Reader<'_>, entry: &Entry<'_>) -> Result<Vec<u8>, ReadError> {
-    let stream = match entry.content {
-        Content::None => return Ok(Vec::new()),
+    let Some(stream) = stream_of(entry) else {
+        return Ok(Vec::new());
+    };
+    let mut bytes = Vec::new();
+    match reader.copy_to(&stream, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(StreamError::Read(error)) => Err(error),
+        Err(StreamError::Write(error)) => panic!("{error}"),
+    }
+}
+
+fn stream_of(entry: &Entry<'_>) -> Option<StreamRef> {
+    Some(match entry.content {
+        Content::None => return None,
         Content::Chunk(id) => {
             let mut list = Vec::new();
             lifeboat_codec::put_chunk(
@@ -270,13 +321,7 @@ fn content(reader: &Reader<'_>, entry: &Entry<'_>) -> Result<Vec<u8>, ReadError>
             StreamRef::new(entry.size, Profile::Files, 0, list)
         }
         Content::Stream(reference) => StreamRef::decode(reference).unwrap(),
-    };
-    let mut bytes = Vec::new();
-    match reader.copy_to(&stream, &mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(StreamError::Read(error)) => Err(error),
-        Err(StreamError::Write(error)) => panic!("{error}"),
-    }
+    })
 }
 
 /// A few small files in two folders: about 14 KB.

@@ -85,7 +85,7 @@ fn a_run_that_fails_or_is_stopped_leaves_no_snapshot_but_its_packs_are_used() {
     };
     let result = repository.backup(&draft, &Silent, &AtomicBool::new(false), |writer| {
         work(writer, 2, files.values().collect(), |lane, bytes, _| {
-            lane.put_stream(Profile::Files, &mut bytes.as_slice())
+            lane.put_stream(Profile::Files, None, &mut bytes.as_slice())
                 .map(drop)
         })?;
         Err::<Contents, _>(WriteError::Source(std::io::Error::other(

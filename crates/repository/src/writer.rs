@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use lifeboat_codec::{
-    ChunkId, ChunkItem, Chunker, DomainKeys, End, Kind, Nonce, Profile, Recipient, Role,
+    ChunkId, ChunkItem, Chunker, Codec, DomainKeys, End, Kind, Nonce, Profile, Recipient, Role,
     SEGMENT_BYTES, SegmentSealer, StreamRef, chunk_id, content_tail, cut_at_end, list_chunks,
     put_chunk,
 };
@@ -22,10 +22,12 @@ use crate::reader::Reader;
 use crate::repository::Repository;
 use crate::write_error::WriteError;
 
+mod beside;
 mod work;
 #[cfg(test)]
 mod tests;
 
+use self::beside::{Beside, Rests, Span};
 pub use self::work::{Tasks, work};
 
 /// A chunk of this length is a segment alone and is sealed from where it lies.
@@ -46,6 +48,7 @@ struct Job {
     /// Its first `used` bytes are content.
     content: Vec<u8>,
     used: usize,
+    rests: Option<Rests>,
 }
 
 #[derive(Default)]
@@ -219,6 +222,8 @@ impl<'r> Writer<'r> {
             writer: self,
             data: Gathering::new(),
             meta: Gathering::new(),
+            beside: None,
+            failures: 0,
             sealer: SegmentSealer::default(),
             read: Vec::new(),
             choice: seed,
@@ -235,6 +240,10 @@ struct Gathering {
     /// Its first `used` bytes are content; the rest is room for reading small files in place.
     content: Vec<u8>,
     used: usize,
+    /// Where the chunks stand in their stream, for one that has an earlier one beside it.
+    spans: Vec<Span>,
+    /// What small files were before.
+    before: Vec<ChunkId>,
 }
 
 impl Gathering {
@@ -245,6 +254,8 @@ impl Gathering {
             lengths: Vec::new(),
             content: Vec::new(),
             used: 0,
+            spans: Vec::new(),
+            before: Vec::new(),
         }
     }
 
@@ -267,6 +278,10 @@ pub struct Lane<'w, 'r> {
     writer: &'w Writer<'r>,
     data: Gathering,
     meta: Gathering,
+    /// The earlier stream beside the one that is cut, and where in the latter the next chunk starts.
+    beside: Option<(Beside<'w, 'r>, u64)>,
+    /// How often what small files were before could not be read.
+    failures: u32,
     sealer: SegmentSealer,
     read: Vec<u8>,
     choice: u64,
@@ -283,7 +298,8 @@ impl<'w, 'r> Lane<'w, 'r> {
     /// Stores a file of at most `room` bytes, which is at most the profile's smallest chunk: one chunk, or none when it is empty.
     ///
     /// `fill` reads it into the bytes that it is given and returns how many it wrote. The bytes lie where the segment
-    /// gathers, so a file that is already stored costs one read and one hash, and a new one no copy.
+    /// gathers, so a file that is already stored costs one read and one hash, and a new one no copy. `before` is what the file
+    /// was in an earlier snapshot, which it may be stored as a change of.
     ///
     /// # Errors
     /// What `fill` returns, or when a segment cannot be stored.
@@ -291,6 +307,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         &mut self,
         profile: Profile,
         room: usize,
+        before: Option<ChunkId>,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Option<ChunkItem>, E> {
         assert!(room <= profile.min_bytes() + 1, "a larger file is cut");
@@ -307,6 +324,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             &self.data.content[self.data.used..self.data.used + length],
         );
         if self.writer.known.take_on(id) {
+            self.data.before.extend(before);
             self.gather(Kind::DataPack, id, length)?;
         }
         Ok(Some(ChunkItem {
@@ -315,16 +333,18 @@ impl<'w, 'r> Lane<'w, 'r> {
         }))
     }
 
-    /// Stores a stream of any length in data packs.
+    /// Stores a stream of any length in data packs. `earlier` is what it was in an earlier snapshot, which it may be stored
+    /// as a change of.
     ///
     /// # Errors
     /// When the source cannot be read ([`WriteError::Source`]), or a segment cannot be stored.
     pub fn put_stream(
         &mut self,
         profile: Profile,
+        earlier: Option<&StreamRef>,
         source: &mut dyn Read,
     ) -> Result<StreamRef, WriteError> {
-        self.put_rows(profile, &mut Plain(source))
+        self.put_rows(profile, earlier, &mut Plain(source))
     }
 
     /// The same of a source that knows where it is best cut.
@@ -334,11 +354,27 @@ impl<'w, 'r> Lane<'w, 'r> {
     pub fn put_rows(
         &mut self,
         profile: Profile,
+        earlier: Option<&StreamRef>,
         source: &mut dyn Source,
     ) -> Result<StreamRef, WriteError> {
         self.switch(profile)?;
+        let lists = self.writer.lists.as_ref();
+        let beside = earlier
+            .zip(lists)
+            .and_then(|(earlier, lists)| Beside::begin(lists, earlier));
+        if beside.is_some() {
+            // What rests on an earlier stream is of one stream.
+            self.close_segment(Kind::DataPack)?;
+        }
+        self.beside = beside.map(|beside| (beside, 0));
         let mut list = ListWriter::default();
-        self.cut(Kind::DataPack, profile, source, &mut list)?;
+        let cut = self.cut(Kind::DataPack, profile, source, &mut list);
+        let cut = match &self.beside {
+            Some(_) => cut.and_then(|()| self.close_segment(Kind::DataPack)),
+            None => cut,
+        };
+        self.beside = None;
+        cut?;
         self.close_list(list, profile)
     }
 
@@ -450,6 +486,9 @@ impl<'w, 'r> Lane<'w, 'r> {
             if self.writer.stopped() {
                 break Err(WriteError::Stopped);
             }
+            if let Some((_, at)) = &mut self.beside {
+                *at = list.length;
+            }
             match self.put_chunk(kind, &buffer[start..start + length]) {
                 Ok(item) => list.push(item),
                 Err(error) => break Err(error),
@@ -464,22 +503,39 @@ impl<'w, 'r> Lane<'w, 'r> {
     fn put_chunk(&mut self, kind: Kind, chunk: &[u8]) -> Result<ChunkItem, WriteError> {
         let recipient = lifeboat_codec::recipient_of(kind);
         let id = chunk_id(self.writer.keys.key(recipient)?, chunk);
+        let beside = self.beside.as_mut().filter(|_| kind == Kind::DataPack);
         if self.writer.known.take_on(id) {
+            let span = beside.map(|(beside, at)| beside.span(*at, chunk.len()));
             if chunk.len() >= ALONE_BYTES {
                 self.count(chunk.len());
-                if !self.hand_over_alone(kind, id, chunk) {
-                    self.seal(kind, &id.0, chunk)?;
+                let rests = self.rests(span.as_slice(), &[], chunk);
+                if let Err(rests) = self.hand_over_alone(kind, id, chunk, rests) {
+                    self.seal(kind, &id.0, chunk, rests.as_ref())?;
                 }
             } else {
                 let gathering = self.gathering(kind);
+                gathering.spans.extend(span);
                 gathering.room(chunk.len()).copy_from_slice(chunk);
                 self.gather(kind, id, chunk.len())?;
             }
+        } else if let Some((beside, at)) = beside {
+            beside.anchor(id, *at);
         }
         Ok(ChunkItem {
             id,
             length: chunk.len() as u32,
         })
+    }
+
+    /// What a segment of these chunks may rest on.
+    fn rests(&mut self, spans: &[Span], before: &[ChunkId], content: &[u8]) -> Option<Rests> {
+        if let Some((beside, _)) = &mut self.beside {
+            return beside.plan(spans, content);
+        }
+        if before.is_empty() || self.failures >= beside::FAILURES_MAX {
+            return None;
+        }
+        beside::rests(self.writer.lists.as_ref()?, before, &mut self.failures)
     }
 
     fn gathering(&mut self, kind: Kind) -> &mut Gathering {
@@ -529,14 +585,26 @@ impl<'w, 'r> Lane<'w, 'r> {
         }
         let tail = content_tail(&gathering.lengths);
         gathering.room(tail.len()).copy_from_slice(&tail);
-        let job = Job {
+        let mut job = Job {
             kind,
             ids: std::mem::take(&mut gathering.ids),
             content: std::mem::take(&mut gathering.content),
             used: gathering.used + tail.len(),
+            rests: None,
         };
+        let used = std::mem::take(&mut gathering.used);
         gathering.lengths.clear();
-        gathering.used = 0;
+        let (mut spans, mut before) = (
+            std::mem::take(&mut gathering.spans),
+            std::mem::take(&mut gathering.before),
+        );
+        if kind == Kind::DataPack {
+            job.rests = self.rests(&spans, &before, &job.content[..used]);
+        }
+        spans.clear();
+        before.clear();
+        let gathering = self.gathering(kind);
+        (gathering.spans, gathering.before) = (spans, before);
         Some(job)
     }
 
@@ -547,7 +615,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         let (content, mut ids) = match self.hand_over(job) {
             Ok(spare) => (spare, Vec::new()),
             Err(job) => {
-                self.seal(kind, &job.ids, &job.content[..job.used])?;
+                self.seal(kind, &job.ids, &job.content[..job.used], job.rests.as_ref())?;
                 (job.content, job.ids)
             }
         };
@@ -575,9 +643,15 @@ impl<'w, 'r> Lane<'w, 'r> {
         Ok(board.spare.pop().unwrap_or_default())
     }
 
-    fn hand_over_alone(&self, kind: Kind, id: ChunkId, chunk: &[u8]) -> bool {
+    fn hand_over_alone(
+        &self,
+        kind: Kind,
+        id: ChunkId,
+        chunk: &[u8],
+        rests: Option<Rests>,
+    ) -> Result<(), Option<Rests>> {
         if self.writer.idle.load(Ordering::Relaxed) == 0 {
-            return false;
+            return Err(rests);
         }
         let mut board = self
             .writer
@@ -585,7 +659,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             .lock()
             .expect("no thread panics at the board");
         if board.jobs.len() >= JOBS_MAX {
-            return false;
+            return Err(rests);
         }
         let mut content = board.spare.pop().unwrap_or_default();
         content.clear();
@@ -595,12 +669,19 @@ impl<'w, 'r> Lane<'w, 'r> {
             ids: id.0.to_vec(),
             content,
             used: chunk.len(),
+            rests,
         });
         self.writer.bell.notify_one();
-        true
+        Ok(())
     }
 
-    fn seal(&mut self, kind: Kind, ids: &[u8], content: &[u8]) -> Result<(), WriteError> {
+    fn seal(
+        &mut self,
+        kind: Kind,
+        ids: &[u8],
+        content: &[u8],
+        rests: Option<&Rests>,
+    ) -> Result<(), WriteError> {
         let packs = self.writer.packs(kind);
         let slot = self.slot(packs.count(), content.len() as u64);
         let maker = &self.writer.maker;
@@ -614,10 +695,14 @@ impl<'w, 'r> Lane<'w, 'r> {
         } else {
             &maker.meta.1
         };
-        let (codec, sealed) =
-            self.sealer
-                .seal(key, maker.repository.family(), kind, ids, content, nonce)?;
-        packs.append(maker, slot, sealed, codec, ids)
+        let family = maker.repository.family();
+        let text = rests.map_or(&[][..], |rests| &rests.text);
+        let (codec, sealed) = self
+            .sealer
+            .seal(key, family, kind, ids, content, text, nonce)?;
+        let base = rests.filter(|_| codec == Codec::ZstdBase);
+        let base = base.map_or_else(Vec::new, |rests| rests.base.encode());
+        packs.append(maker, slot, sealed, codec, &base, ids)
     }
 
     /// The pack for the next segment: drawn anew after each run, so that a pack's length says nothing about one file.
@@ -646,7 +731,12 @@ impl<'w, 'r> Lane<'w, 'r> {
             .jobs
             .pop_front();
         let Some(job) = job else { return Ok(false) };
-        self.seal(job.kind, &job.ids, &job.content[..job.used])?;
+        self.seal(
+            job.kind,
+            &job.ids,
+            &job.content[..job.used],
+            job.rests.as_ref(),
+        )?;
         let mut board = self
             .writer
             .board
@@ -663,7 +753,7 @@ impl<'w, 'r> Lane<'w, 'r> {
     fn finish(&mut self) -> Result<(), WriteError> {
         for kind in [Kind::DataPack, Kind::MetaPack] {
             if let Some(job) = self.gathered(kind) {
-                self.seal(kind, &job.ids, &job.content[..job.used])?;
+                self.seal(kind, &job.ids, &job.content[..job.used], job.rests.as_ref())?;
             }
         }
         Ok(())

@@ -215,6 +215,7 @@ fn there_and_back(mut draw: Draw<'_>, count: usize) {
             Kind::DataPack,
             &ids,
             &content,
+            &[],
             Nonce([2; 24]),
         )
         .expect("what is compressed decodes to what it was");

@@ -124,7 +124,7 @@ fn make() -> Original {
 fn put(lane: &mut Lane<'_, '_>, files: &Files) -> Result<Contents, WriteError> {
     let (mut tree, mut root, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
     for (name, bytes) in files {
-        let stream = lane.put_stream(Profile::Files, &mut bytes.as_slice())?;
+        let stream = lane.put_stream(Profile::Files, None, &mut bytes.as_slice())?;
         let chunks = list_chunks(&stream.items)?;
         let entry = Entry {
             size: bytes.len() as u64,

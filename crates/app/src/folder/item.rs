@@ -2,14 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use lifeboat_codec::{Content, Entry, Problem, put_entry, status};
-use lifeboat_files::{
-    Attributes, AttributesRead, ErrorKind, Folder, Kind, Listing, Metadata, Time,
-};
+use lifeboat_codec::{Content, Entry, Problem, StreamRef, put_entry, status};
+use lifeboat_files::{Attributes, AttributesRead, ErrorKind, Folder, Kind, Metadata, Time};
 use lifeboat_repository::{Counter, Lane, Progress, WriteError};
 
 use super::tree::{Done, Entries};
-use super::{Named, Node, Rows, Walk};
+use super::{At, Named, Node, Rows, Walk};
 use crate::entry::{entry_of, entry_time, put_attributes};
 use crate::file::{FileError, read_file};
 
@@ -39,12 +37,17 @@ impl Walk<'_> {
         &self,
         lane: &mut Lane<'_, '_>,
         part: &mut Part,
-        node: &Node<'_>,
-        folder: &Folder,
-        listing: &Listing,
-        name: &[u8],
+        at: &At<'_, '_>,
         metadata: &Metadata,
+        earlier: Option<&StreamRef>,
     ) -> Result<(), WriteError> {
+        let At {
+            node,
+            folder,
+            listing,
+            name,
+            ..
+        } = *at;
         if metadata.nlink > 1
             && let Some(named) = self.named(metadata)
         {
@@ -63,7 +66,7 @@ impl Walk<'_> {
         let mut told = 0;
         for attempt in 1..=TRIES {
             let again = |now: &Metadata| attempt < TRIES && now.kind == Kind::File;
-            let read = match read_file(lane, folder, listing, name, &seen, &mut told) {
+            let read = match read_file(lane, folder, listing, name, &seen, earlier, &mut told) {
                 Ok(read) => read,
                 Err(FileError::Write(error)) => return Err(error),
                 Err(FileError::Files(error)) => {

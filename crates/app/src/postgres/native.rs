@@ -91,13 +91,14 @@ pub(super) fn read(
         while let Some(file) = read.next_file() {
             let name = file.name().to_owned();
             let mut tap = lock().taps.take(&name);
+            let before = reading.before.stream(&source.name, name.as_bytes());
             let put = read.read(file, |stream| {
                 let mut followed = Followed {
                     stream,
                     writer,
                     tap: tap.as_mut(),
                 };
-                lane.put_rows(Profile::Database, &mut followed)
+                lane.put_rows(Profile::Database, before.as_ref(), &mut followed)
             });
             let kept = match put {
                 Ok(stream) => tap

@@ -8,6 +8,9 @@ use super::{Given, LOCK_WAIT, Reading, Taps, pg_dump_said};
 use crate::config::PostgresSource;
 use crate::source::{Counted, SourceError, made, on_lane};
 
+/// The file that the archive is in.
+const ARCHIVE: &str = "database.dump";
+
 pub(super) fn read(
     reading: &Reading<'_, '_>,
     source: &PostgresSource,
@@ -45,7 +48,8 @@ pub(super) fn read(
                 inner: &mut dump,
                 writer,
             };
-            lane.put_stream(Profile::Database, &mut counted)
+            let before = reading.before.stream(&source.name, ARCHIVE.as_bytes());
+            lane.put_stream(Profile::Database, before.as_ref(), &mut counted)
         },
     );
     // The program's own words tell more than the broken stream: they are asked for first.
@@ -63,7 +67,7 @@ pub(super) fn read(
     Ok(Given {
         facts,
         roles,
-        files: vec![made("database.dump", stream, reading.now_ms)],
+        files: vec![made(ARCHIVE, stream, reading.now_ms)],
         large_objects: Vec::new(),
         parts: None,
         said,

@@ -3,20 +3,24 @@
 //! One pass: a window of whole segments is fetched into a buffer that is used again and again, hashed while it is as it
 //! was written, then opened in place. The buffer holds 4 MiB, or the one segment that is larger.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{
-    ChunkId, Damage, DomainKeys, FormatError, Row, Rows, SegmentOpener, SegmentPlan, parse_name,
-    recipient_of,
+    ChunkId, Codec, Damage, DomainKeys, FormatError, Row, Rows, SegmentOpener, SegmentPlan,
+    parse_name, recipient_of,
 };
 
 use super::Check;
 use super::packs::{Pack, Packs};
 use super::reach::Reach;
-use crate::lookup::{PackPlace, supported};
+use crate::lookup::PackPlace;
 use crate::parallel;
 use crate::progress::Counter;
+use crate::reader::Reader;
+use crate::repository::ReadError;
+use crate::snapshots::sentence;
 use crate::verify::{Scan, examine, fetch};
 
 /// Bytes that are fetched at once.
@@ -37,6 +41,34 @@ pub(super) struct PackRead {
     pub(super) wrong_length: Vec<ChunkId>,
     /// True when every segment was tried, so that those that are not broken are whole.
     pub(super) tried: bool,
+}
+
+/// Reads what segments rest on, for all threads.
+struct Below<'c> {
+    check: &'c Check<'c>,
+    packs: &'c Packs,
+    readers: Mutex<HashMap<u32, Arc<Reader<'c>>>>,
+}
+
+impl Below<'_> {
+    fn text(&self, domain: u32, segment: u32) -> Result<Vec<u8>, ReadError> {
+        let reader = {
+            let mut readers = self
+                .readers
+                .lock()
+                .expect("no thread panics while it makes a reader");
+            match readers.get(&domain) {
+                Some(reader) => Arc::clone(reader),
+                None => {
+                    let lookup = Arc::clone(&self.packs.lookup);
+                    let reader = Arc::new(self.check.repository.reader_over(lookup, domain)?);
+                    readers.insert(domain, Arc::clone(&reader));
+                    reader
+                }
+            }
+        };
+        reader.base_text(segment)
+    }
 }
 
 /// What one thread keeps from pack to pack.
@@ -62,12 +94,17 @@ impl Check<'_> {
             order.iter().map(|number| packs.packs[*number].bytes).sum(),
         );
         let results = Mutex::new(Vec::new());
+        let below = Below {
+            check: self,
+            packs,
+            readers: Mutex::default(),
+        };
         parallel::for_each(
             &order,
             self.threads,
             self.stop,
             |hand: &mut Hand, number| {
-                let read = self.read_pack(&packs.packs[*number], packs, reach, hand);
+                let read = self.read_pack(&packs.packs[*number], &below, reach, hand);
                 if !self.stop.load(Ordering::Relaxed) {
                     results
                         .lock()
@@ -116,7 +153,7 @@ impl Check<'_> {
     fn read_pack(
         &self,
         pack: &Pack,
-        packs: &Packs,
+        below: &Below<'_>,
         reach: &Reach<'_>,
         hand: &mut Hand,
     ) -> PackRead {
@@ -125,7 +162,7 @@ impl Check<'_> {
             read.damage.push(Damage::Footer);
             return read;
         };
-        if let Err(error) = self.pass(pack, packs, reach, scan, hand, &mut read) {
+        if let Err(error) = self.pass(pack, below, reach, scan, hand, &mut read) {
             read.other = Some(format!("cannot be read: {error}"));
         }
         read
@@ -134,7 +171,7 @@ impl Check<'_> {
     fn pass(
         &self,
         pack: &Pack,
-        packs: &Packs,
+        below: &Below<'_>,
         reach: &Reach<'_>,
         mut scan: Scan,
         hand: &mut Hand,
@@ -142,7 +179,7 @@ impl Check<'_> {
     ) -> Result<(), lifeboat_store::Error> {
         let store = self.repository.store();
         if let Some((place, first_segment)) = pack.place {
-            let place = &packs.lookup.packs[place as usize];
+            let place = &below.packs.lookup.packs[place as usize];
             let rows: Vec<Row<'_>> = Rows::new(&place.entry.rows)
                 .filter_map(Result::ok)
                 .collect();
@@ -171,6 +208,7 @@ impl Check<'_> {
                         row,
                         segment,
                         sealed,
+                        below,
                         reach,
                         (&mut hand.opener, &mut hand.keys),
                         read,
@@ -245,18 +283,38 @@ impl Check<'_> {
         row: &Row<'_>,
         segment: u32,
         sealed: &mut [u8],
+        below: &Below<'_>,
         reach: &Reach<'_>,
         (opener, keys): (&mut SegmentOpener, &mut Option<DomainKeys>),
         read: &mut PackRead,
     ) {
+        let domain = place
+            .entry
+            .origins
+            .get(usize::from(row.origin()))
+            .map_or(0, |origin| origin.domain);
+        let base = if row.codec == Codec::ZstdBase {
+            below.text(domain, segment)
+        } else {
+            Ok(Vec::new())
+        };
+        let base = match base {
+            Ok(base) => base,
+            Err(ReadError::Format {
+                source: FormatError::NoKey(_),
+                ..
+            }) => {
+                read.closed += 1;
+                return;
+            }
+            Err(error) => {
+                let what = format!("what it rests on cannot be read: {}", sentence(&error));
+                read.broken.push((segment, what));
+                return;
+            }
+        };
         let mut open = || -> Result<(), FormatError> {
-            supported(row)?;
             let key = self.repository.run_key(place.envelope_of(row)?)?;
-            let domain = place
-                .entry
-                .origins
-                .get(usize::from(row.origin()))
-                .map_or(0, |origin| origin.domain);
             if keys.as_ref().is_none_or(|keys| keys.domain != domain) {
                 *keys = Some(self.repository.keyring.domain(domain)?);
             }
@@ -267,7 +325,7 @@ impl Check<'_> {
                 kind: place.entry.kind,
                 codec: row.codec,
                 ids: row.ids,
-                base: &[],
+                base: &base,
             };
             let chunks = opener.open(&key, id_key, &plan, sealed)?;
             if let Some(needed) = reach.needed.get(&domain) {

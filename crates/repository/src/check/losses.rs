@@ -54,6 +54,7 @@ impl<'c> Losses<'c> {
                 losses.bad.extend(hit);
             }
         }
+        losses.bad = packs.lookup.resting_on(losses.bad);
         losses
     }
 
@@ -94,7 +95,7 @@ impl<'c> Losses<'c> {
                     Severity::Damage,
                     "",
                     format!(
-                        "{} chunks that snapshots need are in no pack",
+                        "{} chunks that snapshots need are in no pack, or what they rest on is not",
                         unknown.len()
                     ),
                 ),
@@ -241,11 +242,12 @@ impl<'c> Losses<'c> {
         finding
     }
 
-    /// The needed chunks that these segments hold and no good one does.
+    /// The needed chunks that these segments hold, or what rests on them, and no good one does.
     fn lost(&self, segments: &[u32]) -> Vec<Chunk> {
         let mut lost = Vec::new();
-        for segment in segments {
-            let (_, place, row) = self.packs.lookup.row(*segment);
+        let segments = segments.iter().copied().collect();
+        for segment in self.packs.lookup.resting_on(segments) {
+            let (_, place, row) = self.packs.lookup.row(segment);
             let domain = place
                 .entry
                 .origins

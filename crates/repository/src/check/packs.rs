@@ -165,7 +165,7 @@ impl Check<'_> {
         }
         Packs {
             packs,
-            lookup: Arc::new(lookup),
+            lookup: Arc::new(lookup.settle()),
             owners,
             gone,
         }

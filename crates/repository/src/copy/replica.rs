@@ -71,17 +71,22 @@ pub(super) fn copy(
             return Err(CopyError::Stopped);
         }
         let domain = snapshot.head.domain;
+        let mut lacking = HashSet::new();
         chunks_of_unseen(from, &snapshot.head, &mut seen, &mut |_, item| {
-            if there.find(domain, item.id).is_none()
-                && let Some(segment) = lookup.find(domain, item.id)
-            {
-                let number = lookup.row(segment).0.pack;
-                if !job.done.contains(&number) && batch.packs.insert(number) {
-                    batch.bytes += lookup.packs[number as usize].entry.object_bytes;
-                }
+            if there.find(domain, item.id).is_none() {
+                lacking.extend(lookup.find(domain, item.id));
             }
         })
         .map_err(CopyError::From)?;
+        for segment in lookup.with_bases(lacking) {
+            let (place, pack, row) = lookup.row(segment);
+            if !there.has_segment(domain, &row)
+                && !job.done.contains(&place.pack)
+                && batch.packs.insert(place.pack)
+            {
+                batch.bytes += pack.entry.object_bytes;
+            }
+        }
         batch.snapshots.push(snapshot);
         if batch.bytes >= BATCH_BYTES {
             job.flush(std::mem::take(&mut batch), &mut report)?;

@@ -504,7 +504,7 @@ fn a_replica_gets_the_lists_between_the_first_and_the_last_too() {
     let (_world, mut from) = World::new();
     let elsewhere = Mutex::new(Vec::new());
     snapshot_of(&mut from, |lane| {
-        let own = lane.put_stream(Profile::Files, &mut &*content)?;
+        let own = lane.put_stream(Profile::Files, None, &mut &*content)?;
         elsewhere.lock().unwrap().clone_from(&own.items);
         Ok(own)
     });

@@ -301,7 +301,7 @@ impl<'c> Walk<'c> {
             chunk: Vec::new(),
             at: 0,
         };
-        let stream = lane.put_stream(profile, &mut source)?;
+        let stream = lane.put_stream(profile, None, &mut source)?;
         if stream.length != old.stream.length {
             return Err(wrong(
                 "a stream",

@@ -73,6 +73,19 @@ pub(crate) fn chunks_of_stream(
     Ok(items)
 }
 
+impl Reader<'_> {
+    /// The chunks that hold the list of a stream's own chunks, for a stream that has such.
+    pub(crate) fn list_blocks(&self, stream: &StreamRef) -> Result<Vec<ChunkItem>, ReadError> {
+        let mut list = stream.items.clone();
+        for _ in 1..stream.depth {
+            let items = list_chunks(&list);
+            let items = items.map_err(|source| ReadError::format("a chunk list", source))?;
+            list = bytes_of(self, &items)?;
+        }
+        list_chunks(&list).map_err(|source| ReadError::format("a chunk list", source))
+    }
+}
+
 /// The chunks of a list that make up `length` bytes; one that goes beyond them is read no further.
 fn own_chunks(list: &[u8], length: u64) -> Result<Vec<ChunkItem>, FormatError> {
     let (mut items, mut left) = (Vec::new(), Some(length));

@@ -20,7 +20,7 @@ fn the_last_segment_of_a_lane_is_never_left_to_a_worker_that_goes_home() {
         // A worker that has seen that all is done and has not come to say that it is no longer idle.
         writer.idle.store(1, Ordering::SeqCst);
         work(writer, 1, vec![()], |lane, (), _| {
-            lane.put_stream(Profile::Files, &mut content.as_slice())
+            lane.put_stream(Profile::Files, None, &mut content.as_slice())
                 .map(drop)
         })?;
         assert!(writer.board.lock().unwrap().jobs.is_empty());

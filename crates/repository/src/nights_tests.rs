@@ -1,0 +1,274 @@
+//! Nights of what changes a little, stored as changes: they are small, come back, and what they rest on is looked after.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use lifeboat_codec::{Profile, Rows};
+use lifeboat_store::{Listed, MemoryStore, ObjectName, Store};
+
+use crate::check::{CheckOptions, CheckReport, ReadData, check};
+use crate::commit::Committed;
+use crate::copy::copy;
+use crate::finding::Severity;
+use crate::keys::NewSecret;
+use crate::progress::Silent;
+use crate::repository::Repository;
+use crate::testing::{Files, World, backup_beside, noise, restore, surroundings};
+
+/// Rows of a table: a number that only grows, and what stands beside it.
+struct Table {
+    rows: BTreeMap<u64, String>,
+    next: u64,
+    seed: u64,
+}
+
+impl Table {
+    fn new(count: u64) -> Self {
+        let mut table = Self {
+            rows: BTreeMap::new(),
+            next: 0,
+            seed: 0x9E37_79B9_7F4A_7C15,
+        };
+        table.add(count);
+        table
+    }
+
+    fn number(&mut self) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed
+    }
+
+    fn row(&mut self) -> String {
+        let words: Vec<String> = (0..self.number() % 5 + 3)
+            .map(|_| format!("{:x}", self.number() % 0xFFFF_FFFF))
+            .collect();
+        words.join("\t")
+    }
+
+    fn add(&mut self, count: u64) {
+        for _ in 0..count {
+            let row = self.row();
+            self.rows.insert(self.next, row);
+            self.next += 1;
+        }
+    }
+
+    /// One row of two hundred becomes another, as many of a thousand are deleted and added.
+    fn night(&mut self) {
+        let count = self.rows.len() as u64;
+        for _ in 0..count / 200 {
+            let key = self.number() % self.next;
+            let row = self.row();
+            if let Some(old) = self.rows.get_mut(&key) {
+                *old = row;
+            }
+        }
+        for _ in 0..count / 1000 {
+            let key = self.number() % self.next;
+            self.rows.remove(&key);
+        }
+        self.add(count / 1000);
+    }
+
+    fn text(&self) -> Vec<u8> {
+        let rows = self.rows.iter();
+        rows.flat_map(|(key, row)| format!("{key}\t{row}\n").into_bytes())
+            .collect()
+    }
+
+    fn files(&self) -> Files {
+        Files::from([("table".to_owned(), self.text())])
+    }
+}
+
+fn stored(store: &MemoryStore) -> u64 {
+    let mut bytes = 0;
+    store.list("", &mut |listed| bytes += listed.len).unwrap();
+    bytes
+}
+
+fn read_whole(store: &MemoryStore, name: &ObjectName) -> Vec<u8> {
+    let mut len = 0;
+    let mut keep = |listed: Listed| {
+        if listed.name == *name {
+            len = listed.len as usize;
+        }
+    };
+    store.list("packs/d/", &mut keep).unwrap();
+    let mut bytes = vec![0; len];
+    store.get_range(name, 0, &mut bytes).unwrap();
+    bytes
+}
+
+/// Each night with what it holds, and by how much it made the store grow.
+struct Nights {
+    world: World,
+    repository: Repository,
+    nights: Vec<(Committed, Files)>,
+    growth: Vec<u64>,
+}
+
+/// `nights` of a table, of which night `n` rests on `base(n)`.
+fn nights(count: usize, profile: Profile, base: impl Fn(usize) -> usize) -> Nights {
+    let (world, repository) = World::new();
+    let mut all = Nights {
+        world,
+        repository,
+        nights: Vec::new(),
+        growth: Vec::new(),
+    };
+    let mut table = Table::new(60_000);
+    for night in 0..count {
+        let files = table.files();
+        let before = stored(&all.world.store);
+        let earlier = (night > 0).then(|| all.nights[base(night)].0.head.clone());
+        let committed =
+            backup_beside(&mut all.repository, &files, profile, earlier.as_ref()).unwrap();
+        all.nights.push((committed, files));
+        all.growth.push(stored(&all.world.store) - before);
+        table.night();
+    }
+    all
+}
+
+fn heights(repository: &Repository) -> Vec<usize> {
+    let mut heights = vec![0; 20];
+    for pack in &repository.lookup().unwrap().packs {
+        for row in Rows::new(&pack.entry.rows) {
+            heights[usize::from(row.unwrap().height())] += 1;
+        }
+    }
+    heights
+}
+
+fn checked(repository: &Repository) -> CheckReport {
+    let options = CheckOptions {
+        read_data: ReadData::All,
+    };
+    check(repository, &options, &Silent, &AtomicBool::new(false)).unwrap()
+}
+
+#[test]
+fn nights_of_a_table_cost_what_changed_and_come_back() {
+    for profile in [Profile::Database, Profile::Files] {
+        let nights = nights(8, profile, |night| night - 1);
+        let (first, later) = nights.growth.split_first().unwrap();
+        for growth in later {
+            assert!(
+                *growth < first / 20,
+                "{profile:?}: {growth} of {first} bytes"
+            );
+        }
+        let heights = heights(&nights.repository);
+        assert!(heights[7] > 0 && heights[8..] == [0; 12], "{heights:?}");
+        for (night, files) in &nights.nights {
+            assert_eq!(&restore(&nights.repository, &night.head).unwrap(), files);
+        }
+        let report = checked(&nights.repository);
+        assert!(report.is_clean(), "{:?}", report.findings);
+    }
+}
+
+#[test]
+fn the_chain_ends_before_the_formats_limit() {
+    let nights = nights(20, Profile::Database, |night| night - 1);
+    let heights = heights(&nights.repository);
+    assert!(heights[12] > 0 && heights[13..] == [0; 7], "{heights:?}");
+    let (night, files) = nights.nights.last().unwrap();
+    assert_eq!(&restore(&nights.repository, &night.head).unwrap(), files);
+}
+
+#[test]
+fn what_others_rest_on_is_missed_where_it_is_lost() {
+    let nights = nights(3, Profile::Database, |night| night - 1);
+    let (world, files) = (&nights.world, &nights.nights[2].1);
+    let mut packs: Vec<ObjectName> = Vec::new();
+    world
+        .store
+        .list("packs/d/", &mut |listed| packs.push(listed.name))
+        .unwrap();
+    let lookup = nights.repository.lookup().unwrap();
+    let below = |pack: &ObjectName| {
+        let place = lookup
+            .packs
+            .iter()
+            .find(|place| place.name() == pack.as_str());
+        Rows::new(&place.unwrap().entry.rows).all(|row| row.unwrap().height() == 0)
+    };
+    let first: Vec<&ObjectName> = packs.iter().filter(|pack| below(pack)).collect();
+    assert!(!first.is_empty() && first.len() < packs.len(), "{packs:?}");
+
+    // A flipped bit below: every night is hit, and each is told.
+    let damaged = Arc::new(world.store.image());
+    let mut bytes = read_whole(&damaged, first[0]);
+    bytes[5000] ^= 1;
+    assert!(damaged.damage(first[0], bytes));
+    let repository = world.open_uncached(&damaged).unwrap();
+    let report = checked(&repository);
+    let hit: Vec<usize> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Damage)
+        .map(|finding| finding.concerns.snapshots.len())
+        .collect();
+    assert_eq!(hit.iter().max(), Some(&3), "{:?}", report.findings);
+    assert!(restore(&repository, &nights.nights[2].0.head).is_err());
+
+    // Gone: what rests on it counts as gone too, and is written anew.
+    let gone = Arc::new(world.store.image());
+    first.iter().for_each(|pack| gone.delete(pack).unwrap());
+    let mut repository = world.open_uncached(&gone).unwrap();
+    assert!(restore(&repository, &nights.nights[2].0.head).is_err());
+    let again = backup_beside(&mut repository, files, Profile::Database, None).unwrap();
+    let bytes = files["table"].len() as u64;
+    assert!(
+        again.head.totals.new_bytes >= bytes,
+        "{:?}",
+        again.head.totals
+    );
+    assert_eq!(&restore(&repository, &again.head).unwrap(), files);
+}
+
+#[test]
+fn a_replica_gets_what_its_snapshots_rest_on() {
+    let nights = nights(4, Profile::Database, |night| night - 1);
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let created = nights
+        .repository
+        .create_replica(
+            Arc::clone(&store) as Arc<dyn Store>,
+            &[NewSecret::KeyFile],
+            surroundings(&folder),
+        )
+        .unwrap();
+    let mut replica = created.repository;
+    let (last, files) = nights.nights.last().unwrap();
+    let list = nights.repository.snapshots().unwrap();
+    let chosen = list
+        .snapshots
+        .iter()
+        .find(|snapshot| snapshot.name == last.name);
+    let chosen = [chosen.unwrap().clone()];
+    let stop = AtomicBool::new(false);
+    let report = copy(&nights.repository, &mut replica, &chosen, &Silent, &stop).unwrap();
+    assert_eq!(report.copied.len(), 1);
+    assert_eq!(&restore(&replica, &last.head).unwrap(), files);
+    let report = checked(&replica);
+    assert_eq!(report.count(Severity::Damage), 0, "{:?}", report.findings);
+}
+
+#[test]
+fn what_is_alike_nowhere_is_stored_as_it_is() {
+    let (world, mut repository) = World::new();
+    let files = |seed| Files::from([("noise".to_owned(), noise(seed, 5 << 20))]);
+    let first = backup_beside(&mut repository, &files(1), Profile::Files, None).unwrap();
+    let head = Some(&first.head);
+    let second = backup_beside(&mut repository, &files(2), Profile::Files, head).unwrap();
+    assert_eq!(heights(&repository)[1..], [0; 19]);
+    assert_eq!(restore(&repository, &second.head).unwrap(), files(2));
+    drop(world);
+}

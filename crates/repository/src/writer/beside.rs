@@ -1,0 +1,367 @@
+//! The stream of an earlier snapshot beside the one that is being cut: where in it the new one is, and what a segment may
+//! rest on.
+//!
+//! The place is the distance between both streams. It is known exactly where both have the same chunk; in between it is
+//! found again at each segment's end, by a few bytes of it that its base has too. A place that is lost costs bytes, never
+//! more: what rests on another text is as right, and what does not pay is stored without a base.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use lifeboat_codec::{Base, ChunkId, Input, PIECES_MAX, StreamRef};
+use memchr::memmem;
+
+use crate::reader::Reader;
+
+/// A shorter stream is not worth it.
+const STREAM_BYTES_MIN: u64 = 32 << 10;
+/// Segments that may stand on each other in what is written: who reads the highest reads them all.
+const HEIGHT_MAX: u8 = 12;
+/// Text of a base, at most, in bytes, besides what a single chunk needs.
+const TEXT_BYTES_MAX: usize = 6 << 20;
+/// Pieces of a base; below the format's limit, for each costs some 23 bytes twice.
+const PIECES: usize = 16;
+const _: () = assert!(PIECES <= PIECES_MAX);
+/// How little of an earlier chunk is not worth the whole of it.
+const SLACK_BYTES: u64 = 16 << 10;
+/// Chunks of the earlier stream that are known beyond the place, and kept behind it.
+const AHEAD_CHUNKS: usize = 16 << 10;
+const BEHIND_CHUNKS: usize = 1 << 10;
+/// How far from where it should be a lost place is looked for.
+const WIDE_BYTES: u64 = 2 << 20;
+/// By what the place is found again: so many bytes, from so many places at the end of a segment, so far apart.
+const NEEDLE_BYTES: usize = 48;
+const NEEDLES: usize = 16;
+const NEEDLE_STEP: usize = 700;
+/// Segments that are stored without a try, at most, after several places that were lost.
+const PAUSE_MAX: u32 = 32;
+/// What cannot be read as often is not tried again.
+pub(super) const FAILURES_MAX: u32 = 3;
+
+/// A chunk of the earlier stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Old {
+    id: ChunkId,
+    start: u64,
+    length: u32,
+}
+
+impl Old {
+    fn end(&self) -> u64 {
+        self.start + u64::from(self.length)
+    }
+}
+
+/// Where a new chunk stands in its stream, and how far from that it should stand in the earlier one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    start: u64,
+    length: u32,
+    distance: i64,
+}
+
+impl Span {
+    fn end(&self) -> u64 {
+        self.start + u64::from(self.length)
+    }
+}
+
+/// What a segment may rest on.
+pub(super) struct Rests {
+    pub(super) base: Base,
+    pub(super) text: Vec<u8>,
+}
+
+/// See the module.
+pub(super) struct Beside<'w, 'r> {
+    reader: &'w Reader<'r>,
+    list: EarlierList<'w, 'r>,
+    old: VecDeque<Old>,
+    /// Where each of them starts; `None` for one that stands there several times.
+    starts: HashMap<ChunkId, Option<u64>>,
+    /// From the new stream to the earlier one.
+    distance: i64,
+    /// Segments that are still to be stored without a try, and how many the next time.
+    pause: u32,
+    next_pause: u32,
+    failures: u32,
+}
+
+impl<'w, 'r> Beside<'w, 'r> {
+    /// Begins beside `earlier`, or not at all where that cannot be read or is not worth it.
+    pub(super) fn begin(reader: &'w Reader<'r>, earlier: &StreamRef) -> Option<Self> {
+        if earlier.length < STREAM_BYTES_MIN {
+            return None;
+        }
+        let mut beside = Self {
+            reader,
+            list: EarlierList::begin(reader, earlier)?,
+            old: VecDeque::new(),
+            starts: HashMap::new(),
+            distance: 0,
+            pause: 0,
+            next_pause: 1,
+            failures: 0,
+        };
+        beside.load(0);
+        Some(beside)
+    }
+
+    /// Knows chunks so far beyond `place` of the earlier stream, and forgets those far behind.
+    fn load(&mut self, place: u64) {
+        loop {
+            let at = self.old.partition_point(|old| old.end() <= place);
+            if at > 2 * BEHIND_CHUNKS {
+                for old in self.old.drain(..at - BEHIND_CHUNKS) {
+                    self.starts.remove(&old.id);
+                }
+            }
+            if self.old.len() - at.min(BEHIND_CHUNKS).min(self.old.len()) >= AHEAD_CHUNKS {
+                return;
+            }
+            let Some(next) = self.list.next_chunk() else {
+                return;
+            };
+            // One is kept behind the place at least, so that the end is known.
+            let start = self.old.back().map_or(0, Old::end);
+            self.old.push_back(Old {
+                id: next.0,
+                start,
+                length: next.1,
+            });
+            self.starts
+                .entry(next.0)
+                .and_modify(|start| *start = None)
+                .or_insert(Some(start));
+        }
+    }
+
+    /// The new stream has this chunk at `start`, and the repository had it.
+    pub(super) fn anchor(&mut self, id: ChunkId, start: u64) {
+        if let Some(Some(old)) = self.starts.get(&id) {
+            self.distance = (*old).wrapping_sub(start).cast_signed();
+            (self.pause, self.next_pause) = (0, 1);
+            self.load(*old);
+        }
+    }
+
+    /// Where a new chunk should stand.
+    pub(super) fn span(&self, start: u64, length: usize) -> Span {
+        Span {
+            start,
+            length: length as u32,
+            distance: self.distance,
+        }
+    }
+
+    /// What a segment of the chunks at `spans`, which are `content`, may rest on.
+    pub(super) fn plan(&mut self, spans: &[Span], content: &[u8]) -> Option<Rests> {
+        let last = *spans.last()?;
+        if self.pause > 0 {
+            self.pause -= 1;
+            return None;
+        }
+        if self.failures >= FAILURES_MAX {
+            return None;
+        }
+        self.load(moved(last.end(), last.distance));
+        let old = self.chunks(spans);
+        let mut rests = self.rests(&old);
+        let mut place = rests
+            .as_ref()
+            .and_then(|rests| find(spans, content, &old, &rests.text));
+        if place.is_none() {
+            let wide = self.around(moved(last.end(), last.distance));
+            let text = self.rests(&wide).map(|rests| rests.text);
+            place = text.and_then(|text| find(spans, content, &wide, &text));
+            if let Some(distance) = place {
+                let there = |span: &Span| Span { distance, ..*span };
+                let spans: Vec<Span> = spans.iter().map(there).collect();
+                rests = self.rests(&self.chunks(&spans));
+            }
+        }
+        match place {
+            Some(distance) => {
+                self.distance = distance;
+                self.next_pause = 1;
+            }
+            None => {
+                self.pause = self.next_pause;
+                self.next_pause = (self.next_pause * 2).min(PAUSE_MAX);
+            }
+        }
+        rests
+    }
+
+    /// The earlier chunks that stand where the new ones should.
+    fn chunks(&self, spans: &[Span]) -> Vec<Old> {
+        let mut found: Vec<Old> = Vec::new();
+        let mut bytes = 0;
+        for span in spans {
+            let range = moved(span.start, span.distance)..moved(span.end(), span.distance);
+            let from = self.old.partition_point(|old| old.end() <= range.start);
+            for old in self
+                .old
+                .range(from..)
+                .take_while(|old| old.start < range.end)
+            {
+                let shared = old.end().min(range.end) - old.start.max(range.start);
+                let is_next = found.last().is_none_or(|last| last.start < old.start);
+                if !is_next || shared < SLACK_BYTES.min(u64::from(old.length / 2)) {
+                    continue;
+                }
+                bytes += old.length as usize;
+                if bytes > TEXT_BYTES_MAX && !found.is_empty() {
+                    return found;
+                }
+                found.push(*old);
+            }
+        }
+        found
+    }
+
+    /// The earlier chunks around a place.
+    fn around(&self, place: u64) -> Vec<Old> {
+        let range = place.saturating_sub(WIDE_BYTES)..place + WIDE_BYTES;
+        let from = self.old.partition_point(|old| old.end() <= range.start);
+        let near = self
+            .old
+            .range(from..)
+            .take_while(|old| old.start < range.end);
+        near.copied().collect()
+    }
+
+    /// Reads them.
+    fn rests(&mut self, old: &[Old]) -> Option<Rests> {
+        let ids: Vec<ChunkId> = old.iter().map(|old| old.id).collect();
+        rests(self.reader, &ids, &mut self.failures)
+    }
+}
+
+/// What chunks with these ids come to, as far as a base may be long; `failures` counts what cannot be read.
+pub(super) fn rests(reader: &Reader<'_>, ids: &[ChunkId], failures: &mut u32) -> Option<Rests> {
+    let pieces = reader.pieces(ids, HEIGHT_MAX - 1, PIECES);
+    let height = pieces.iter().map(|piece| piece.height).max()? + 1;
+    match reader.text_of(&pieces) {
+        Ok(text) => Some(Rests {
+            base: Base {
+                height,
+                pieces: pieces.iter().map(|piece| piece.piece).collect(),
+            },
+            text,
+        }),
+        Err(_) => {
+            *failures += 1;
+            None
+        }
+    }
+}
+
+fn moved(place: u64, distance: i64) -> u64 {
+    place.saturating_add_signed(distance)
+}
+
+/// How far the earlier stream's `text`, which are its chunks `old`, is from the new one at the end of `content`, whose chunks
+/// stand at `spans`.
+fn find(spans: &[Span], content: &[u8], old: &[Old], text: &[u8]) -> Option<i64> {
+    let mut needles = NEEDLES;
+    let mut end = content.len();
+    for span in spans.iter().rev() {
+        let start = end.checked_sub(span.length as usize)?;
+        let mut at = end;
+        while let Some(from) = at.checked_sub(NEEDLE_STEP).filter(|from| *from >= start) {
+            at = from;
+            needles = needles.checked_sub(1)?;
+            let needle = content.get(at..at + NEEDLE_BYTES)?;
+            let place = span.start + (at - start) as u64;
+            let expected = text_place(old, moved(place, span.distance));
+            // Zeros and the like stand anywhere.
+            let is_plain = needle.iter().all(|byte| byte == &needle[0]);
+            if !is_plain && let Some(found) = nearest(text, needle, expected) {
+                let found = stream_place(old, found)?;
+                return Some(found.wrapping_sub(place).cast_signed());
+            }
+        }
+        end = start;
+    }
+    None
+}
+
+/// Where in `text` the needle stands, near `expected` first.
+fn nearest(text: &[u8], needle: &[u8], expected: usize) -> Option<usize> {
+    let near: Range<usize> =
+        expected.saturating_sub(4 << 10).min(text.len())..(expected + (4 << 10)).min(text.len());
+    memmem::find(text.get(near.clone())?, needle)
+        .map(|found| near.start + found)
+        .or_else(|| memmem::find(text, needle))
+}
+
+/// Where in the text of `old` the stream's byte at `place` stands, or would.
+fn text_place(old: &[Old], place: u64) -> usize {
+    let mut before = 0;
+    for old in old {
+        if place < old.end() {
+            return before + place.saturating_sub(old.start) as usize;
+        }
+        before += old.length as usize;
+    }
+    before
+}
+
+/// Where in the stream the byte stands that `old`'s text has at `found`.
+fn stream_place(old: &[Old], mut found: usize) -> Option<u64> {
+    for old in old {
+        match found.checked_sub(old.length as usize) {
+            None => return Some(old.start + found as u64),
+            Some(rest) => found = rest,
+        }
+    }
+    None
+}
+
+/// The chunks of an earlier stream, read from its list block by block.
+struct EarlierList<'w, 'r> {
+    reader: &'w Reader<'r>,
+    blocks: std::vec::IntoIter<lifeboat_codec::ChunkItem>,
+    pending: Vec<u8>,
+    used: usize,
+}
+
+impl<'w, 'r> EarlierList<'w, 'r> {
+    fn begin(reader: &'w Reader<'r>, stream: &StreamRef) -> Option<Self> {
+        let (pending, blocks) = if stream.depth == 0 {
+            (stream.items.clone(), Vec::new())
+        } else {
+            (Vec::new(), reader.list_blocks(stream).ok()?)
+        };
+        Some(Self {
+            reader,
+            blocks: blocks.into_iter(),
+            pending,
+            used: 0,
+        })
+    }
+
+    /// The next one; none after the last, nor behind what makes no sense.
+    fn next_chunk(&mut self) -> Option<(ChunkId, u32)> {
+        loop {
+            let rest = self.pending.get(self.used..)?;
+            let mut input = Input::new(rest, "a chunk list");
+            if let Ok(head) = input.varint()
+                && head & 1 == 0
+                && let Ok(id) = input.array()
+            {
+                self.used += rest.len() - input.rest().len();
+                return Some((ChunkId(id), u32::try_from(head >> 1).ok()?));
+            }
+            // Cut off by the end of a block, or nothing more: marks are written by nobody yet, and end the list here.
+            let block = self.blocks.next()?;
+            self.pending.drain(..self.used);
+            self.used = 0;
+            let pending = &mut self.pending;
+            self.reader
+                .with_chunk(&block, |bytes| pending.extend_from_slice(bytes))
+                .ok()?;
+        }
+    }
+}
