@@ -19,6 +19,7 @@ mod history;
 mod in_place;
 mod keys;
 mod newest;
+mod nights;
 mod postgres;
 mod reader;
 mod reading;

@@ -1,8 +1,8 @@
 //! What a stream was in an earlier snapshot, of which it may be stored as a change.
 //!
-//! Not always in the last one: who reads a change reads what it rests on, so that changes of changes cost time. Of each
-//! four nights the first rests on the one four nights before, of each sixteen the first on the one sixteen before, and so
-//! on; so few changes stand on each other, and hardly one is of many nights.
+//! Not always in the last one: who reads a change reads what it rests on, so that changes of changes cost time. Every
+//! eighth night rests on the one eight nights before, every thirty-second on the one thirty-two before, and after
+//! ninety-six it begins anew. So at most twelve changes stand on each other, and few are of many nights.
 
 use lifeboat_codec::{Entry, EntryKind, StreamRef};
 use lifeboat_repository::{Reader, Repository, Snapshot};
@@ -10,8 +10,10 @@ use lifeboat_repository::{Reader, Repository, Snapshot};
 use crate::browse::{Found, find_item};
 use crate::entry::content_of;
 
-/// Nights that rest on each other before one goes back as far.
-const NIGHTS: u32 = 4;
+/// How far back nights go whose number can be divided by that, the farthest first.
+const STEPS: [u32; 3] = [32, 8, 1];
+/// A night whose number can be divided by it rests on nothing.
+const NIGHTS: u32 = 96;
 /// From this size on a file's earlier content is looked for in the snapshot that fits best; below, the last one's will do.
 const LARGE_BYTES: u64 = 4 << 20;
 
@@ -54,25 +56,26 @@ impl<'r> Earlier<'r> {
         if entry.kind != EntryKind::File || entry.size == 0 {
             return None;
         }
-        let large = (entry.size >= LARGE_BYTES)
-            .then(|| self.stream(source, path))
-            .flatten();
-        large.or_else(|| content_of(entry).ok())
+        if entry.size >= LARGE_BYTES {
+            return self.stream(source, path);
+        }
+        content_of(entry).ok()
     }
 }
 
-/// On which snapshots the one after `parent` may rest, the best one first.
+/// On which snapshots the one after `parent` may rest, the best one first; on none when it is to begin anew.
 pub(crate) fn fitting(repository: &Repository, parent: Option<&Snapshot>) -> Vec<Snapshot> {
     let best = parent.and_then(|parent| best(repository, parent));
-    best.into_iter().chain(parent.cloned()).collect()
+    // A snapshot may lack a source that its parent has.
+    best.into_iter()
+        .flat_map(|best| [Some(best), parent.cloned()])
+        .flatten()
+        .collect()
 }
 
-/// The one of the writer's snapshots on which the one after `parent` should rest, where that is another.
+/// The one of the writer's snapshots on which the one after `parent` should rest.
 fn best(repository: &Repository, parent: &Snapshot) -> Option<Snapshot> {
-    let wanted = base_seq(parent.name.seq.checked_add(1)?);
-    if wanted >= parent.name.seq {
-        return None;
-    }
+    let wanted = base_seq(parent.name.seq.checked_add(1)?)?;
     let list = repository.snapshots().ok()?;
     let fits = |snapshot: &&Snapshot| {
         snapshot.name.writer == parent.name.writer
@@ -84,14 +87,11 @@ fn best(repository: &Repository, parent: &Snapshot) -> Option<Snapshot> {
     all.max_by_key(|snapshot| snapshot.name.seq).cloned()
 }
 
-/// On which of a writer's snapshots the one with this number rests; they are counted from 1.
-fn base_seq(seq: u32) -> u32 {
-    let night = seq.saturating_sub(1);
-    let mut step = 1;
-    while step < night && night.is_multiple_of(step * NIGHTS) {
-        step *= NIGHTS;
-    }
-    night.saturating_sub(step) + 1
+/// On which of a writer's snapshots the one with this number rests, if on any; they are counted from 1.
+fn base_seq(seq: u32) -> Option<u32> {
+    let night = seq.checked_sub(1)?;
+    let step = STEPS.iter().find(|step| night.is_multiple_of(**step))?;
+    (!night.is_multiple_of(NIGHTS)).then(|| seq - step)
 }
 
 #[cfg(test)]
@@ -100,25 +100,23 @@ mod tests {
 
     #[test]
     fn few_snapshots_stand_on_each_other_and_hardly_one_is_of_many_nights() {
-        let bases: Vec<u32> = (2..=18).map(base_seq).collect();
+        let bases: Vec<u32> = (2..=10).filter_map(base_seq).collect();
+        assert_eq!(bases, [1, 2, 3, 4, 5, 6, 7, 1, 9]);
         assert_eq!(
-            bases,
-            [1, 2, 3, 1, 5, 6, 7, 5, 9, 10, 11, 9, 13, 14, 15, 1, 17]
+            [17, 33, 41, 65, 97, 98].map(base_seq),
+            [Some(9), Some(1), Some(33), Some(33), None, Some(97)]
         );
         let height = |mut seq| {
             let mut height = 0;
-            while seq > 1 {
-                assert!(base_seq(seq) < seq);
-                seq = base_seq(seq);
+            while let Some(base) = base_seq(seq) {
+                seq = base;
                 height += 1;
             }
             height
         };
-        assert_eq!((1..=64).map(height).max(), Some(9));
-        assert_eq!((1..=4096).map(height).max(), Some(18));
-        let nights: u32 = (2..=65).map(|seq| seq - base_seq(seq)).sum();
-        assert!(nights <= 64 * 3, "{nights} nights of changes in 64");
-        assert_eq!(base_seq(0), 1);
-        assert!(base_seq(u32::MAX) < u32::MAX);
+        assert_eq!((1..=4096).map(height).max(), Some(12));
+        let nights: u32 = (1..=96).filter_map(|seq| Some(seq - base_seq(seq)?)).sum();
+        assert!(nights <= 96 * 5 / 2, "{nights} nights of changes in 96");
+        assert_eq!((base_seq(0), base_seq(1)), (None, None));
     }
 }

@@ -21,6 +21,9 @@ const PROBE_BYTES: usize = 16 << 10;
 const BESIDE_LEVEL: i32 = 1;
 const BESIDE_HASH_LOG: u32 = 19;
 
+/// By this zstd knows a dictionary, where it may be one; a base's text is always taken as it is.
+const DICTIONARY_MAGIC: &[u8] = &[0x37, 0xA4, 0x30, 0xEC];
+
 /// Compresses segments.
 pub(crate) struct Compressor {
     usual: CCtx<'static>,
@@ -148,25 +151,13 @@ fn context<'a>(level: i32, others: &[CParameter]) -> CCtx<'a> {
 }
 
 /// Decompresses segments.
+#[derive(Default)]
 pub(crate) struct Decompressor {
-    context: DCtx<'static>,
-}
-
-impl Default for Decompressor {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// Made when it is first needed.
+    context: Option<DCtx<'static>>,
 }
 
 impl Decompressor {
-    /// A decompressor.
-    #[must_use]
-    pub(crate) fn new() -> Self {
-        Self {
-            context: DCtx::create(),
-        }
-    }
-
     /// Decompresses one frame to the front of `out` and returns its length, at most `max_bytes`.
     ///
     /// `base` is the prefix that the frame was made with, or empty. Memory taken is the frame's stated length,
@@ -193,16 +184,19 @@ impl Decompressor {
                 "a compressed segment is larger than the format allows",
             ))?;
         if out.len() < length {
+            // Not twice as much: it may be kept.
+            out.reserve_exact(length - out.len());
             out.resize(length, 0);
         }
         let room = out.get_mut(..length).ok_or(DAMAGED)?;
-        let result = if base.is_empty() {
-            self.context.decompress(room, frame)
-        } else {
-            // Not as a dictionary, which a base's text may look like. A context cannot outlive its prefix.
+        let result = if base.starts_with(DICTIONARY_MAGIC) {
+            // It looks like a dictionary, and is none. A context cannot outlive its prefix.
             let mut context = DCtx::create();
             let prefixed = context.ref_prefix(base);
             prefixed.and_then(|_| context.decompress(room, frame))
+        } else {
+            let context = self.context.get_or_insert_with(DCtx::create);
+            context.decompress_using_dict(room, frame, base)
         };
         match result {
             Ok(written) if written == length => Ok(length),
@@ -266,7 +260,7 @@ mod tests {
 
     #[test]
     fn text_shrinks_and_noise_is_left_alone() {
-        let (mut compressor, mut decompressor) = (Compressor::new(), Decompressor::new());
+        let (mut compressor, mut decompressor) = (Compressor::new(), Decompressor::default());
         let (mut packed, mut plain) = (vec![0; 1 << 20], Vec::new());
         for length in [1_000, 100_000, 1 << 20] {
             let text: Vec<u8> = (0..length)

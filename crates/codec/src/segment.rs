@@ -247,7 +247,7 @@ impl SegmentOpener {
         plan: &SegmentPlan<'_>,
         sealed: &'a mut [u8],
     ) -> Result<Vec<&'a [u8]>, FormatError> {
-        let chunks = self.open_unproven(key, plan, sealed)?;
+        let chunks = self.chunks(key, plan, sealed)?;
         for (chunk, id) in chunks.iter().zip(plan.ids.chunks_exact(ChunkId::LENGTH)) {
             if chunk_id(id_key, chunk).0 != *id {
                 return Err(FormatError::Invalid(
@@ -258,12 +258,38 @@ impl SegmentOpener {
         Ok(chunks)
     }
 
-    /// The same for a base: its chunks are what their writer sealed, and whether they are what their ids say is seen in
-    /// what rests on them.
+    /// Opens a base into `memory`, which becomes the content: its chunks are what their writer sealed, and whether they are what their ids
+    /// say is seen in what rests on them. Returns the content and where in it each chunk ends.
     ///
     /// # Errors
     /// When it does not open or does not decode.
-    pub fn open_unproven<'a>(
+    pub fn open_unproven(
+        &mut self,
+        memory: Vec<u8>,
+        key: &RunKey,
+        plan: &SegmentPlan<'_>,
+        sealed: &mut [u8],
+    ) -> Result<(Vec<u8>, Vec<usize>), FormatError> {
+        self.content = memory;
+        let mut end = 0;
+        let chunks = self.chunks(key, plan, sealed)?;
+        let ends = chunks
+            .iter()
+            .map(|chunk| {
+                end += chunk.len();
+                end
+            })
+            .collect();
+        let content = if plan.codec == Codec::Raw {
+            chunks.concat()
+        } else {
+            self.content.truncate(end);
+            std::mem::take(&mut self.content)
+        };
+        Ok((content, ends))
+    }
+
+    fn chunks<'a>(
         &'a mut self,
         key: &RunKey,
         plan: &SegmentPlan<'_>,

@@ -6,7 +6,7 @@
 mod base;
 mod lists;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,10 +23,18 @@ use crate::lookup::Lookup;
 use crate::repository::{ReadError, Repository, object_name};
 
 use self::base::Rest;
+pub(crate) use self::base::Text;
 pub(crate) use self::lists::{Failed, Part, bytes_of, chunks_of_stream, read_all};
 
 /// Bytes of opened segments that are kept: of metadata, and of what others rest on.
-const CACHE_BYTES: usize = 48 << 20;
+const CACHE_BYTES: usize = 40 << 20;
+/// The same of who has other work beside it, and reads no more than one place of a few streams.
+const SPARING_CACHE_BYTES: usize = 20 << 20;
+/// What is read with a small segment, on both sides of it together at most twice as much, and how many such parts are kept.
+const NEAR_BYTES: u64 = 128 << 10;
+const NEAR_MAX: usize = 24;
+/// Segments' memory that is kept to be used again.
+const SPARE_MAX: usize = 2;
 /// Segments that a worker fetches in one go when it reads many.
 const BATCH_SEGMENTS: usize = 8;
 /// Stored bytes that one ranged read asks for at most.
@@ -79,15 +87,27 @@ impl Decoded {
     }
 }
 
-#[derive(Default)]
 struct SegmentCache {
+    most_bytes: usize,
     /// Each with the number of its last use.
     segments: HashMap<u32, (u64, Arc<Decoded>)>,
     uses: u64,
     bytes: usize,
+    /// Memory of those that were given up, which need not be asked for and cleared again.
+    spare: Vec<Vec<u8>>,
 }
 
 impl SegmentCache {
+    fn new(most_bytes: usize) -> Self {
+        Self {
+            most_bytes,
+            segments: HashMap::new(),
+            uses: 0,
+            bytes: 0,
+            spare: Vec::new(),
+        }
+    }
+
     fn get(&mut self, segment: u32) -> Option<Arc<Decoded>> {
         self.uses += 1;
         let (used, decoded) = self.segments.get_mut(&segment)?;
@@ -97,20 +117,45 @@ impl SegmentCache {
 
     fn put(&mut self, segment: u32, decoded: Arc<Decoded>) {
         self.uses += 1;
-        self.bytes += decoded.content.len();
+        self.bytes += decoded.content.capacity();
         // Another thread may have decoded the same one.
         if let Some((_, same)) = self.segments.insert(segment, (self.uses, decoded)) {
-            self.bytes -= same.content.len();
+            self.bytes -= same.content.capacity();
         }
-        while self.bytes > CACHE_BYTES && self.segments.len() > 1 {
+        while self.bytes > self.most_bytes && self.segments.len() > 1 {
             let oldest = self.segments.iter().min_by_key(|(_, (used, _))| *used);
             let Some(oldest) = oldest.map(|(segment, _)| *segment) else {
                 return;
             };
             if let Some((_, old)) = self.segments.remove(&oldest) {
-                self.bytes -= old.content.len();
+                self.bytes -= old.content.capacity();
+                if self.spare.len() < SPARE_MAX
+                    && let Ok(old) = Arc::try_unwrap(old)
+                {
+                    self.spare.push(old.content);
+                }
             }
         }
+    }
+}
+
+/// What a worker opens segments with.
+#[derive(Default)]
+struct Hand {
+    opener: SegmentOpener,
+    rest: Rest,
+}
+
+/// A part of a pack as it is stored.
+struct Near {
+    pack: u32,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Near {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
     }
 }
 
@@ -120,6 +165,8 @@ pub struct Reader<'r> {
     lookup: Arc<Lookup>,
     keys: DomainKeys,
     cache: Mutex<SegmentCache>,
+    /// Parts of packs that were read last.
+    near: Mutex<VecDeque<Near>>,
     /// What its open trees hold in memory, in bytes.
     pub(crate) held: AtomicUsize,
 }
@@ -168,13 +215,20 @@ impl Repository {
             repository: self,
             lookup,
             keys,
-            cache: Mutex::default(),
+            cache: Mutex::new(SegmentCache::new(CACHE_BYTES)),
+            near: Mutex::default(),
             held: AtomicUsize::new(0),
         })
     }
 }
 
 impl Reader<'_> {
+    /// For who has other work beside reading.
+    pub(crate) fn sparing(self) -> Self {
+        let cache = Mutex::new(SegmentCache::new(SPARING_CACHE_BYTES));
+        Self { cache, ..self }
+    }
+
     /// True when the index names a holder of the chunk.
     #[must_use]
     pub fn holds(&self, id: ChunkId) -> bool {
@@ -252,30 +306,84 @@ impl Reader<'_> {
         if let Some(decoded) = lock().get(segment) {
             return Ok(decoded);
         }
-        let mut fetched = Vec::new();
-        let range = self.fetch(segment, &mut fetched)?;
+        let mut fetched = self.fetch_near(segment)?;
         let (_, pack, row) = self.lookup.row(segment);
-        let mut decoded = Decoded {
-            content: Vec::new(),
-            ends: Vec::new(),
-            chunks: HashMap::new(),
-            proven: AtomicBool::new(false),
-        };
         let base = self.base_of(segment, rest)?;
         let wrong = |source| ReadError::format(pack.name(), source);
-        let mut opener = SegmentOpener::default();
-        let (key, plan) = self.plan(segment, &base).map_err(wrong)?;
-        let chunks = opener
-            .open_unproven(&key, &plan, &mut fetched[range])
+        let (key, plan) = self.plan(segment, base.text()).map_err(wrong)?;
+        let memory = lock().spare.pop().unwrap_or_default();
+        let (content, ends) = rest
+            .opener
+            .open_unproven(memory, &key, &plan, &mut fetched)
             .map_err(wrong)?;
-        for (number, (id, chunk)) in row.chunk_ids().zip(chunks).enumerate() {
-            decoded.content.extend_from_slice(chunk);
-            decoded.ends.push(decoded.content.len());
-            decoded.chunks.insert(id, number);
-        }
-        let decoded = Arc::new(decoded);
+        let decoded = Arc::new(Decoded {
+            content,
+            ends,
+            chunks: row.chunk_ids().zip(0..).collect(),
+            proven: AtomicBool::new(false),
+        });
         lock().put(segment, Arc::clone(&decoded));
         Ok(decoded)
+    }
+
+    /// Reads a segment, with what lies around a small one: that is asked for next, because changes of one stream lie together.
+    fn fetch_near(&self, segment: u32) -> Result<Vec<u8>, ReadError> {
+        let (place, pack, _) = self.lookup.row(segment);
+        let (start, end) = (place.offset, place.offset + u64::from(place.sealed_bytes));
+        let lock = || self.near.lock().expect("no thread panics in the cache");
+        let part = |near: &Near| {
+            let from = start.checked_sub(near.start)? as usize;
+            near.bytes
+                .get(from..(end - near.start) as usize)
+                .map(<[u8]>::to_vec)
+        };
+        if end - start <= NEAR_BYTES / 4 {
+            let mut all = lock();
+            let found = all.iter().position(|near| {
+                near.pack == place.pack && near.start <= start && end <= near.end()
+            });
+            if let Some(near) = found.and_then(|found| all.remove(found)) {
+                let bytes = part(&near);
+                all.push_back(near);
+                drop(all);
+                if let Some(bytes) = bytes {
+                    return Ok(bytes);
+                }
+            } else {
+                drop(all);
+                let from = start / NEAR_BYTES * NEAR_BYTES;
+                let to = (from + 2 * NEAR_BYTES)
+                    .min(pack.entry.object_bytes)
+                    .max(end);
+                let mut bytes = vec![0; (to - from) as usize];
+                let store = &self.repository.store;
+                if store
+                    .get_range(&object_name(&pack.name()), from, &mut bytes)
+                    .is_ok()
+                {
+                    let near = Near {
+                        pack: place.pack,
+                        start: from,
+                        bytes,
+                    };
+                    let bytes = part(&near);
+                    let mut all = lock();
+                    all.push_back(near);
+                    if all.len() > NEAR_MAX {
+                        all.pop_front();
+                    }
+                    drop(all);
+                    if let Some(bytes) = bytes {
+                        return Ok(bytes);
+                    }
+                }
+            }
+        }
+        let mut fetched = Vec::new();
+        let range = self.fetch(segment, &mut fetched)?;
+        fetched.truncate(range.end);
+        fetched.drain(..range.start);
+        Ok(fetched)
     }
 
     /// Reads the blocks that hold a segment; returns where in `into` it is.
@@ -303,20 +411,23 @@ impl Reader<'_> {
     /// Opens a fetched segment and hands out its chunks.
     fn open(
         &self,
-        opener: &mut SegmentOpener,
+        hand: &mut Hand,
         segment: u32,
         sealed: &mut [u8],
         each: &mut dyn FnMut(ChunkId, &[u8]),
     ) -> Result<(), ReadError> {
         let (_, pack, row) = self.lookup.row(segment);
         let wrong = |source| ReadError::format(pack.name(), source);
-        let base = self.base_of(segment, &mut Rest::default())?;
-        let (key, plan) = self.plan(segment, &base).map_err(wrong)?;
+        let base = self.base_of(segment, hand.rest.again())?;
+        let (key, plan) = self.plan(segment, base.text()).map_err(wrong)?;
         let id_key = self
             .keys
             .key(recipient_of(pack.entry.kind))
             .map_err(wrong)?;
-        let chunks = opener.open(&key, id_key, &plan, sealed).map_err(wrong)?;
+        let chunks = hand
+            .opener
+            .open(&key, id_key, &plan, sealed)
+            .map_err(wrong)?;
         row.chunk_ids()
             .zip(chunks)
             .for_each(|(id, chunk)| each(id, chunk));
@@ -385,12 +496,12 @@ impl Reader<'_> {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    let (mut opener, mut buffer) = (SegmentOpener::default(), Vec::new());
+                    let (mut hand, mut buffer) = (Hand::default(), Vec::new());
                     while let Some(range) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        self.batch(&segments[range.clone()], &mut opener, &mut buffer, deliver);
+                        self.batch(&segments[range.clone()], &mut hand, &mut buffer, deliver);
                     }
                 });
             }
@@ -427,7 +538,7 @@ impl Reader<'_> {
     fn batch(
         &self,
         segments: &[(u32, Vec<Wanted>)],
-        opener: &mut SegmentOpener,
+        hand: &mut Hand,
         buffer: &mut Vec<u8>,
         deliver: &Deliver<'_>,
     ) {
@@ -453,7 +564,7 @@ impl Reader<'_> {
             let sealed = &mut buffer[at..at + place(number).sealed_bytes as usize];
             if fetched.is_err()
                 || self
-                    .open_wanted(opener, *segment, sealed, wanted, deliver)
+                    .open_wanted(hand, *segment, sealed, wanted, deliver)
                     .is_err()
             {
                 self.one_by_one(wanted, deliver);
@@ -464,14 +575,14 @@ impl Reader<'_> {
     /// Delivers what is wanted of one segment; nothing is delivered when it fails.
     fn open_wanted(
         &self,
-        opener: &mut SegmentOpener,
+        hand: &mut Hand,
         segment: u32,
         sealed: &mut [u8],
         wanted: &[Wanted],
         deliver: &Deliver<'_>,
     ) -> Result<(), ReadError> {
         if let [only] = wanted {
-            return self.open(opener, segment, sealed, &mut |id, chunk| {
+            return self.open(hand, segment, sealed, &mut |id, chunk| {
                 if id == only.id {
                     deliver(only.tag, Ok(chunk));
                 }
@@ -481,7 +592,7 @@ impl Reader<'_> {
         wanted
             .iter()
             .for_each(|item| tags.entry(item.id).or_default().push(item.tag));
-        self.open(opener, segment, sealed, &mut |id, chunk| {
+        self.open(hand, segment, sealed, &mut |id, chunk| {
             for tag in tags.remove(&id).into_iter().flatten() {
                 deliver(tag, Ok(chunk));
             }

@@ -23,19 +23,19 @@ use crate::repository::Repository;
 use crate::write_error::WriteError;
 
 mod beside;
+mod gathering;
 mod work;
 #[cfg(test)]
 mod tests;
 
 use self::beside::{Beside, Rests, Span};
+use self::gathering::Gathering;
 pub use self::work::{Tasks, work};
 
 /// A chunk of this length is a segment alone and is sealed from where it lies.
 const ALONE_BYTES: usize = SEGMENT_BYTES / 2;
 /// Segments that wait for an idle worker.
 const JOBS_MAX: usize = 3;
-/// Chunks in a segment; far below the format's limit, it bounds what one read of a tiny file opens.
-const CHUNKS_MAX: usize = 8192;
 /// A stream with more chunks keeps its list as a stream of its own.
 const INLINE_CHUNKS: usize = 4;
 /// Room in a lane for reading large files.
@@ -48,7 +48,7 @@ struct Job {
     /// Its first `used` bytes are content.
     content: Vec<u8>,
     used: usize,
-    rests: Option<Rests>,
+    rests: Option<Box<Rests>>,
 }
 
 #[derive(Default)]
@@ -125,6 +125,7 @@ impl<'r> Writer<'r> {
                     .repository
                     .reader_over(Arc::clone(&known.lookup), known.domain)
                     .ok()
+                    .map(Reader::sparing)
             })
             .flatten();
         Self {
@@ -229,47 +230,6 @@ impl<'r> Writer<'r> {
             choice: seed,
             run_left: 0,
         }
-    }
-}
-
-/// Chunks on their way into one segment.
-struct Gathering {
-    profile: Option<Profile>,
-    ids: Vec<u8>,
-    lengths: Vec<u32>,
-    /// Its first `used` bytes are content; the rest is room for reading small files in place.
-    content: Vec<u8>,
-    used: usize,
-    /// Where the chunks stand in their stream, for one that has an earlier one beside it.
-    spans: Vec<Span>,
-    /// What small files were before.
-    before: Vec<ChunkId>,
-}
-
-impl Gathering {
-    fn new() -> Self {
-        Self {
-            profile: None,
-            ids: Vec::new(),
-            lengths: Vec::new(),
-            content: Vec::new(),
-            used: 0,
-            spans: Vec::new(),
-            before: Vec::new(),
-        }
-    }
-
-    fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let end = self.used + bytes;
-        if self.content.len() < end {
-            // Once for each lane: the buffer is not given back.
-            self.content.resize(end.max(2 * SEGMENT_BYTES), 0);
-        }
-        &mut self.content[self.used..end]
-    }
-
-    fn full(&self) -> bool {
-        self.used >= SEGMENT_BYTES || self.lengths.len() >= CHUNKS_MAX
     }
 }
 
@@ -517,6 +477,12 @@ impl<'w, 'r> Lane<'w, 'r> {
                 gathering.spans.extend(span);
                 gathering.room(chunk.len()).copy_from_slice(chunk);
                 self.gather(kind, id, chunk.len())?;
+                let is_end = |(beside, _): &(Beside<'_, '_>, u64)| {
+                    span.is_some_and(|span| beside.is_end(&span))
+                };
+                if self.data.used >= SEGMENT_BYTES / 4 && self.beside.as_ref().is_some_and(is_end) {
+                    self.close_segment(kind)?;
+                }
             }
         } else if let Some((beside, at)) = beside {
             beside.anchor(id, *at);
@@ -599,7 +565,9 @@ impl<'w, 'r> Lane<'w, 'r> {
             std::mem::take(&mut gathering.before),
         );
         if kind == Kind::DataPack {
-            job.rests = self.rests(&spans, &before, &job.content[..used]);
+            job.rests = self
+                .rests(&spans, &before, &job.content[..used])
+                .map(Box::new);
         }
         spans.clear();
         before.clear();
@@ -615,7 +583,12 @@ impl<'w, 'r> Lane<'w, 'r> {
         let (content, mut ids) = match self.hand_over(job) {
             Ok(spare) => (spare, Vec::new()),
             Err(job) => {
-                self.seal(kind, &job.ids, &job.content[..job.used], job.rests.as_ref())?;
+                self.seal(
+                    kind,
+                    &job.ids,
+                    &job.content[..job.used],
+                    job.rests.as_deref(),
+                )?;
                 (job.content, job.ids)
             }
         };
@@ -669,7 +642,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             ids: id.0.to_vec(),
             content,
             used: chunk.len(),
-            rests,
+            rests: rests.map(Box::new),
         });
         self.writer.bell.notify_one();
         Ok(())
@@ -696,7 +669,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             &maker.meta.1
         };
         let family = maker.repository.family();
-        let text = rests.map_or(&[][..], |rests| &rests.text);
+        let text = rests.map_or(&[][..], |rests| rests.text.text());
         let (codec, sealed) = self
             .sealer
             .seal(key, family, kind, ids, content, text, nonce)?;
@@ -735,7 +708,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             job.kind,
             &job.ids,
             &job.content[..job.used],
-            job.rests.as_ref(),
+            job.rests.as_deref(),
         )?;
         let mut board = self
             .writer
@@ -753,7 +726,12 @@ impl<'w, 'r> Lane<'w, 'r> {
     fn finish(&mut self) -> Result<(), WriteError> {
         for kind in [Kind::DataPack, Kind::MetaPack] {
             if let Some(job) = self.gathered(kind) {
-                self.seal(kind, &job.ids, &job.content[..job.used], job.rests.as_ref())?;
+                self.seal(
+                    kind,
+                    &job.ids,
+                    &job.content[..job.used],
+                    job.rests.as_deref(),
+                )?;
             }
         }
         Ok(())

@@ -29,10 +29,6 @@ const PROBLEMS_MAX: usize = 10_000;
 
 impl Walk<'_> {
     /// Reads one file, again when it changes meanwhile.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "everything that is known of the entry"
-    )]
     pub(super) fn file(
         &self,
         lane: &mut Lane<'_, '_>,

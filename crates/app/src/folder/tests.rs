@@ -34,6 +34,7 @@ fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '
         tags: Vec::new(),
     };
     let run = |writer: &Writer<'_>| -> Result<Contents, WriteError> {
+        let earlier = Earlier::default();
         let options = FolderOptions {
             excludes: Excludes::default(),
             one_file_system: false,
@@ -41,6 +42,7 @@ fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '
             skip: HashSet::new(),
             secrets: HashSet::new(),
             rows: None,
+            earlier: &earlier,
         };
         let memory = Memory::none();
         let gathered = Gathered::new(writer.repository(), "shop", "media");
@@ -66,16 +68,15 @@ fn entry_of_file<T>(
 ) -> T {
     let mut part = Part::from_place(0);
     let folder = walk.reopen(node).unwrap();
-    walk.file(
-        lane,
-        &mut part,
+    let at = At {
         node,
-        &folder,
-        &Listing::new(),
+        folder: &folder,
+        listing: &Listing::new(),
+        place: 0,
         name,
-        listed,
-    )
-    .unwrap();
+        hint: None,
+    };
+    walk.file(lane, &mut part, &at, listed, None).unwrap();
     let mut entries = lifeboat_codec::Entries::new(&part.entries.stored);
     let entry = entries.next().unwrap().unwrap();
     look(&entry)

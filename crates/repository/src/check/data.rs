@@ -18,7 +18,7 @@ use super::reach::Reach;
 use crate::lookup::PackPlace;
 use crate::parallel;
 use crate::progress::Counter;
-use crate::reader::Reader;
+use crate::reader::{Reader, Text};
 use crate::repository::ReadError;
 use crate::snapshots::sentence;
 use crate::verify::{Scan, examine, fetch};
@@ -51,7 +51,7 @@ struct Below<'c> {
 }
 
 impl Below<'_> {
-    fn text(&self, domain: u32, segment: u32) -> Result<Vec<u8>, ReadError> {
+    fn text(&self, domain: u32, segment: u32) -> Result<Text, ReadError> {
         let reader = {
             let mut readers = self
                 .readers
@@ -61,7 +61,8 @@ impl Below<'_> {
                 Some(reader) => Arc::clone(reader),
                 None => {
                     let lookup = Arc::clone(&self.packs.lookup);
-                    let reader = Arc::new(self.check.repository.reader_over(lookup, domain)?);
+                    let reader = self.check.repository.reader_over(lookup, domain)?;
+                    let reader = Arc::new(reader.sparing());
                     readers.insert(domain, Arc::clone(&reader));
                     reader
                 }
@@ -296,7 +297,7 @@ impl Check<'_> {
         let base = if row.codec == Codec::ZstdBase {
             below.text(domain, segment)
         } else {
-            Ok(Vec::new())
+            Ok(Text::default())
         };
         let base = match base {
             Ok(base) => base,
@@ -325,7 +326,7 @@ impl Check<'_> {
                 kind: place.entry.kind,
                 codec: row.codec,
                 ids: row.ids,
-                base: &base,
+                base: base.text(),
             };
             let chunks = opener.open(&key, id_key, &plan, sealed)?;
             if let Some(needed) = reach.needed.get(&domain) {

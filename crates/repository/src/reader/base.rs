@@ -3,20 +3,75 @@
 //! Memory holds one base for each level on the way down, and what the cache keeps. A forged repository can ask for no more
 //! than an honest one: heights only fall, and the segments that one request opens are counted.
 
-use lifeboat_codec::{BASE_TEXT_MAX, ChunkId, FormatError, Kind, Piece};
+use std::ops::Range;
+use std::sync::Arc;
+
+use lifeboat_codec::{BASE_TEXT_MAX, ChunkId, FormatError, Kind, Piece, SegmentOpener};
 
 use super::{Decoded, Reader};
 use crate::repository::ReadError;
 
+/// Chunks between two others of a segment that are taken along.
+const GAP_MAX: usize = 8;
 /// Segments that are opened below one, at most; whoever writes stays far below.
 const OPENED_MAX: u32 = 2048;
 
-/// What one request may still open.
-pub(super) struct Rest(u32);
+/// The text of a base. One piece is not copied, for most bases are one.
+#[derive(Default)]
+pub(crate) struct Text {
+    one: Option<(Arc<Decoded>, Range<usize>)>,
+    several: Vec<u8>,
+}
+
+impl Text {
+    pub(crate) fn text(&self) -> &[u8] {
+        match &self.one {
+            Some((decoded, numbers)) => decoded.range(numbers.clone()).unwrap_or_default(),
+            None => &self.several,
+        }
+    }
+
+    /// Adds the chunks of `decoded` that `piece` means; `None` when it has not so many, or the text becomes too long.
+    fn add(&mut self, decoded: Arc<Decoded>, piece: &Piece) -> Option<()> {
+        let start = usize::from(piece.skip);
+        let numbers = start..start + usize::from(piece.count);
+        let len = decoded.range(numbers.clone())?.len();
+        if self.text().len() + len > BASE_TEXT_MAX {
+            return None;
+        }
+        if self.text().is_empty() {
+            self.one = Some((decoded, numbers));
+            return Some(());
+        }
+        if let Some((first, numbers)) = self.one.take() {
+            self.several.reserve(2 * first.content.len());
+            self.several.extend_from_slice(first.range(numbers)?);
+        }
+        self.several.extend_from_slice(decoded.range(numbers)?);
+        Some(())
+    }
+}
+
+/// What one request may still open, and what it opens with.
+pub(super) struct Rest {
+    left: u32,
+    pub(super) opener: SegmentOpener,
+}
 
 impl Default for Rest {
     fn default() -> Self {
-        Self(OPENED_MAX)
+        Self {
+            left: OPENED_MAX,
+            opener: SegmentOpener::default(),
+        }
+    }
+}
+
+impl Rest {
+    /// For the next request.
+    pub(super) fn again(&mut self) -> &mut Self {
+        self.left = OPENED_MAX;
+        self
     }
 }
 
@@ -36,10 +91,12 @@ impl Reader<'_> {
         let mut runs: Vec<(u32, u16, u16)> = Vec::new();
         for id in ids {
             if let Some((segment, skip, count)) = runs.last_mut() {
+                // What lies between two chunks of one segment costs less than a piece of its own.
                 let (_, _, row) = self.lookup.row(*segment);
-                let next = usize::from(*skip + *count) * ChunkId::LENGTH;
-                if row.ids.get(next..next + ChunkId::LENGTH) == Some(&id.0) {
-                    *count += 1;
+                let end = usize::from(*skip + *count);
+                let mut next = row.chunk_ids().skip(end).take(GAP_MAX);
+                if let Some(gap) = next.position(|next| next == *id) {
+                    *count += gap as u16 + 1;
                     continue;
                 }
             }
@@ -70,37 +127,35 @@ impl Reader<'_> {
         runs.into_iter().filter_map(below).collect()
     }
 
+    /// True when the segment that holds the chunk ends with it.
+    pub(crate) fn is_last_of_segment(&self, id: ChunkId) -> bool {
+        let segment = self.lookup.find(self.keys.domain, id);
+        segment.is_some_and(|segment| self.lookup.row(segment).2.ids.ends_with(&id.0))
+    }
+
     /// The text of such pieces.
-    pub(crate) fn text_of(&self, pieces: &[Below]) -> Result<Vec<u8>, ReadError> {
-        let mut text = Vec::new();
+    pub(crate) fn text_of(&self, pieces: &[Below]) -> Result<Text, ReadError> {
+        let (mut text, mut rest) = (Text::default(), Rest::default());
         for below in pieces {
-            let decoded = self.decoded(below.segment, &mut Rest::default())?;
-            text.extend_from_slice(self.part(&decoded, below.segment, &below.piece)?);
+            let decoded = self.decoded(below.segment, rest.again())?;
+            let added = text.add(decoded, &below.piece);
+            added.ok_or_else(|| self.no_text(below.segment))?;
         }
         Ok(text)
     }
 
-    fn part<'d>(
-        &self,
-        decoded: &'d Decoded,
-        segment: u32,
-        piece: &Piece,
-    ) -> Result<&'d [u8], ReadError> {
-        let start = usize::from(piece.skip);
-        let chunks = decoded.range(start..start + usize::from(piece.count));
-        chunks.ok_or_else(|| {
-            let name = self.lookup.row(segment).1.name();
-            ReadError::format(
-                name,
-                FormatError::Invalid("a base names chunks that are not there"),
-            )
-        })
+    fn no_text(&self, segment: u32) -> ReadError {
+        let wrong = "a base names chunks that are not there, or too many";
+        ReadError::format(
+            self.lookup.row(segment).1.name(),
+            FormatError::Invalid(wrong),
+        )
     }
 
     /// The text that a segment rests on; empty for one without a base.
-    pub(super) fn base_of(&self, segment: u32, rest: &mut Rest) -> Result<Vec<u8>, ReadError> {
+    pub(super) fn base_of(&self, segment: u32, rest: &mut Rest) -> Result<Text, ReadError> {
         let (place, pack, row) = self.lookup.row(segment);
-        let mut text = Vec::new();
+        let mut text = Text::default();
         let Some(base) = row.base() else {
             return Ok(text);
         };
@@ -111,7 +166,7 @@ impl Reader<'_> {
                 .lookup
                 .below(self.keys.domain, place.pack, base.height, piece);
             let found = holders.into_iter().find_map(|holder| {
-                rest.0 = rest.0.checked_sub(1)?;
+                rest.left = rest.left.checked_sub(1)?;
                 match self.decoded(holder, rest) {
                     Ok(decoded) => Some(decoded),
                     Err(error) => {
@@ -125,17 +180,14 @@ impl Reader<'_> {
                     || wrong("what a segment rests on is in no pack, or on too many others");
                 return Err(failure.unwrap_or_else(lacks));
             };
-            let chunks = self.part(&found, segment, piece)?;
-            if text.len() + chunks.len() > BASE_TEXT_MAX {
-                return Err(wrong("a base is longer than the format allows"));
-            }
-            text.extend_from_slice(chunks);
+            text.add(found, piece)
+                .ok_or_else(|| self.no_text(segment))?;
         }
         Ok(text)
     }
 
     /// The same for who opens segments by itself.
-    pub(crate) fn base_text(&self, segment: u32) -> Result<Vec<u8>, ReadError> {
+    pub(crate) fn base_text(&self, segment: u32) -> Result<Text, ReadError> {
         self.base_of(segment, &mut Rest::default())
     }
 }

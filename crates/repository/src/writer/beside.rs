@@ -11,7 +11,7 @@ use std::ops::Range;
 use lifeboat_codec::{Base, ChunkId, Input, PIECES_MAX, StreamRef};
 use memchr::memmem;
 
-use crate::reader::Reader;
+use crate::reader::{Reader, Text};
 
 /// A shorter stream is not worth it.
 const STREAM_BYTES_MIN: u64 = 32 << 10;
@@ -69,7 +69,7 @@ impl Span {
 /// What a segment may rest on.
 pub(super) struct Rests {
     pub(super) base: Base,
-    pub(super) text: Vec<u8>,
+    pub(super) text: Text,
 }
 
 /// See the module.
@@ -100,7 +100,7 @@ impl<'w, 'r> Beside<'w, 'r> {
             starts: HashMap::new(),
             distance: 0,
             pause: 0,
-            next_pause: 1,
+            next_pause: 0,
             failures: 0,
         };
         beside.load(0);
@@ -140,7 +140,7 @@ impl<'w, 'r> Beside<'w, 'r> {
     pub(super) fn anchor(&mut self, id: ChunkId, start: u64) {
         if let Some(Some(old)) = self.starts.get(&id) {
             self.distance = (*old).wrapping_sub(start).cast_signed();
-            (self.pause, self.next_pause) = (0, 1);
+            (self.pause, self.next_pause) = (0, 0);
             self.load(*old);
         }
     }
@@ -152,6 +152,17 @@ impl<'w, 'r> Beside<'w, 'r> {
             length: length as u32,
             distance: self.distance,
         }
+    }
+
+    /// True when the earlier stream's segment ends where this chunk ends. Segments of one stream that end in the same places
+    /// rest on one segment each, whoever stands below.
+    pub(super) fn is_end(&self, span: &Span) -> bool {
+        let end = moved(span.end(), span.distance);
+        let at = self
+            .old
+            .partition_point(|old| old.end() < end.saturating_sub(SLACK_BYTES));
+        let old = self.old.get(at);
+        old.is_some_and(|old| self.reader.is_last_of_segment(old.id))
     }
 
     /// What a segment of the chunks at `spans`, which are `content`, may rest on.
@@ -169,11 +180,11 @@ impl<'w, 'r> Beside<'w, 'r> {
         let mut rests = self.rests(&old);
         let mut place = rests
             .as_ref()
-            .and_then(|rests| find(spans, content, &old, &rests.text));
+            .and_then(|rests| find(spans, content, &old, rests.text.text()));
         if place.is_none() {
             let wide = self.around(moved(last.end(), last.distance));
             let text = self.rests(&wide).map(|rests| rests.text);
-            place = text.and_then(|text| find(spans, content, &wide, &text));
+            place = text.and_then(|text| find(spans, content, &wide, text.text()));
             if let Some(distance) = place {
                 let there = |span: &Span| Span { distance, ..*span };
                 let spans: Vec<Span> = spans.iter().map(there).collect();
@@ -183,11 +194,11 @@ impl<'w, 'r> Beside<'w, 'r> {
         match place {
             Some(distance) => {
                 self.distance = distance;
-                self.next_pause = 1;
+                self.next_pause = 0;
             }
             None => {
                 self.pause = self.next_pause;
-                self.next_pause = (self.next_pause * 2).min(PAUSE_MAX);
+                self.next_pause = (self.next_pause * 2).clamp(1, PAUSE_MAX);
             }
         }
         rests

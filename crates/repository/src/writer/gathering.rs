@@ -1,0 +1,55 @@
+//! Chunks on their way into one segment.
+
+use lifeboat_codec::{ChunkId, Profile, SEGMENT_BYTES};
+
+use super::beside::Span;
+
+/// Chunks in a segment; far below the format's limit, it bounds what one read of a tiny file opens.
+const CHUNKS_MAX: usize = 8192;
+
+/// Chunks on their way into one segment.
+pub(super) struct Gathering {
+    pub(super) profile: Option<Profile>,
+    pub(super) ids: Vec<u8>,
+    pub(super) lengths: Vec<u32>,
+    /// Its first `used` bytes are content; the rest is room for reading small files in place.
+    pub(super) content: Vec<u8>,
+    pub(super) used: usize,
+    /// Where the chunks stand in their stream, for one that has an earlier one beside it.
+    pub(super) spans: Vec<Span>,
+    /// What small files were before.
+    pub(super) before: Vec<ChunkId>,
+}
+
+impl Gathering {
+    pub(super) fn new() -> Self {
+        Self {
+            profile: None,
+            ids: Vec::new(),
+            lengths: Vec::new(),
+            content: Vec::new(),
+            used: 0,
+            spans: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+
+    pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.used + bytes;
+        if self.content.len() < end {
+            // Once for each lane: the buffer is not given back.
+            self.content.resize(end.max(2 * SEGMENT_BYTES), 0);
+        }
+        &mut self.content[self.used..end]
+    }
+
+    pub(super) fn full(&self) -> bool {
+        // What has an earlier stream beside it waits for the end of a segment there.
+        let most = if self.spans.is_empty() {
+            SEGMENT_BYTES
+        } else {
+            SEGMENT_BYTES / 4 * 5
+        };
+        self.used >= most || self.lengths.len() >= CHUNKS_MAX
+    }
+}
