@@ -77,7 +77,7 @@ fn a_night_of_files_that_change_a_little_costs_what_changed() {
                 .to_owned(),
         );
         sizes.push(size(&machine.repository()));
-        let kept = machine.path(&format!("kept-{night}"));
+        let kept = machine.path(format!("kept-{night}"));
         fs::create_dir(&kept).unwrap();
         for file in ["dump.sql", "image.bin", "small.bin", "new.bin"] {
             fs::copy(tree.root().join(file), kept.join(file)).unwrap();
@@ -94,14 +94,14 @@ fn a_night_of_files_that_change_a_little_costs_what_changed() {
     for night in [0, 1, 7, 8, 9] {
         let own = restored(&machine, &snapshots[night], &format!("own-{night}"));
         for file in ["dump.sql", "image.bin", "small.bin", "new.bin"] {
-            let kept = machine.path(&format!("kept-{night}")).join(file);
+            let kept = machine.path(format!("kept-{night}")).join(file);
             let own = own.join("media").join(file);
             assert!(
                 fs::read(own).unwrap() == fs::read(kept).unwrap(),
                 "{file} of night {night}"
             );
         }
-        let read = machine.path(&format!("read-{night}"));
+        let read = machine.path(format!("read-{night}"));
         let mut reading = reader();
         reading
             .arg("--key-file")

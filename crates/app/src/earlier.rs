@@ -4,6 +4,8 @@
 //! eighth night rests on the one eight nights before, every thirty-second on the one thirty-two before, and after
 //! ninety-six it begins anew. So at most twelve changes stand on each other, and few are of many nights.
 
+use std::collections::HashMap;
+
 use lifeboat_codec::{Entry, EntryKind, StreamRef};
 use lifeboat_repository::{Reader, Repository, Snapshot};
 
@@ -46,7 +48,26 @@ impl<'r> Earlier<'r> {
         })
     }
 
-    /// The same for one of which the last snapshot says `entry`.
+    /// What the files of a source were that lie in no folder of it, by their names: for who has many.
+    pub(crate) fn streams(&self, source: &str) -> HashMap<Vec<u8>, StreamRef> {
+        let read = |snapshot| {
+            let reader = self.reader.as_ref()?;
+            let Found::Folder { tree, .. } = find_item(reader, snapshot, source.as_bytes()).ok()?
+            else {
+                return None;
+            };
+            let (mut entries, mut streams) = (reader.tree(&tree).ok()?, HashMap::new());
+            while let Some(entry) = entries.next_entry().ok()? {
+                if entry.kind == EntryKind::File && entry.size > 0 {
+                    streams.insert(entry.name.to_vec(), content_of(&entry).ok()?);
+                }
+            }
+            Some(streams)
+        };
+        self.snapshots.iter().find_map(read).unwrap_or_default()
+    }
+
+    /// What a file was of which the last snapshot says `entry`.
     pub(crate) fn content(
         &self,
         source: &str,

@@ -86,19 +86,20 @@ pub(super) fn read(
         failure: None,
     });
     let lock = || stored.lock().expect("no thread panics while it stores");
+    let before = reading.before.streams(&source.name);
     let sessions = vec![(); read.sessions()];
     let worked = work(writer, reading.threads, sessions, |lane, (), _| {
         while let Some(file) = read.next_file() {
             let name = file.name().to_owned();
             let mut tap = lock().taps.take(&name);
-            let before = reading.before.stream(&source.name, name.as_bytes());
+            let before = before.get(name.as_bytes());
             let put = read.read(file, |stream| {
                 let mut followed = Followed {
                     stream,
                     writer,
                     tap: tap.as_mut(),
                 };
-                lane.put_rows(Profile::Database, before.as_ref(), &mut followed)
+                lane.put_rows(Profile::Database, before, &mut followed)
             });
             let kept = match put {
                 Ok(stream) => tap

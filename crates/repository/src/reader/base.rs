@@ -133,14 +133,24 @@ impl Reader<'_> {
         segment.is_some_and(|segment| self.lookup.row(segment).2.ids.ends_with(&id.0))
     }
 
-    /// The text of such pieces.
-    pub(crate) fn text_of(&self, pieces: &[Below]) -> Result<Text, ReadError> {
+    /// The text of such pieces; gives up the last ones where it would be longer than `most_bytes`.
+    pub(crate) fn text_of(
+        &self,
+        pieces: &mut Vec<Below>,
+        most_bytes: usize,
+    ) -> Result<Text, ReadError> {
         let (mut text, mut rest) = (Text::default(), Rest::default());
-        for below in pieces {
+        let mut count = 0;
+        for below in &*pieces {
+            if count > 0 && text.text().len() >= most_bytes {
+                break;
+            }
             let decoded = self.decoded(below.segment, rest.again())?;
             let added = text.add(decoded, &below.piece);
             added.ok_or_else(|| self.no_text(below.segment))?;
+            count += 1;
         }
+        pieces.truncate(count);
         Ok(text)
     }
 

@@ -191,6 +191,11 @@ impl<'w, 'r> Beside<'w, 'r> {
                 rests = self.rests(&self.chunks(&spans));
             }
         }
+        if place.is_none() {
+            // What was added at the end is found nowhere, while the rest may be as it was.
+            let alike = |rests: &Rests| starts_alike(&spans[0], content, &old, rests.text.text());
+            rests = rests.filter(alike);
+        }
         match place {
             Some(distance) => {
                 self.distance = distance;
@@ -251,12 +256,11 @@ impl<'w, 'r> Beside<'w, 'r> {
 
 /// What chunks with these ids come to, as far as a base may be long; `failures` counts what cannot be read.
 pub(super) fn rests(reader: &Reader<'_>, ids: &[ChunkId], failures: &mut u32) -> Option<Rests> {
-    let pieces = reader.pieces(ids, HEIGHT_MAX - 1, PIECES);
-    let height = pieces.iter().map(|piece| piece.height).max()? + 1;
-    match reader.text_of(&pieces) {
+    let mut pieces = reader.pieces(ids, HEIGHT_MAX - 1, PIECES);
+    match reader.text_of(&mut pieces, TEXT_BYTES_MAX) {
         Ok(text) => Some(Rests {
             base: Base {
-                height,
+                height: pieces.iter().map(|piece| piece.height).max()? + 1,
                 pieces: pieces.iter().map(|piece| piece.piece).collect(),
             },
             text,
@@ -296,6 +300,16 @@ fn find(spans: &[Span], content: &[u8], old: &[Old], text: &[u8]) -> Option<i64>
         end = start;
     }
     None
+}
+
+/// True when a piece of the beginning of `content`, whose first chunk stands at `first`, is in the text.
+fn starts_alike(first: &Span, content: &[u8], old: &[Old], text: &[u8]) -> bool {
+    let pieces = content.chunks(NEEDLE_STEP).take(NEEDLES);
+    pieces.enumerate().any(|(number, piece)| {
+        let place = moved(first.start + (number * NEEDLE_STEP) as u64, first.distance);
+        let needle = piece.get(..NEEDLE_BYTES);
+        needle.is_some_and(|needle| nearest(text, needle, text_place(old, place)).is_some())
+    })
 }
 
 /// Where in `text` the needle stands, near `expected` first.
