@@ -385,7 +385,7 @@ def recovery_key(text):
 def check_superblock(superblock, what):
     if superblock.format != 1 or (superblock.incompat >> 63 and superblock.draft != 2):
         raise Bad(f"{what}: format {superblock.format}, draft {superblock.draft}. This reader knows format 1, draft 2.")
-    if superblock.incompat & ~(1 << 63 | 1):  # bit 0: segments with a base
+    if superblock.incompat & ~(1 << 63):
         raise Bad(f"{what} needs features that this reader does not know (bits {superblock.incompat:x}).")
 
 
@@ -733,7 +733,7 @@ class Repository:
         """The text that a segment of codec 2 rests on."""
         cur, text, pieces = Cursor(segment.base[1:], f"{what}: its base"), b"", 0
         while cur.left():
-            first, skip, count, check = cur.take(16), cur.varint(), cur.varint(), cur.take(4)
+            first, skip, count, check = cur.take(16), cur.varint(), cur.varint(), cur.take(8)
             pieces += 1
             if not count or pieces > MAX_PIECES:
                 raise Bad(f"{cur.what} has a piece that is wrong.")
@@ -750,7 +750,7 @@ class Repository:
             for below in self.table[kind, segment.domain].get(first, ()):
                 ids = below.meant(skip, count)
                 if (below in self.bad or below.height >= segment.height or below.ids[:16] != first
-                        or len(ids) != 16 * count or digest(ids)[:4] != check):
+                        or len(ids) != 16 * count or digest(ids)[:8] != check):
                     continue
                 try:
                     content = self.content(below)

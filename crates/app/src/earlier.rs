@@ -2,7 +2,7 @@
 //!
 //! Not always in the last one: who reads a change reads what it rests on, so that changes of changes cost time. Every
 //! eighth night rests on the one eight nights before, every thirty-second on the one thirty-two before, and after
-//! ninety-six it begins anew. So at most twelve changes stand on each other, and few are of many nights.
+//! ninety-six it begins anew, but for small files, which rest on their last content. So at most twelve changes stand on each other, and few are of many nights.
 
 use std::collections::HashMap;
 

@@ -27,7 +27,7 @@ pub struct Piece {
     /// How many are meant.
     pub count: u16,
     /// The start of a hash of their ids: other segments may begin with the same chunk.
-    check: [u8; 4],
+    check: [u8; 8],
 }
 
 impl Piece {
@@ -57,7 +57,7 @@ fn meant(ids: &[u8], skip: u16, count: u16) -> Option<&[u8]> {
     ids.get(start..end).filter(|meant| !meant.is_empty())
 }
 
-fn check(ids: &[u8]) -> [u8; 4] {
+fn check(ids: &[u8]) -> [u8; 8] {
     let hash = blake3::hash(ids);
     let (start, _) = hash
         .as_bytes()

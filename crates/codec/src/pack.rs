@@ -32,7 +32,8 @@ pub struct Origin {
     pub writer: WriterId,
 }
 
-/// Where a moved segment comes from; a segment that lies in the pack it was made for has none.
+/// Where a moved segment comes from, or what a segment rests on; one that lies in the pack it was made for and rests on
+/// nothing has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved<'a> {
     /// Which of the pack's envelopes opens it.

@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn another_draft_or_format_is_refused_with_a_sentence() {
         let mut bytes = superblock().encode();
-        assert_eq!(bytes[..4], [6, 1, 10, 1], "format 1, draft 1");
+        assert_eq!(bytes[..4], [6, 1, 10, 2], "format 1, draft 2");
         bytes[3] = 9;
         assert!(
             Superblock::decode(&bytes)

@@ -9,10 +9,13 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use lifeboat_codec::{
-    ChunkId, Envelope, FormatError, PackEntry, Piece, Row, Rows, envelope_number, pack_name,
+    ChunkId, Envelope, FormatError, Kind, PackEntry, Piece, Row, Rows, envelope_number, pack_name,
 };
 
 use crate::basis::Basis;
+
+/// Holders of one chunk that are tried for a base; honest writers leave one, or two that wrote at the same time.
+const HOLDERS_MAX: usize = 64;
 
 /// Ids are keyed hashes already: their first bytes are as good as any hash of them.
 #[derive(Default)]
@@ -83,6 +86,8 @@ pub(crate) struct Lookup {
     others: IdMap<Vec<u32>>,
     /// Segments with a base, each with its height.
     based: Vec<(u8, u32)>,
+    /// Segments of which a part of the base is in no pack.
+    hollow: HashSet<u32>,
     /// The index objects that say it.
     pub(crate) basis: Basis,
 }
@@ -178,7 +183,37 @@ impl Lookup {
             }
         }
         self.based = based;
+        self.hollow = hollow;
         self
+    }
+
+    /// True for a segment of which a part of the base is in no pack.
+    pub(crate) fn is_hollow(&self, segment: u32) -> bool {
+        self.hollow.contains(&segment)
+    }
+
+    /// What opening a segment takes besides itself, when nothing of it is kept: segments that are opened, each as often as it
+    /// is asked for. `known` remembers it.
+    pub(crate) fn cost(&self, segment: u32, known: &mut HashMap<u32, u32>) -> u32 {
+        if let Some(cost) = known.get(&segment) {
+            return *cost;
+        }
+        let (place, pack, row) = self.row(segment);
+        let mut cost = 0_u32;
+        if let Some(base) = row.base() {
+            let domain = pack.entry.origins[usize::from(row.origin())].domain;
+            for piece in &base.pieces {
+                let below = self
+                    .below(domain, place.pack, base.height, piece)
+                    .map(|below| self.cost(below, known))
+                    .max();
+                cost = cost
+                    .saturating_add(1)
+                    .saturating_add(below.unwrap_or_default());
+            }
+        }
+        known.insert(segment, cost);
+        cost
     }
 
     fn forget(&mut self, domain: u32, id: ChunkId, segment: u32) {
@@ -215,7 +250,8 @@ impl Lookup {
         piece: &Piece,
     ) -> impl Iterator<Item = u32> {
         let kind = self.packs[pack as usize].entry.kind;
-        self.holders(domain, piece.first).filter(move |segment| {
+        let holders = self.holders(domain, piece.first).take(HOLDERS_MAX);
+        holders.filter(move |segment| {
             let (_, pack, row) = self.row(*segment);
             row.height() < height && pack.entry.kind == kind && piece.is_of(row.ids)
         })
@@ -243,6 +279,9 @@ impl Lookup {
     /// The segments that rest on any of `lost`, with `lost` itself.
     pub(crate) fn resting_on(&self, lost: HashSet<u32>) -> HashSet<u32> {
         let mut lost = lost;
+        if lost.is_empty() {
+            return lost;
+        }
         // They are in the order of their heights.
         for (_, segment) in &self.based {
             let (place, pack, row) = self.row(*segment);
@@ -272,12 +311,15 @@ impl Lookup {
             .chain(self.others.get(&id).into_iter().flatten().copied())
     }
 
-    /// True when it has a segment of the same chunks.
-    pub(crate) fn has_segment(&self, domain: u32, row: &Row<'_>) -> bool {
+    /// True when it has a segment that stands for this one of a pack of `kind`: of the same chunks, and no higher.
+    pub(crate) fn has_segment(&self, domain: u32, kind: Kind, row: &Row<'_>) -> bool {
         let first = row.chunk_ids().next();
         first.is_some_and(|first| {
-            let mut holders = self.holders(domain, first);
-            holders.any(|holder| self.row(holder).2.ids == row.ids)
+            let mut holders = self.holders(domain, first).take(HOLDERS_MAX);
+            holders.any(|holder| {
+                let (_, pack, held) = self.row(holder);
+                held.ids == row.ids && held.height() <= row.height() && pack.entry.kind == kind
+            })
         })
     }
 

@@ -55,6 +55,11 @@ struct Decoded {
 }
 
 impl Decoded {
+    /// What it takes of memory, about.
+    fn bytes(&self) -> usize {
+        self.content.capacity() + 64 * self.ends.len()
+    }
+
     /// The chunks with these numbers.
     fn range(&self, numbers: Range<usize>) -> Option<&[u8]> {
         let start = match numbers.start.checked_sub(1) {
@@ -117,10 +122,10 @@ impl SegmentCache {
 
     fn put(&mut self, segment: u32, decoded: Arc<Decoded>) {
         self.uses += 1;
-        self.bytes += decoded.content.capacity();
+        self.bytes += decoded.bytes();
         // Another thread may have decoded the same one.
         if let Some((_, same)) = self.segments.insert(segment, (self.uses, decoded)) {
-            self.bytes -= same.content.capacity();
+            self.bytes -= same.bytes();
         }
         while self.bytes > self.most_bytes && self.segments.len() > 1 {
             let oldest = self.segments.iter().min_by_key(|(_, (used, _))| *used);
@@ -128,7 +133,7 @@ impl SegmentCache {
                 return;
             };
             if let Some((_, old)) = self.segments.remove(&oldest) {
-                self.bytes -= old.content.capacity();
+                self.bytes -= old.bytes();
                 if self.spare.len() < SPARE_MAX
                     && let Ok(old) = Arc::try_unwrap(old)
                 {
@@ -167,6 +172,8 @@ pub struct Reader<'r> {
     cache: Mutex<SegmentCache>,
     /// Parts of packs that were read last.
     near: Mutex<VecDeque<Near>>,
+    /// What opening a segment takes, by number.
+    costs: Mutex<HashMap<u32, u32>>,
     /// What its open trees hold in memory, in bytes.
     pub(crate) held: AtomicUsize,
 }
@@ -217,6 +224,7 @@ impl Repository {
             keys,
             cache: Mutex::new(SegmentCache::new(CACHE_BYTES)),
             near: Mutex::default(),
+            costs: Mutex::default(),
             held: AtomicUsize::new(0),
         })
     }
@@ -268,7 +276,7 @@ impl Reader<'_> {
     ) -> Result<T, ReadError> {
         let mut failure = None;
         for segment in self.lookup.holders(self.keys.domain, item.id) {
-            match self.proven(segment) {
+            match self.proven(segment, &mut Rest::default()) {
                 Ok(decoded) => {
                     if let Some(chunk) = decoded
                         .chunk(item.id)
@@ -290,8 +298,8 @@ impl Reader<'_> {
     }
 
     /// The opened segment, of which each chunk is what its id says.
-    fn proven(&self, segment: u32) -> Result<Arc<Decoded>, ReadError> {
-        let decoded = self.decoded(segment, &mut Rest::default())?;
+    fn proven(&self, segment: u32, rest: &mut Rest) -> Result<Arc<Decoded>, ReadError> {
+        let decoded = self.decoded(segment, rest.again())?;
         let (_, pack, _) = self.lookup.row(segment);
         let id_key = self.keys.key(recipient_of(pack.entry.kind));
         id_key
@@ -315,7 +323,12 @@ impl Reader<'_> {
         let (content, ends) = rest
             .opener
             .open_unproven(memory, &key, &plan, &mut fetched)
-            .map_err(wrong)?;
+            .map_err(|source| {
+                // Bytes that were read wrong once are not given again.
+                let mut near = self.near.lock().expect("no thread panics in the cache");
+                near.clear();
+                wrong(source)
+            })?;
         let decoded = Arc::new(Decoded {
             content,
             ends,
@@ -604,7 +617,7 @@ impl Reader<'_> {
         for item in wanted {
             let mut failure = None;
             for segment in self.lookup.holders(self.keys.domain, item.id) {
-                match self.proven(segment) {
+                match self.proven(segment, &mut Rest::default()) {
                     Ok(decoded) => {
                         if let Some(chunk) = decoded.chunk(item.id) {
                             failure = None;

@@ -25,6 +25,8 @@ pub(super) struct Losses<'c> {
     reach: &'c Reach<'c>,
     /// Segments that cannot be relied on.
     bad: HashSet<u32>,
+    /// Segments of packs that no index names, and what rests on them: no reader finds it.
+    unnamed: HashSet<u32>,
 }
 
 impl<'c> Losses<'c> {
@@ -34,7 +36,11 @@ impl<'c> Losses<'c> {
             packs,
             reach,
             bad: reach.broken.keys().copied().collect(),
+            unnamed: HashSet::new(),
         };
+        let unnamed = packs.packs.iter().filter(|pack| !pack.indexed);
+        let unnamed = unnamed.flat_map(|pack| losses.segments(pack)).collect();
+        losses.unnamed = packs.lookup.resting_on(unnamed);
         for (number, read) in reads {
             losses
                 .bad
@@ -114,15 +120,15 @@ impl<'c> Losses<'c> {
 
     /// A pack that no index object names.
     fn unnamed(&self, pack: &Pack) -> Loss {
-        let held_elsewhere = |(domain, id): Chunk| {
-            self.packs
-                .lookup
-                .holders(domain, id)
-                .any(|segment| self.packs.packs[self.packs.owner(segment)].indexed)
+        let is_found = |(domain, id): Chunk| {
+            let mut holders = self.packs.lookup.holders(domain, id);
+            holders.any(|segment| !self.unnamed.contains(&segment))
         };
-        let lost: Vec<Chunk> = self
-            .chunks(pack)
-            .filter(|chunk| self.needed(*chunk) && !held_elsewhere(*chunk))
+        let segments = self.packs.lookup.resting_on(self.segments(pack).collect());
+        let lost: Vec<Chunk> = segments
+            .into_iter()
+            .flat_map(|segment| self.chunks_in(segment))
+            .filter(|chunk| self.needed(*chunk) && !is_found(*chunk))
             .collect();
         let (severity, what) = if lost.is_empty() {
             (
@@ -204,7 +210,8 @@ impl<'c> Losses<'c> {
                 read.wrong_length.len()
             );
             let lost = self
-                .chunks(pack)
+                .segments(pack)
+                .flat_map(|segment| self.chunks_in(segment))
                 .filter(|(_, id)| read.wrong_length.contains(id))
                 .collect();
             losses.push((Finding::new(Severity::Damage, name, what), lost));
@@ -247,12 +254,6 @@ impl<'c> Losses<'c> {
         let mut lost = Vec::new();
         let segments = segments.iter().copied().collect();
         for segment in self.packs.lookup.resting_on(segments) {
-            let (_, place, row) = self.packs.lookup.row(segment);
-            let domain = place
-                .entry
-                .origins
-                .get(usize::from(row.origin()))
-                .map_or(0, |origin| origin.domain);
             let bad = |chunk: &Chunk| {
                 self.needed(*chunk)
                     && self
@@ -261,7 +262,7 @@ impl<'c> Losses<'c> {
                         .holders(chunk.0, chunk.1)
                         .all(|holder| self.bad.contains(&holder))
             };
-            lost.extend(row.chunk_ids().map(|id| (domain, id)).filter(bad));
+            lost.extend(self.chunks_in(segment).into_iter().filter(bad));
         }
         lost
     }
@@ -282,10 +283,11 @@ impl<'c> Losses<'c> {
         })
     }
 
-    fn chunks(&self, pack: &Pack) -> impl Iterator<Item = Chunk> {
-        pack.place
-            .into_iter()
-            .flat_map(|(place, _)| chunks_of(&self.packs.lookup.packs[place as usize].entry))
+    fn chunks_in(&self, segment: u32) -> Vec<Chunk> {
+        let (_, place, row) = self.packs.lookup.row(segment);
+        let origin = place.entry.origins.get(usize::from(row.origin()));
+        let domain = origin.map_or(0, |origin| origin.domain);
+        row.chunk_ids().map(|id| (domain, id)).collect()
     }
 
     fn overlaps(&self, segment: u32, range: &Range<u64>) -> bool {

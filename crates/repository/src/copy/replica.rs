@@ -80,7 +80,7 @@ pub(super) fn copy(
         .map_err(CopyError::From)?;
         for segment in lookup.with_bases(lacking) {
             let (place, pack, row) = lookup.row(segment);
-            if !there.has_segment(domain, &row)
+            if !there.has_segment(domain, pack.entry.kind, &row)
                 && !job.done.contains(&place.pack)
                 && batch.packs.insert(place.pack)
             {

@@ -13,8 +13,10 @@ use crate::repository::ReadError;
 
 /// Chunks between two others of a segment that are taken along.
 const GAP_MAX: usize = 8;
-/// Segments that are opened below one, at most; whoever writes stays far below.
+/// Segments that are opened below one, at most.
 const OPENED_MAX: u32 = 2048;
+/// The same in what is written, whatever is kept of what was opened before: who reads one segment waits for them all.
+const OPENED_WRITTEN_MAX: u32 = 128;
 
 /// The text of a base. One piece is not copied, for most bases are one.
 #[derive(Default)]
@@ -87,6 +89,7 @@ impl Reader<'_> {
     /// Pieces for chunks in data packs, in their order, as far as segments of at most `height` hold them; no more than
     /// `most`, so that the last ones may be left out.
     pub(crate) fn pieces(&self, ids: &[ChunkId], height: u8, most: usize) -> Vec<Below> {
+        let mut left = OPENED_WRITTEN_MAX;
         // Segment, number of the first chunk, how many.
         let mut runs: Vec<(u32, u16, u16)> = Vec::new();
         for id in ids {
@@ -110,9 +113,19 @@ impl Reader<'_> {
             if pack.entry.kind != Kind::DataPack || row.height() > height {
                 continue;
             }
+            let mut costs = self
+                .costs
+                .lock()
+                .expect("no thread panics while it adds up");
+            let cost = self.lookup.cost(segment, &mut costs).saturating_add(1);
+            drop(costs);
+            let Some(rest) = left.checked_sub(cost) else {
+                continue;
+            };
             if runs.len() == most {
                 break;
             }
+            left = rest;
             runs.push((segment, number as u16, 1));
         }
         let below = |(segment, skip, count)| {
@@ -145,7 +158,8 @@ impl Reader<'_> {
             if count > 0 && text.text().len() >= most_bytes {
                 break;
             }
-            let decoded = self.decoded(below.segment, rest.again())?;
+            // Proven, for what rests on a forged one could not be read by who finds the true one.
+            let decoded = self.proven(below.segment, &mut rest)?;
             let added = text.add(decoded, &below.piece);
             added.ok_or_else(|| self.no_text(below.segment))?;
             count += 1;

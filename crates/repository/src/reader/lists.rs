@@ -80,6 +80,10 @@ impl Reader<'_> {
         for _ in 1..stream.depth {
             let items = list_chunks(&list);
             let items = items.map_err(|source| ReadError::format("a chunk list", source))?;
+            if items.iter().map(|item| u64::from(item.length)).sum::<u64>() > LIST_MAX {
+                let wrong = FormatError::Invalid("a chunk list is longer than any can be");
+                return Err(ReadError::format("a chunk list", wrong));
+            }
             list = bytes_of(self, &items)?;
         }
         list_chunks(&list).map_err(|source| ReadError::format("a chunk list", source))

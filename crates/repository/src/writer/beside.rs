@@ -35,6 +35,8 @@ const NEEDLES: usize = 16;
 const NEEDLE_STEP: usize = 700;
 /// Segments that are stored without a try, at most, after several places that were lost.
 const PAUSE_MAX: u32 = 32;
+/// No chunk's item in a list is longer.
+const ITEM_BYTES_MAX: usize = 10 + 16;
 /// What cannot be read as often is not tried again.
 pub(super) const FAILURES_MAX: u32 = 3;
 
@@ -350,6 +352,8 @@ struct EarlierList<'w, 'r> {
     blocks: std::vec::IntoIter<lifeboat_codec::ChunkItem>,
     pending: Vec<u8>,
     used: usize,
+    /// Bytes of the stream that are not told yet.
+    left: u64,
 }
 
 impl<'w, 'r> EarlierList<'w, 'r> {
@@ -364,6 +368,7 @@ impl<'w, 'r> EarlierList<'w, 'r> {
             blocks: blocks.into_iter(),
             pending,
             used: 0,
+            left: stream.length,
         })
     }
 
@@ -371,22 +376,45 @@ impl<'w, 'r> EarlierList<'w, 'r> {
     fn next_chunk(&mut self) -> Option<(ChunkId, u32)> {
         loop {
             let rest = self.pending.get(self.used..)?;
+            let is_whole = rest.len() >= ITEM_BYTES_MAX;
             let mut input = Input::new(rest, "a chunk list");
             if let Ok(head) = input.varint()
                 && head & 1 == 0
                 && let Ok(id) = input.array()
             {
-                self.used += rest.len() - input.rest().len();
-                return Some((ChunkId(id), u32::try_from(head >> 1).ok()?));
+                let taken = rest.len() - input.rest().len();
+                let length = u32::try_from(head >> 1).ok().filter(|length| *length > 0);
+                let left = length.and_then(|length| self.left.checked_sub(length.into()));
+                if let (Some(length), Some(left)) = (length, left) {
+                    (self.used, self.left) = (self.used + taken, left);
+                    return Some((ChunkId(id), length));
+                }
+                return self.end();
             }
-            // Cut off by the end of a block, or nothing more: marks are written by nobody yet, and end the list here.
-            let block = self.blocks.next()?;
+            // Marks are written by nobody yet, and end the list here.
+            if is_whole {
+                return self.end();
+            }
+            // Cut off by the end of a block, or nothing more.
+            let Some(block) = self.blocks.next() else {
+                return self.end();
+            };
             self.pending.drain(..self.used);
             self.used = 0;
             let pending = &mut self.pending;
-            self.reader
-                .with_chunk(&block, |bytes| pending.extend_from_slice(bytes))
-                .ok()?;
+            let read = self
+                .reader
+                .with_chunk(&block, |bytes| pending.extend_from_slice(bytes));
+            if read.is_err() {
+                return self.end();
+            }
         }
+    }
+
+    fn end(&mut self) -> Option<(ChunkId, u32)> {
+        self.pending.clear();
+        self.used = 0;
+        self.blocks = Vec::new().into_iter();
+        None
     }
 }
