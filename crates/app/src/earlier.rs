@@ -2,7 +2,8 @@
 //!
 //! Not always in the last one: who reads a change reads what it rests on, so that changes of changes cost time. Every
 //! eighth night rests on the one eight nights before, every thirty-second on the one thirty-two before, and after
-//! ninety-six it begins anew, but for small files, which rest on their last content. So at most twelve changes stand on each other, and few are of many nights.
+//! ninety-six it begins anew, but for small files, which rest on their last content. So at most twelve changes stand on each
+//! other, and few are of many nights.
 
 use std::collections::HashMap;
 
@@ -97,6 +98,9 @@ pub(crate) fn fitting(repository: &Repository, parent: Option<&Snapshot>) -> Vec
 /// The one of the writer's snapshots on which the one after `parent` should rest.
 fn best(repository: &Repository, parent: &Snapshot) -> Option<Snapshot> {
     let wanted = base_seq(parent.name.seq.checked_add(1)?)?;
+    if wanted == parent.name.seq {
+        return Some(parent.clone());
+    }
     let list = repository.snapshots().ok()?;
     let fits = |snapshot: &&Snapshot| {
         snapshot.name.writer == parent.name.writer
