@@ -192,30 +192,6 @@ impl Lookup {
         self.hollow.contains(&segment)
     }
 
-    /// What opening a segment takes besides itself, when nothing of it is kept: segments that are opened, each as often as it
-    /// is asked for. `known` remembers it.
-    pub(crate) fn cost(&self, segment: u32, known: &mut HashMap<u32, u32>) -> u32 {
-        if let Some(cost) = known.get(&segment) {
-            return *cost;
-        }
-        let (place, pack, row) = self.row(segment);
-        let mut cost = 0_u32;
-        if let Some(base) = row.base() {
-            let domain = pack.entry.origins[usize::from(row.origin())].domain;
-            for piece in &base.pieces {
-                let below = self
-                    .below(domain, place.pack, base.height, piece)
-                    .map(|below| self.cost(below, known))
-                    .max();
-                cost = cost
-                    .saturating_add(1)
-                    .saturating_add(below.unwrap_or_default());
-            }
-        }
-        known.insert(segment, cost);
-        cost
-    }
-
     fn forget(&mut self, domain: u32, id: ChunkId, segment: u32) {
         let others = self.others.get_mut(&id);
         let next = others.and_then(|others| {

@@ -172,8 +172,6 @@ pub struct Reader<'r> {
     cache: Mutex<SegmentCache>,
     /// Parts of packs that were read last.
     near: Mutex<VecDeque<Near>>,
-    /// What opening a segment takes, by number.
-    costs: Mutex<HashMap<u32, u32>>,
     /// What its open trees hold in memory, in bytes.
     pub(crate) held: AtomicUsize,
 }
@@ -224,7 +222,6 @@ impl Repository {
             keys,
             cache: Mutex::new(SegmentCache::new(CACHE_BYTES)),
             near: Mutex::default(),
-            costs: Mutex::default(),
             held: AtomicUsize::new(0),
         })
     }

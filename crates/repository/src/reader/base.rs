@@ -1,8 +1,9 @@
 //! The plaintext that a segment rests on: chunks of lower segments, which may rest on lower ones again.
 //!
-//! Memory holds one base for each level on the way down, and what the cache keeps. A forged repository can ask for no more
-//! than an honest one: heights only fall, and the segments that one request opens are counted.
+//! Memory holds what one request has opened, and what the cache keeps. A forged repository cannot ask for endless work:
+//! heights only fall, each segment is opened once for a request, and these are counted.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use crate::repository::ReadError;
 
 /// Chunks between two others of a segment that are taken along.
 const GAP_MAX: usize = 8;
-/// Segments that are opened below one, at most.
-const OPENED_MAX: u32 = 2048;
-/// The same in what is written, whatever is kept of what was opened before: who reads one segment waits for them all.
-const OPENED_WRITTEN_MAX: u32 = 128;
+/// Segments below one, at most: each is opened once for it.
+const BELOW_MAX: usize = 128;
+/// The same in what is written: who reads one segment waits for them all.
+const BELOW_WRITTEN_MAX: usize = 32;
 
 /// The text of a base. One piece is not copied, for most bases are one.
 #[derive(Default)]
@@ -54,25 +55,17 @@ impl Text {
     }
 }
 
-/// What one request may still open, and what it opens with.
+/// What one request has opened, and what it opens with. The cache may give up what is needed again; a request does not.
+#[derive(Default)]
 pub(super) struct Rest {
-    left: u32,
+    held: HashMap<u32, Arc<Decoded>>,
     pub(super) opener: SegmentOpener,
-}
-
-impl Default for Rest {
-    fn default() -> Self {
-        Self {
-            left: OPENED_MAX,
-            opener: SegmentOpener::default(),
-        }
-    }
 }
 
 impl Rest {
     /// For the next request.
     pub(super) fn again(&mut self) -> &mut Self {
-        self.left = OPENED_MAX;
+        self.held.clear();
         self
     }
 }
@@ -89,7 +82,7 @@ impl Reader<'_> {
     /// Pieces for chunks in data packs, in their order, as far as segments of at most `height` hold them; no more than
     /// `most`, so that the last ones may be left out.
     pub(crate) fn pieces(&self, ids: &[ChunkId], height: u8, most: usize) -> Vec<Below> {
-        let mut left = OPENED_WRITTEN_MAX;
+        let mut all = HashSet::new();
         // Segment, number of the first chunk, how many.
         let mut runs: Vec<(u32, u16, u16)> = Vec::new();
         for id in ids {
@@ -113,19 +106,14 @@ impl Reader<'_> {
             if pack.entry.kind != Kind::DataPack || row.height() > height {
                 continue;
             }
-            let mut costs = self
-                .costs
-                .lock()
-                .expect("no thread panics while it adds up");
-            let cost = self.lookup.cost(segment, &mut costs).saturating_add(1);
-            drop(costs);
-            let Some(rest) = left.checked_sub(cost) else {
-                continue;
-            };
             if runs.len() == most {
                 break;
             }
-            left = rest;
+            let more = self.lookup.with_bases([segment]);
+            if all.union(&more).count() > BELOW_WRITTEN_MAX {
+                continue;
+            }
+            all.extend(more);
             runs.push((segment, number as u16, 1));
         }
         let below = |(segment, skip, count)| {
@@ -190,9 +178,17 @@ impl Reader<'_> {
                 .lookup
                 .below(self.keys.domain, place.pack, base.height, piece);
             let found = holders.into_iter().find_map(|holder| {
-                rest.left = rest.left.checked_sub(1)?;
+                if let Some(held) = rest.held.get(&holder) {
+                    return Some(Arc::clone(held));
+                }
+                if rest.held.len() >= BELOW_MAX {
+                    return None;
+                }
                 match self.decoded(holder, rest) {
-                    Ok(decoded) => Some(decoded),
+                    Ok(decoded) => {
+                        rest.held.insert(holder, Arc::clone(&decoded));
+                        Some(decoded)
+                    }
                     Err(error) => {
                         failure.get_or_insert(error);
                         None
