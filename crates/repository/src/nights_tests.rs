@@ -111,15 +111,21 @@ struct Nights {
     growth: Vec<u64>,
 }
 
+impl Nights {
+    fn none() -> Self {
+        let (world, repository) = World::new();
+        Self {
+            world,
+            repository,
+            nights: Vec::new(),
+            growth: Vec::new(),
+        }
+    }
+}
+
 /// `nights` of a table, of which night `n` rests on `base(n)`.
 fn nights(count: usize, profile: Profile, base: impl Fn(usize) -> usize) -> Nights {
-    let (world, repository) = World::new();
-    let mut all = Nights {
-        world,
-        repository,
-        nights: Vec::new(),
-        growth: Vec::new(),
-    };
+    let mut all = Nights::none();
     let mut table = Table::new(60_000);
     for night in 0..count {
         let files = table.files();
@@ -265,13 +271,7 @@ fn a_replica_gets_what_its_snapshots_rest_on() {
 /// A database file, of which each night changes other pages: what a segment rests on was last stored in many older ones.
 #[test]
 fn a_file_that_changes_in_other_places_each_night_does_not_take_ever_more_to_read() {
-    let (world, repository) = World::new();
-    let mut all = Nights {
-        world,
-        repository,
-        nights: Vec::new(),
-        growth: Vec::new(),
-    };
+    let mut all = Nights::none();
     let mut content = noise(5, 6 << 20);
     let mut draw = Table::new(0);
     for night in 0..12 {

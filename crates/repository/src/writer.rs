@@ -583,12 +583,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         let (content, mut ids) = match self.hand_over(job) {
             Ok(spare) => (spare, Vec::new()),
             Err(job) => {
-                self.seal(
-                    kind,
-                    &job.ids,
-                    &job.content[..job.used],
-                    job.rests.as_deref(),
-                )?;
+                self.seal_job(&job)?;
                 (job.content, job.ids)
             }
         };
@@ -648,6 +643,11 @@ impl<'w, 'r> Lane<'w, 'r> {
         Ok(())
     }
 
+    fn seal_job(&mut self, job: &Job) -> Result<(), WriteError> {
+        let content = &job.content[..job.used];
+        self.seal(job.kind, &job.ids, content, job.rests.as_deref())
+    }
+
     fn seal(
         &mut self,
         kind: Kind,
@@ -704,12 +704,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             .jobs
             .pop_front();
         let Some(job) = job else { return Ok(false) };
-        self.seal(
-            job.kind,
-            &job.ids,
-            &job.content[..job.used],
-            job.rests.as_deref(),
-        )?;
+        self.seal_job(&job)?;
         let mut board = self
             .writer
             .board
@@ -726,12 +721,7 @@ impl<'w, 'r> Lane<'w, 'r> {
     fn finish(&mut self) -> Result<(), WriteError> {
         for kind in [Kind::DataPack, Kind::MetaPack] {
             if let Some(job) = self.gathered(kind) {
-                self.seal(
-                    kind,
-                    &job.ids,
-                    &job.content[..job.used],
-                    job.rests.as_deref(),
-                )?;
+                self.seal_job(&job)?;
             }
         }
         Ok(())
