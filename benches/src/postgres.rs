@@ -257,7 +257,7 @@ pub(crate) fn print(folder: &Path, work: &Path, rounds: usize) -> Result<(), Fai
         bench.end()?;
     }
     // Last: Linux counts what its parent held among a process's peak, and the steps hold more than some need.
-    let dumped = Made::make(Data::Tree, folder, Some(&server.dump_path(Way::Directory)))?;
+    let dumped = Made::lying(Data::Dump, server.dump_path(Way::Directory), None)?;
     let costs = (0..rounds)
         .map(|_| primitives::backup_cost(&dumped, &work.join("pack")))
         .collect::<Result<Vec<_>, _>>()?;

@@ -16,6 +16,7 @@ use lifeboat_codec::{
 use lifeboat_repository::SystemEntropy;
 
 use crate::data::{Made, each_file};
+use crate::figures::{Figures, Unit};
 use crate::measure::{cores, median};
 use crate::programs::{Bench, Program, Step};
 use crate::{Failure, measure};
@@ -35,6 +36,9 @@ const STEPS: [&str; 8] = [
     "(reference) BLAKE3 of everything",
 ];
 const BACKUP_STEPS: usize = 6;
+
+/// What the efficiency should be at least.
+const EFFICIENCY: f64 = 0.85;
 
 struct Steps<'a> {
     chunker: Chunker,
@@ -209,7 +213,12 @@ pub(crate) fn backup_cost(made: &Made, pack: &Path) -> Result<Duration, Failure>
 }
 
 /// Prints the steps, their sum, and what a whole backup needs.
-pub(crate) fn print(made: &Made, work: &Path, rounds: usize) -> Result<(), Failure> {
+pub(crate) fn print(
+    made: &Made,
+    work: &Path,
+    rounds: usize,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
     fs::create_dir_all(work)?;
     let mut spent = Vec::new();
     let mut whole = Vec::new();
@@ -234,6 +243,7 @@ pub(crate) fn print(made: &Made, work: &Path, rounds: usize) -> Result<(), Failu
             made.bytes as f64 / 1e6 / time.as_secs_f64()
         );
     }
+    let efficiency = sum.as_secs_f64() / (whole.wall.as_secs_f64() * cores() as f64);
     println!(
         "\nSum of the steps of a backup: {:.2} s. `lifeboat backup`: {:.2} s on {} cores, {:.2} s of processor time. \
          Efficiency: **{:.0} %**.\n",
@@ -241,7 +251,14 @@ pub(crate) fn print(made: &Made, work: &Path, rounds: usize) -> Result<(), Failu
         whole.wall.as_secs_f64(),
         cores(),
         whole.cpu.as_secs_f64(),
-        100.0 * sum.as_secs_f64() / (whole.wall.as_secs_f64() * cores() as f64)
+        100.0 * efficiency
+    );
+    figures.at_least(
+        made,
+        "pipeline's efficiency",
+        efficiency,
+        EFFICIENCY,
+        Unit::Times,
     );
     Ok(())
 }

@@ -1,16 +1,17 @@
-//! Whole commands side by side: each program with its own encryption on, its own defaults otherwise, in fresh folders,
-//! in an order that changes with each round.
+//! The programs that are measured, and how each is told to do a step: with its own encryption on, its own defaults
+//! otherwise, in fresh folders.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 
 use crate::Failure;
-use crate::data::{Made, count};
-use crate::measure::{Usage, median, medians, timed};
+use crate::data::count;
+use crate::measure::{Usage, timed, timed_from};
+use crate::same;
 
 /// A program that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -25,7 +26,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Lifeboat => "lifeboat",
             Self::Bupstash => "bupstash",
@@ -57,16 +58,36 @@ impl Program {
 pub(crate) enum Step {
     First,
     Unchanged,
+    /// Of what lies there by then.
+    Next,
+    /// Of the newest snapshot.
     Restore,
+    /// Of the first one.
+    RestoreFirst,
     Check,
 }
 
-const STEPS: [(Step, &str); 4] = [
-    (Step::First, "first backup"),
-    (Step::Unchanged, "backup, nothing changed"),
-    (Step::Restore, "restore"),
-    (Step::Check, "check, all data read"),
-];
+impl Step {
+    /// What the tables call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::First => "first backup",
+            Self::Unchanged => "backup, nothing changed",
+            Self::Next => "backup of the next one",
+            Self::Restore => "restore",
+            Self::RestoreFirst => "restore of the first one",
+            Self::Check => "check, all data read",
+        }
+    }
+
+    fn is_backup(self) -> bool {
+        matches!(self, Self::First | Self::Unchanged | Self::Next)
+    }
+
+    fn is_restore(self) -> bool {
+        matches!(self, Self::Restore | Self::RestoreFirst)
+    }
+}
 
 /// Prints what is compared.
 pub(crate) fn print_versions(programs: &[Program]) -> Result<(), Failure> {
@@ -92,6 +113,8 @@ pub(crate) struct Bench<'a> {
     program: Program,
     data: &'a Path,
     work: PathBuf,
+    /// Snapshots that were made.
+    made: Cell<u64>,
 }
 
 impl<'a> Bench<'a> {
@@ -106,6 +129,7 @@ impl<'a> Bench<'a> {
             program,
             data,
             work,
+            made: Cell::new(0),
         };
         match program {
             Program::Lifeboat => bench.quietly(&["init", "--key-file", &bench.at("key")])?,
@@ -179,75 +203,82 @@ impl<'a> Bench<'a> {
 
     /// Does a step; `None` when the program has no such command.
     fn step(&self, step: Step) -> Result<Option<Command>, Failure> {
+        if self.program == Program::Bupstash && step == Step::Check {
+            return Ok(None);
+        }
         let mut command = self.command()?;
-        let out = self.at("restored");
-        match (self.program, step) {
-            (Program::Lifeboat, Step::First | Step::Unchanged) => {
-                command
-                    .args(["backup", "--app", "bench", "--source"])
-                    .arg(self.data);
-            }
-            (Program::Lifeboat, Step::Restore) => {
-                command.args(["restore", "bench", "--target", &out]);
-            }
-            (Program::Bupstash, Step::First | Step::Unchanged) => {
-                command
-                    .args([
-                        "put",
-                        "--quiet",
-                        "--send-log",
-                        &self.at("send-log"),
-                        "name=bench",
-                    ])
-                    .arg(self.data);
-            }
-            (Program::Bupstash, Step::Restore) => {
-                // Two snapshots have the name by now, and it restores one by its id.
-                let listed = self
-                    .command()?
-                    .args(["list", "--format=jsonl1", "name=bench"])
-                    .output()?;
-                let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-                let id = listed
-                    .split("\"id\":\"")
-                    .nth(1)
-                    .and_then(|rest| rest.split('"').next())
-                    .ok_or("bupstash lists no id")?;
-                command.args(["restore", "--quiet", "--into", &out, &format!("id={id}")]);
-            }
-            (Program::Bupstash, Step::Check) => return Ok(None),
-            (Program::Rustic | Program::Restic, Step::First | Step::Unchanged) => {
-                command.arg("backup").arg(self.data);
-            }
-            (Program::Rustic, Step::Restore) => {
-                command.args(["restore", "latest", &out]);
-            }
-            (Program::Restic, Step::Restore) => {
-                command.args(["restore", "latest", "--target", &out]);
-            }
-            (Program::Borg, Step::First | Step::Unchanged) => {
-                command
-                    .args(["create", "--compression", "zstd,3", "::{utcnow:%H%M%S%f}"])
-                    .arg(self.data);
-            }
-            (Program::Borg, Step::Restore) => {
-                let listed = self
-                    .command()?
-                    .args(["list", "--short", "--last", "1"])
-                    .output()?;
-                let archive = String::from_utf8_lossy(&listed.stdout).trim().to_owned();
-                command
-                    .args(["extract", &format!("::{archive}")])
-                    .current_dir(&out);
-            }
-            (Program::Borg, Step::Check) => {
-                command.args(["check", "--verify-data"]);
-            }
-            (Program::Lifeboat | Program::Rustic | Program::Restic, Step::Check) => {
-                command.args(["check", "--read-data"]);
-            }
+        if step.is_backup() {
+            self.backup(&mut command);
+        } else if step.is_restore() {
+            let number = if step == Step::Restore {
+                self.made.get()
+            } else {
+                1
+            };
+            self.restore(&mut command, number)?;
+        } else if self.program == Program::Borg {
+            command.args(["check", "--verify-data"]);
+        } else {
+            command.args(["check", "--read-data"]);
         }
         Ok(Some(command))
+    }
+
+    fn backup(&self, command: &mut Command) {
+        let number = self.made.get() + 1;
+        match self.program {
+            Program::Lifeboat => command.args(["backup", "--app", "bench", "--source"]),
+            Program::Bupstash => {
+                let log = self.at("send-log");
+                command.args(["put", "--quiet", "--send-log", &log, "name=bench"]);
+                command.arg(format!("number={number}"))
+            }
+            Program::Rustic | Program::Restic => command.arg("backup"),
+            Program::Borg => command
+                .args(["create", "--compression", "zstd,3"])
+                .arg(format!("::{number}")),
+        };
+        command.arg(self.data);
+    }
+
+    /// Restores the snapshot of this number; the first has 1.
+    fn restore(&self, command: &mut Command, number: u64) -> Result<(), Failure> {
+        let out = self.at("restored");
+        match self.program {
+            Program::Lifeboat => {
+                let snapshot = format!("bench~{}", self.made.get() - number);
+                command.args(["restore", &snapshot, "--target", &out]);
+            }
+            Program::Bupstash => {
+                let snapshot = format!("number={number}");
+                command.args(["restore", "--quiet", "--into", &out, &snapshot]);
+            }
+            Program::Rustic => {
+                command.args(["restore", &self.id(number)?, &out]);
+            }
+            Program::Restic => {
+                command.args(["restore", &self.id(number)?, "--target", &out]);
+            }
+            Program::Borg => {
+                command
+                    .args(["extract", &format!("::{number}")])
+                    .current_dir(&out);
+            }
+        }
+        Ok(())
+    }
+
+    /// What restic and rustic call the snapshot of this number.
+    fn id(&self, number: u64) -> Result<String, Failure> {
+        let listed = self.command()?.args(["snapshots", "--json"]).output()?;
+        let mut found = Vec::new();
+        snapshots(&serde_json::from_slice(&listed.stdout)?, &mut found);
+        found.sort();
+        let (_, id) = found
+            .into_iter()
+            .nth(usize::try_from(number)? - 1)
+            .ok_or_else(|| format!("{} lists no snapshot {number}", self.program.name()))?;
+        Ok(id)
     }
 
     /// Does a step that the program has, and measures it.
@@ -256,31 +287,61 @@ impl<'a> Bench<'a> {
             .ok_or_else(|| format!("{} cannot do that", self.program.name()).into())
     }
 
-    fn measure(&self, step: Step) -> Result<Option<Usage>, Failure> {
-        if step == Step::Restore {
+    /// The same; `None` when the program has no such command.
+    pub(crate) fn measure(&self, step: Step) -> Result<Option<Usage>, Failure> {
+        if step.is_restore() {
             fs::create_dir(self.work.join("restored"))?;
         }
-        self.step(step)?
+        let usage = self
+            .step(step)?
             .map(|mut command| timed(&mut command, &self.work.join("log")))
-            .transpose()
+            .transpose()?;
+        if step.is_backup() {
+            self.made.set(self.made.get() + 1);
+        }
+        Ok(usage)
+    }
+
+    /// Backs up what comes through standard input, which Lifeboat's snapshot calls `dump.sql`.
+    pub(crate) fn measure_stream(&self, input: Stdio) -> Result<Usage, Failure> {
+        let mut command = self.lifeboat(&[
+            "backup",
+            "--app",
+            "bench",
+            "--stdin",
+            "--stdin-filename",
+            "dump.sql",
+        ])?;
+        let usage = timed_from(&mut command, input, &self.work.join("log"))?;
+        self.made.set(self.made.get() + 1);
+        Ok(usage)
+    }
+
+    /// Takes the caches away, as on a machine that knows nothing but the repository and its key.
+    pub(crate) fn forget_cache(&self) -> Result<(), Failure> {
+        let cache = self.work.join("home/cache");
+        if cache.exists() {
+            fs::remove_dir_all(cache)?;
+        }
+        Ok(())
     }
 
     /// Bytes of the repository.
-    fn size(&self) -> Result<u64, Failure> {
-        Ok(count(&self.work.join("repository"))?.1)
+    pub(crate) fn size(&self) -> Result<u64, Failure> {
+        Ok(count(&self.repository())?.1)
     }
 
-    /// Whether everything came back, by number and bytes of files; takes it away.
-    fn judge_restored(&self, made: &Made) -> Result<(), Failure> {
+    /// Where the repository is.
+    pub(crate) fn repository(&self) -> PathBuf {
+        self.work.join("repository")
+    }
+
+    /// Whether everything came back, with the bytes of `source`; takes what came away.
+    pub(crate) fn judge_restored(&self, source: &Path) -> Result<(), Failure> {
         let restored = self.work.join("restored");
-        let back = count(&restored)?;
-        if back != (made.files, made.bytes) {
-            return Err(
-                format!("{} restored {back:?} files and bytes", self.program.name()).into(),
-            );
-        }
-        fs::remove_dir_all(restored)?;
-        Ok(())
+        same::judge(source, &restored)
+            .map_err(|error| format!("restored by {}: {error}", self.program.name()))?;
+        Ok(fs::remove_dir_all(restored)?)
     }
 
     /// Takes everything away.
@@ -289,68 +350,16 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Runs all programs over the data and prints a table for each step.
-pub(crate) fn print(
-    made: &Made,
-    programs: &[Program],
-    work: &Path,
-    rounds: usize,
-) -> Result<(), Failure> {
-    let mut usages: BTreeMap<(Step, Program), Vec<Usage>> = BTreeMap::new();
-    let mut sizes: BTreeMap<Program, Vec<u64>> = BTreeMap::new();
-    for round in 0..rounds {
-        let mut order = programs.to_vec();
-        order.rotate_left(round % programs.len());
-        for program in order {
-            let bench = Bench::begin(program, &made.folder, work)?;
-            for (step, _) in STEPS {
-                if let Some(usage) = bench.measure(step)? {
-                    usages.entry((step, program)).or_default().push(usage);
-                }
-                match step {
-                    Step::First => sizes.entry(program).or_default().push(bench.size()?),
-                    Step::Restore => bench.judge_restored(made)?,
-                    Step::Unchanged | Step::Check => {}
-                }
-            }
-            bench.end()?;
-        }
+/// The time and id of everything that is listed as a snapshot, however the program groups them.
+fn snapshots(listed: &serde_json::Value, found: &mut Vec<(String, String)>) {
+    let text = |name| listed.get(name).and_then(serde_json::Value::as_str);
+    if let (Some(time), Some(id)) = (text("time"), text("id")) {
+        found.push((time.to_owned(), id.to_owned()));
+        return;
     }
-    for (step, title) in STEPS {
-        println!(
-            "| {title} | wall s | processor s | peak MB | wall by the best other |\n|---|--:|--:|--:|--:|"
-        );
-        let of = |program| {
-            usages
-                .get(&(step, program))
-                .and_then(|usages| medians(usages))
-        };
-        let best = programs
-            .iter()
-            .filter(|program| **program != Program::Lifeboat)
-            .filter_map(|program| of(*program))
-            .map(|usage| usage.wall.as_secs_f64())
-            .reduce(f64::min);
-        for program in programs {
-            let Some(usage) = of(*program) else {
-                continue;
-            };
-            let wall = usage.wall.as_secs_f64();
-            println!(
-                "| {} | {wall:.2} | {:.2} | {:.0} | {} |",
-                program.name(),
-                usage.cpu.as_secs_f64(),
-                usage.peak_bytes as f64 / 1e6,
-                best.map_or(String::from("–"), |best| format!("{:.2}", wall / best)),
-            );
-        }
-        println!();
+    match listed {
+        serde_json::Value::Array(items) => items.iter().for_each(|item| snapshots(item, found)),
+        serde_json::Value::Object(items) => items.values().for_each(|item| snapshots(item, found)),
+        _ => {}
     }
-    println!("| repository after the first backup | MB |\n|---|--:|");
-    for program in programs {
-        if let Some(bytes) = sizes.get(program).and_then(|sizes| median(sizes)) {
-            println!("| {} | {:.1} |", program.name(), bytes as f64 / 1e6);
-        }
-    }
-    Ok(())
 }
