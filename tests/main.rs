@@ -15,6 +15,7 @@ mod engines;
 mod failing_programs;
 mod faults;
 mod foreign;
+mod growth;
 mod history;
 mod in_place;
 mod keys;

@@ -389,23 +389,41 @@ pub fn diff<'r>(
     second: (&'r Reader<'r>, &Snapshot),
     each: &mut Differs<'_>,
 ) -> Result<(), ReadError> {
+    differences(Some(first), second, &mut |path, differing| {
+        each(path, differing.map(|(differing, _)| differing))
+    })
+}
+
+/// Takes a path that differs with what a file's content is on each side where it is another, or why it cannot be compared.
+pub(crate) type Changes<'a> =
+    dyn FnMut(&[u8], Result<(Differing, [Option<StreamRef>; 2]), ReadError>) -> bool + 'a;
+
+/// As [`diff`], with the content of files; everything in the second differs from no snapshot.
+pub(crate) fn differences<'r>(
+    first: Option<(&'r Reader<'r>, &Snapshot)>,
+    second: (&'r Reader<'r>, &Snapshot),
+    each: &mut Changes<'_>,
+) -> Result<(), ReadError> {
     // Chunks of different domains have different names for the same content: then only sizes and times can be compared.
-    let same_domain = first.1.head.domain == second.1.head.domain;
+    let same_domain =
+        first.is_none_or(|(_, snapshot)| snapshot.head.domain == second.1.head.domain);
+    let first_reader = first.map_or(second.0, |(reader, _)| reader);
     let open = |path: usize, trees: [Option<StreamRef>; 2]| -> Result<_, ReadError> {
         let [a, b] = trees;
         if same_domain && a == b {
             return Ok(None);
         }
-        let a = a.map(|tree| Side::begin(first.0, &tree)).transpose()?;
+        let a = a.map(|tree| Side::begin(first_reader, &tree)).transpose()?;
         let b = b.map(|tree| Side::begin(second.0, &tree)).transpose()?;
         Ok(Some(Pair {
             path,
             sides: [a, b],
         }))
     };
-    let roots = [&first.1.head.root, &second.1.head.root];
+    let roots = [first.map(|(_, snapshot)| snapshot), Some(second.1)];
+    let roots = roots.map(|side| side.map(|snapshot| snapshot.head.root.clone()));
     let mut full = Vec::new();
-    let mut levels = Vec::from_iter(open(0, roots.map(|root| Some(root.clone())))?);
+    let mut levels = Vec::from_iter(open(0, roots)?);
     while let Some(level) = levels.last_mut() {
         full.truncate(level.path);
         let Some(taken) = level.next() else {
@@ -421,9 +439,13 @@ pub fn diff<'r>(
             .and_then(|sides| Compared::of(&sides, same_domain));
         let goes_on = level.advance(taken);
         let below = match compared {
-            Ok(Compared { differing, below }) => {
+            Ok(Compared {
+                differing,
+                content,
+                below,
+            }) => {
                 if let Some(differing) = differing
-                    && !each(&full, Ok(differing))
+                    && !each(&full, Ok((differing, content)))
                 {
                     return Ok(());
                 }
@@ -465,6 +487,8 @@ pub fn diff<'r>(
 /// What is known of one path of two snapshots.
 struct Compared {
     differing: Option<Differing>,
+    /// What a file holds on each side, where that differs.
+    content: [Option<StreamRef>; 2],
     /// What lies below it, on each side where it is a folder.
     below: [Option<StreamRef>; 2],
 }
@@ -479,9 +503,21 @@ impl Compared {
                 .map(content_of)
                 .transpose()
         };
+        let file = |side: &Option<Entry<'_>>| {
+            let file = side.as_ref();
+            file.filter(|entry| entry.kind == EntryKind::File)
+                .map(content_of)
+                .transpose()
+        };
         let [first, second] = sides;
+        let how = change(first.as_ref(), second.as_ref(), same_domain);
+        let content = match how {
+            None | Some(Change::Metadata) => [None, None],
+            Some(_) => [file(first)?, file(second)?],
+        };
         Ok(Self {
-            differing: change(first.as_ref(), second.as_ref(), same_domain).map(|how| Differing {
+            content,
+            differing: how.map(|how| Differing {
                 how,
                 before: size(first),
                 after: size(second),

@@ -12,6 +12,7 @@ mod history;
 mod text;
 mod entry;
 mod browse;
+mod growth;
 mod earlier;
 mod memory;
 mod references;
@@ -58,6 +59,7 @@ pub use drill::{
 };
 pub use folder::FolderError;
 pub use foreign::{ForeignDumpError, ForeignRequest, ForeignSource, dump_in, restore_foreign_dump};
+pub use growth::{Grown, GrowthPart, growth};
 pub use history::{History, HistoryError, Run, RunFacts, RunRecord, RunState};
 pub use preflight::{TestProblem, TestResult, app_test};
 pub use redact::{redact, redact_arguments};

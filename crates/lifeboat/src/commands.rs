@@ -17,6 +17,7 @@ mod dump;
 mod find;
 mod findings;
 mod foreign_dump;
+mod growth;
 mod help;
 mod init;
 mod key;

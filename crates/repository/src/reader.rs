@@ -188,6 +188,17 @@ pub struct Wanted {
     pub tag: u64,
 }
 
+/// What keeps a chunk, with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The segment's number, for as long as the reader is there.
+    pub segment: u32,
+    /// The first half of the id of the run that stored it.
+    pub run: [u8; 8],
+    /// What the segment takes in the repository.
+    pub sealed_bytes: u32,
+}
+
 impl Repository {
     /// Reads the chunks of `domain`.
     ///
@@ -245,6 +256,18 @@ impl Reader<'_> {
     pub fn cost(&self, id: ChunkId) -> Option<(String, u64)> {
         let (place, pack, _) = self.lookup.row(self.lookup.find(self.keys.domain, id)?);
         Some((pack.name(), u64::from(place.sealed_bytes)))
+    }
+
+    /// Where the chunk is kept; `None` when it is in no pack.
+    #[must_use]
+    pub fn kept(&self, id: ChunkId) -> Option<Kept> {
+        let segment = self.lookup.find(self.keys.domain, id)?;
+        let (place, pack, _) = self.lookup.row(segment);
+        Some(Kept {
+            segment,
+            run: pack.entry.run,
+            sealed_bytes: place.sealed_bytes,
+        })
     }
 
     /// The list of a stream's chunks.
