@@ -86,9 +86,9 @@ impl Figures {
         });
     }
 
-    /// The memory that a command of Lifeboat needed; the largest of the run is a figure.
+    /// The memory that a command of Lifeboat needed, 0 for one that did not run; the largest of the run is a figure.
     pub(crate) fn peak(&mut self, bytes: u64, what: impl FnOnce() -> String) {
-        if self.peak.as_ref().is_none_or(|(peak, _)| *peak < bytes) {
+        if self.peak.as_ref().map_or(0, |(peak, _)| *peak) < bytes {
             self.peak = Some((bytes, what()));
         }
     }

@@ -137,7 +137,11 @@ impl<'a> Bench<'a> {
                 bench.quietly(&["new-key", "--output", &bench.at("key")])?;
                 bench.quietly(&["init"])?;
             }
-            Program::Rustic | Program::Restic => bench.quietly(&["init"])?,
+            Program::Rustic => {
+                bench.quietly(&["key", "create", &bench.at("key")])?;
+                bench.quietly(&["init"])?;
+            }
+            Program::Restic => bench.quietly(&["init"])?,
             Program::Borg => bench.quietly(&["init", "--encryption", "repokey-blake2"])?,
         }
         Ok(bench)
@@ -173,7 +177,7 @@ impl<'a> Bench<'a> {
             Program::Rustic => {
                 command
                     .env("RUSTIC_REPOSITORY", repository)
-                    .env("RUSTIC_PASSWORD", "benches")
+                    .env("RUSTIC_KEY_FILE", self.at("key"))
                     .env("RUSTIC_NO_PROGRESS", "true");
             }
             Program::Restic => {

@@ -109,6 +109,9 @@ pub(crate) fn print(
             done?;
         }
     }
+    if made.kind == Data::Tree && made.next.is_none() {
+        println!("There is no next release of the tree; benches/README.md says how to get one.\n");
+    }
     for step in STEPS {
         print_step(made, step, programs, &measured, figures);
     }
@@ -166,18 +169,18 @@ fn print_sizes(made: &Made, programs: &[Program], measured: &Measured, figures: 
         let bytes = median(from.get(&program)?)?;
         Some(bytes as f64 / 1e6)
     };
-    println!(
-        "| repository, MB | after the first backup | added by the next release |\n|---|--:|--:|"
-    );
+    let (heading, line) = match made.next {
+        Some(_) => (" added by the next release |", "--:|"),
+        None => ("", ""),
+    };
+    println!("| repository, MB | after the first backup |{heading}\n|---|--:|{line}");
     for program in programs {
-        let shown =
-            |from| of(from, *program).map_or(String::from("–"), |size| format!("{size:.1}"));
-        println!(
-            "| {} | {} | {} |",
-            program.name(),
-            shown(&measured.sizes),
-            shown(&measured.added)
-        );
+        let Some(size) = of(&measured.sizes, *program) else {
+            continue;
+        };
+        let added = of(&measured.added, *program);
+        let added = added.map_or_else(String::new, |added| format!(" {added:.1} |"));
+        println!("| {} | {size:.1} |{added}", program.name());
     }
     if made.kind != Data::Tree {
         return;
