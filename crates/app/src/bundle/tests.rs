@@ -569,7 +569,7 @@ fn arbitrary_blocks_never_panic() {
         let bit = (seed as usize % 16).min(bytes.len() * 8);
         let _ = inflate::block(&bytes, bit, &mut text, 1 << 20);
         assert!(text.len() <= (1 << 20) + 300);
-        assert!(Unpacker::default().piece(&bytes).is_err() || bytes.len() < 64);
+        let _ = Unpacker::default().piece(&bytes);
         let _ = Heads::new(&bytes[..]).next();
     }
 }

@@ -20,6 +20,8 @@ const DEFLATED: u16 = 8;
 /// Encrypted, or with a directory that is.
 const CLOSED: u16 = 1 | 1 << 6 | 1 << 13;
 const HAS_DESCRIPTOR: u16 = 1 << 3;
+/// What the format is known to need: 6.3, times ten.
+const VERSION_MAX: u8 = 63;
 /// A member that is shorter stands before the next part as it is.
 const SHORT_BYTES: u64 = 256;
 
@@ -104,7 +106,7 @@ impl Member {
             let number = bytes.get(at..at + 2)?.try_into().ok()?;
             Some(u16::from_le_bytes(number))
         };
-        if !bytes.starts_with(&MEMBER) {
+        if !bytes.starts_with(&MEMBER) || *bytes.get(4)? > VERSION_MAX {
             return None;
         }
         let (flags, method) = (short(6)?, short(8)?);
