@@ -68,7 +68,7 @@ fn comes_back(machine: &Lifeboat, original: &Path) {
 fn fill(tree: &Tree) {
     tree.file("photos/a.jpg", noise(2, 700_000))
         .file("photos/b.jpg", noise(3, 300_000))
-        .file("photos/note.txt", b"two photos".to_vec())
+        .file("photos/note.txt", b"two photos")
         .file("shop.sql", dump(0));
 }
 
@@ -230,19 +230,14 @@ fn the_independent_reader_gives_what_is_in_a_bundle() {
         "plain.tar",
         program(tree.root(), &["tar", "-c", "photos"], b""),
     );
-    back_up(&machine, tree.root(), &[]);
-    let snapshots = machine.run(["snapshots", "--json"]).done();
-    let found = snapshots.json().pop().unwrap();
-    let id = found["snapshots"][0]["id"]
-        .as_str()
-        .or(found["id"].as_str());
+    let made = back_up(&machine, tree.root(), &[]);
     let target = machine.path("read");
     let mut reading = reader();
     reading
         .arg("--key-file")
         .arg(machine.key_file())
         .arg(machine.repository())
-        .args(["restore", id.unwrap()])
+        .args(["restore", &text(&made, "snapshot")])
         .arg(&target);
     let ran = Ran::of(reading).done();
     assert!(

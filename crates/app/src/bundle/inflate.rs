@@ -185,7 +185,7 @@ pub(super) fn block(
 }
 
 fn stored(bits: &mut Bits<'_>, text: &mut Vec<u8>, longest: usize) -> Result<(), Unread> {
-    let start = bits.position().next_multiple_of(8) / 8;
+    let start = bits.position().div_ceil(8);
     let head = bits.packed.get(start..start + 4).ok_or(Unread::Short);
     let Ok(head) = head else {
         bits.at = usize::MAX / 16;
