@@ -655,7 +655,7 @@ fn forged_parts_are_errors() {
                 }
                 lane.put_meta(&tree)
             })?;
-            *bytes.lock().unwrap() = Some(tree.clone());
+            *bytes.lock().unwrap() = Some(tree);
             let manifest = on_lane(writer, 1, |lane| {
                 lane.put_meta(&lifeboat_codec::Manifest::default().encode())
             })?;
