@@ -475,7 +475,7 @@ fn what_is_small_or_no_bundle_is_stored_as_before() {
         noise(1, 300_000),
         rows(1, 700_000),
         [&b"\x1f\x8b\x08\0"[..], &noise(2, 100_000)].concat(),
-        [&b"PK\x03\x04"[..], &noise(3, 100_000)].concat(),
+        [&b"PK\x03\x04\xff"[..], &noise(3, 100_000)].concat(),
         Vec::new(),
     ] {
         let back = one(&file);
