@@ -532,6 +532,27 @@ fn corrections_are_read_as_they_were_written_and_others_are_refused() {
 }
 
 #[test]
+fn forged_corrections_end() {
+    let text = rows(5, 60_000);
+    let mut unpacker = Unpacker::default();
+    let (head, _) = unpacker.piece(&deflated(&text)).unwrap();
+    for seed in 0..600 {
+        let mut forged = head.clone();
+        let noise = noise(seed, 16);
+        let at = seed as usize % forged.corrections.len();
+        match seed % 3 {
+            0 => forged.corrections.truncate(at),
+            1 => forged.corrections[at] ^= noise[0] | 1,
+            _ => forged.corrections.splice(at.., noise).for_each(drop),
+        }
+        // That it comes back at all is what is tested; what it makes is bounded.
+        if let Ok(made) = Packer::default().piece(&forged, &text) {
+            assert!(made.len() * 8 <= head.bits + 8);
+        }
+    }
+}
+
+#[test]
 fn blocks_end_where_others_say_they_do() {
     for (level, length) in [(0, 100_000), (1, 300_000), (6, 300_000), (9, 70_000)] {
         let text = [rows(level, length), noise(level, length / 3)].concat();
