@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A small, independent reader for Lifeboat repositories (format 1, draft 2).
+"""A small, independent reader for Lifeboat repositories (format 1, draft 3).
 
 It lists the snapshots of a repository and restores them. It shares no code with Lifeboat itself and was written
 from docs/format.md alone, so that a backup can be read without the program that made it. It only ever reads the
@@ -27,7 +27,8 @@ Every hash, signature, commitment and chunk that is used is checked. A line that
 wrong; whatever else can be restored is restored (a file in full or not at all), and the exit code is 1. A line that
 begins with "Note:" says what was left out though nothing is wrong: sockets and devices, items that could not be read
 at the time of the backup, extended attributes that cannot be set here. Run as root to get the owners back, by number.
-Inode flags are not restored. `reader.py --self-check` tests the cryptography against published test vectors.
+Inode flags are not restored. A file that was packed by gzip or zip, and that Lifeboat took apart, comes back as what
+was in it, in a folder with `.parts` at the end of its name. `reader.py --self-check` tests the cryptography against published test vectors.
 """
 
 import argparse
@@ -145,7 +146,8 @@ R_INDEX = record("packs:list superseded:list envelopes:list")
 R_INDEX_PACK = record("id:32! run:bytes! kind:num! length:num! start:num! origins:list rows:bytes! envelopes:bytes")
 R_ENTRY = record("kind:num! name:bytes! mode:num user:num group:num mtime:int mtime_ns:num ctime:int ctime_ns:num "
                  "inode:num - size:num chunk:16 stream:bytes target:bytes device:num link:num xattrs:list flags:num "
-                 "status:num")
+                 "status:num bundle:bytes part:bytes")
+R_PART = record("coding:num makes:num lead:num corrections:num label:bytes")
 R_XATTR = record("name:bytes value:bytes")
 R_SNAPSHOT = record("id:16! app:text! seq:num! previous:32 host:text user:text started:num! finished:num zone:text "
                     "program:text root:bytes! manifest:bytes! domain:num! parent:16 tags:list files:num bytes:num "
@@ -383,8 +385,8 @@ def recovery_key(text):
 
 
 def check_superblock(superblock, what):
-    if superblock.format != 1 or (superblock.incompat >> 63 and superblock.draft != 2):
-        raise Bad(f"{what}: format {superblock.format}, draft {superblock.draft}. This reader knows format 1, draft 2.")
+    if superblock.format != 1 or (superblock.incompat >> 63 and superblock.draft != 3):
+        raise Bad(f"{what}: format {superblock.format}, draft {superblock.draft}. This reader knows format 1, draft 3.")
     if superblock.incompat & ~(1 << 63):
         raise Bad(f"{what} needs features that this reader does not know (bits {superblock.incompat:x}).")
 
@@ -825,6 +827,8 @@ def read_items(data, what):
 FILE, FOLDER, LINK, FIFO = 1, 2, 3, 4
 OTHER = {5: "socket", 6: "block device", 7: "character device"}
 UNREADABLE, LIVE = 2, 8  # status bits
+PLAIN, DEFLATE, CORRECTIONS, FRAME = 0, 1, 2, 3  # codings of a bundle's parts
+MAX_BUNDLES = 4  # bundles in bundles
 
 
 class Restore:
@@ -887,6 +891,8 @@ class Restore:
         group = (path.split(b"/")[0], entry.kind, entry.link)
         if entry.link and group in self.links:
             return os.link(self.links[group], target, follow_symlinks=False)
+        if entry.kind == FILE and entry.bundle:
+            return self.bundle(entry, target, path)
         if entry.kind == FILE:
             self.file(entry, target, path)
         elif entry.kind == FOLDER:
@@ -905,13 +911,71 @@ class Restore:
             self.links[group] = target
         return None
 
+    def bundle(self, entry, target, path, depth=0):
+        """Gives back a file that was taken apart. What was packed by deflate can be packed again as it was only by Lifeboat
+        itself (crate preflate-rs 0.7); then there is a folder beside where the file would be, with its parts unpacked."""
+        parts = list(self.parts(entry, path))
+        if all(part.coding == PLAIN and not child.bundle for child, part in parts if part.coding != FRAME):
+            return self.plain_bundle(entry, parts, target, path)
+        folder = target + b".parts"
+        os.mkdir(folder, 0o700)
+        for child, part in parts:
+            if part.coding == CORRECTIONS or not child.size:
+                continue
+            label = part.label.replace(b"/", b"_")[-100:] if part.coding != FRAME else b"frame"
+            name = child.name + (b"-" + label if label and b"\0" not in label else b"")
+            at = os.path.join(folder, name)
+            if child.bundle and depth < MAX_BUNDLES:
+                attempt(lambda: self.bundle(child, at, os.path.join(path, name), depth + 1), f"/{shown(path)}: ")
+            else:
+                attempt(lambda: self.file(child, at, os.path.join(path, name)), f"/{shown(path)}: ")
+        say("Note", f"/{shown(path)} was packed by deflate. This reader cannot pack it again to the same bytes; what was in "
+                    f"it is in {shown(folder)}, unpacked, in order. `lifeboat restore` gives the file back as it was.")
+        return None
+
+    def parts(self, entry, path):
+        for child in self.entries(entry.bundle, path):
+            if not child.part or child.kind != FILE:
+                raise Bad(f"/{shown(path)} has a part that is none.")
+            part = parse(R_PART, child.part, f"A part of /{shown(path)}")
+            if part.coding > FRAME:
+                raise Bad(f"/{shown(path)} has a part of the unknown coding {part.coding}.")
+            yield child, part
+
+    def plain_bundle(self, entry, parts, target, path):
+        """A bundle of parts that are stored as they are: the frame's bytes, and theirs, in turn."""
+        what, frame, written = f"The content of /{shown(path)}", b"", 0
+        try:
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+                for child, part in parts:
+                    if part.coding == FRAME:
+                        frame = b"".join(self.pieces(child, what))
+                        continue
+                    lead, frame = frame[: part.lead], frame[part.lead :]
+                    written += file.write(lead)
+                    for piece in self.pieces(child, what):
+                        written += file.write(piece)
+            if written != entry.size or frame:
+                raise Bad(f"{what} has {written} bytes, not {entry.size}.")
+        except FAILURES as error:
+            if not isinstance(error, FileExistsError):
+                os.unlink(target)
+            raise
+        self.files, self.bytes = self.files + 1, self.bytes + written
+        self.metadata(entry, target, path)
+        if entry.link:
+            self.links[path.split(b"/")[0], entry.kind, entry.link] = target
+
+    def pieces(self, entry, what):
+        """The chunks of a file's content."""
+        if entry.chunk:
+            return (self.repo.chunk(*c) for c in [(DATA_PACK, self.domain, entry.chunk, entry.size)])
+        return self.repo.stream(entry.stream, DATA_PACK, self.domain, what) if entry.stream else ()
+
     def file(self, entry, target, path):
         """Writes a file's content. If some of it is missing, the file is removed again."""
         what, written = f"The content of /{shown(path)}", 0
-        if entry.chunk:
-            pieces = (self.repo.chunk(*c) for c in [(DATA_PACK, self.domain, entry.chunk, entry.size)])
-        else:
-            pieces = self.repo.stream(entry.stream, DATA_PACK, self.domain, what) if entry.stream else ()
+        pieces = self.pieces(entry, what)
         try:
             with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
                 for piece in pieces:

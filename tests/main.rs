@@ -7,6 +7,7 @@
 
 mod asking;
 mod bad_input;
+mod bundles;
 mod crash;
 mod damage;
 mod drill;

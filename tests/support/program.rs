@@ -160,7 +160,7 @@ impl Ran {
         Self::ended(&command, output)
     }
 
-    fn with_input(mut command: Command, input: &[u8]) -> Self {
+    pub(crate) fn with_input(mut command: Command, input: &[u8]) -> Self {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -23,7 +23,7 @@ const ORDER: [&str; 7] = [
 const GROUND: usize = 4;
 
 /// Libraries that make a room what it is, and the crates that may name them.
-const ROOMS: [(&str, &[&str]); 29] = [
+const ROOMS: [(&str, &[&str]); 30] = [
     ("argon2", &["codec"]),
     // The repository sums up rows of its cache and marks trees it has seen; ids are the codec's. PostgreSQL's rows are
     // hashed as they stream past, by a crate that knows no codec.
@@ -44,6 +44,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("tokio-postgres", &["postgres"]),
     ("tokio-postgres-rustls", &["postgres"]),
     ("flate2", &["app"]),
+    ("preflate-rs", &["app"]),
     // A time zone is an argument of what the app shows; the program reads and passes it.
     ("jiff", &["app", "lifeboat"]),
     ("tar", &["app"]),

@@ -7,8 +7,15 @@ use super::{
     rust::{self, Line},
 };
 
-/// Folders that hold nothing which was written by hand.
-const LEFT_OUT: [&str; 5] = ["target", ".git", "__pycache__", "corpus", "corpus-new"];
+/// Folders that hold nothing which was written by hand, or by this hand.
+const LEFT_OUT: [&str; 6] = [
+    "target",
+    ".git",
+    "__pycache__",
+    "corpus",
+    "corpus-new",
+    "vendor",
+];
 
 /// A file of text.
 #[derive(Debug)]

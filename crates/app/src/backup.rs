@@ -14,6 +14,7 @@ use lifeboat_repository::{
 use thiserror::Error;
 use tokio::runtime::Handle;
 
+use crate::bundle::Bundles;
 use crate::config::FolderSource;
 use crate::earlier::{Earlier, fitting};
 use crate::entry::content_of;
@@ -39,6 +40,8 @@ pub struct BackupRequest {
     pub tags: Vec<String>,
     /// More patterns to leave out, in every folder.
     pub exclude: Vec<String>,
+    /// Take apart files that hold others, where the source allows it.
+    pub bundles: bool,
     /// The app's time zone, an IANA name.
     pub time_zone: String,
     /// Workers.
@@ -345,10 +348,14 @@ impl<'r> Run<'_, 'r> {
                 &self.earlier,
             ),
             Source::Command(source) => {
-                read_command(self.writer, threads, source, self.now_ms, &self.earlier)
+                let bundles = Bundles::new(source.bundles && self.request.bundles);
+                let reading = (&self.earlier, &bundles);
+                read_command(self.writer, threads, source, self.now_ms, reading)
             }
             Source::Stdin { filename } => {
-                read_stdin(self.writer, threads, filename, self.now_ms, &self.earlier)
+                let bundles = Bundles::new(self.request.bundles);
+                let reading = (&self.earlier, &bundles);
+                read_stdin(self.writer, threads, filename, self.now_ms, reading)
             }
             Source::Secrets(source) => read_secrets(self.writer, source),
             Source::Folder(source) => self.folder(source, asking, seen),
@@ -388,6 +395,7 @@ impl<'r> Run<'_, 'r> {
             .as_ref()
             .and_then(|_| repository.reader(self.past.domain).ok());
         let expected = asking.expected(&source.name);
+        let bundles = Bundles::new(source.bundles && self.request.bundles);
         let options = FolderOptions {
             excludes: Excludes::new(&patterns)?,
             one_file_system: source.one_file_system,
@@ -399,6 +407,7 @@ impl<'r> Run<'_, 'r> {
                 reader: reader.as_ref(),
             }),
             earlier: &self.earlier,
+            bundles: &bundles,
         };
         let local = self
             .past
@@ -431,6 +440,7 @@ impl<'r> Run<'_, 'r> {
         let mut record =
             SourceRecord::new(&source.name, "folder", &source.path.display().to_string());
         (record.files, record.bytes, record.unreadable) = (read.files, read.bytes, read.unreadable);
+        record.facts.extend(bundles.facts());
         seen.push(read.seen);
         let mut problems = read.problems;
         if let Some(expected) = expected {

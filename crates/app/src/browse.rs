@@ -10,7 +10,7 @@ use lifeboat_codec::{Entry, EntryKind, EntryTime, FormatError, StreamRef};
 use lifeboat_repository::{FOLDER_DEPTH_MAX, ReadError, Reader, Snapshot, StoredTree};
 use thiserror::Error;
 
-use crate::entry::{content_of, wrong};
+use crate::entry::{FileContent, content_of, file_content, wrong};
 use crate::text::{sentence, shown_path};
 
 /// An entry without its ties to the tree that it was read from.
@@ -33,7 +33,7 @@ pub struct Item {
     /// Bits of [`lifeboat_codec::status`].
     pub status: u64,
     /// A file's content.
-    pub content: Option<StreamRef>,
+    pub content: Option<FileContent>,
 }
 
 /// What a path names.
@@ -77,7 +77,7 @@ fn item_of(entry: &Entry<'_>, path: Vec<u8>) -> Result<Item, ReadError> {
         target: entry.target.to_vec(),
         status: entry.status,
         content: if entry.kind == EntryKind::File {
-            Some(content_of(entry)?)
+            Some(file_content(entry)?)
         } else {
             None
         },

@@ -11,7 +11,7 @@ use lifeboat_codec::{Entry, EntryKind, StreamRef};
 use lifeboat_repository::{Reader, Repository, Snapshot};
 
 use crate::browse::{Found, find_item};
-use crate::entry::content_of;
+use crate::entry::{FileContent, content_of, file_content};
 
 /// How far back nights go whose number can be divided by that, the farthest first.
 const STEPS: [u32; 3] = [32, 8, 1];
@@ -37,8 +37,18 @@ impl<'r> Earlier<'r> {
         }
     }
 
-    /// What the file at `path` of a source was.
+    /// Reads what files were.
+    pub(crate) fn reader(&self) -> Option<&Reader<'r>> {
+        self.reader.as_ref()
+    }
+
+    /// What the file at `path` of a source was, where it was stored as it is.
     pub(crate) fn stream(&self, source: &str, path: &[u8]) -> Option<StreamRef> {
+        self.file(source, path)?.stream()
+    }
+
+    /// What the file at `path` of a source was.
+    pub(crate) fn file(&self, source: &str, path: &[u8]) -> Option<FileContent> {
         let reader = self.reader.as_ref()?;
         let path = [source.as_bytes(), b"/", path].concat();
         self.snapshots.iter().find_map(|snapshot| {
@@ -74,14 +84,14 @@ impl<'r> Earlier<'r> {
         source: &str,
         path: &[u8],
         entry: &Entry<'_>,
-    ) -> Option<StreamRef> {
+    ) -> Option<FileContent> {
         if entry.kind != EntryKind::File || entry.size == 0 {
             return None;
         }
         if entry.size >= LARGE_BYTES {
-            return self.stream(source, path);
+            return self.file(source, path);
         }
-        content_of(entry).ok()
+        file_content(entry).ok()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Between a file system's words and the format's: metadata here, tree entries there.
 
 use lifeboat_codec::{
-    ChunkItem, Content, Entry, EntryKind, EntryTime, FormatError, Profile, StreamRef, put_chunk,
-    status,
+    ChunkId, ChunkItem, Content, Entry, EntryKind, EntryTime, FormatError, Profile, StreamRef,
+    list_chunks, put_chunk, status,
 };
 use lifeboat_files::{Attributes, ExtendedAttribute, Identity, Kind, Metadata, Time};
 use lifeboat_repository::ReadError;
@@ -159,8 +159,115 @@ pub(crate) fn wrong(source: FormatError) -> ReadError {
     }
 }
 
-/// A file's content as a stream, whether one chunk or many.
+/// Where a file's content is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileContent {
+    /// It is stored as it is.
+    Stream(StreamRef),
+    /// It is made of parts.
+    Bundle {
+        /// The tree of the parts.
+        parts: StreamRef,
+        /// Bytes of the file.
+        length: u64,
+    },
+}
+
+impl FileContent {
+    /// Bytes of the file.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Stream(stream) => stream.length,
+            Self::Bundle { length, .. } => *length,
+        }
+    }
+
+    /// The content where it is stored as it is.
+    #[must_use]
+    pub fn stream(self) -> Option<StreamRef> {
+        match self {
+            Self::Stream(stream) => Some(stream),
+            Self::Bundle { .. } => None,
+        }
+    }
+
+    /// Bytes that it takes in memory beside itself.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Stream(stream) | Self::Bundle { parts: stream, .. } => stream.items.len(),
+        }
+    }
+}
+
+/// A file's content as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Empty,
+    Chunk(ChunkId),
+    Stream(Vec<u8>),
+    Bundle(Vec<u8>),
+}
+
+impl Stored {
+    pub(crate) fn content(&self) -> Content<'_> {
+        match self {
+            Self::Empty => Content::None,
+            Self::Chunk(id) => Content::Chunk(*id),
+            Self::Stream(reference) => Content::Stream(reference),
+            Self::Bundle(reference) => Content::Bundle(reference),
+        }
+    }
+
+    /// What a stream is that was stored.
+    pub(crate) fn of(stream: &StreamRef) -> Self {
+        match only_chunk(stream) {
+            _ if stream.length == 0 => Self::Empty,
+            Some(id) => Self::Chunk(id),
+            None => Self::Stream(stream.encode()),
+        }
+    }
+}
+
+/// The chunk of a stream that is one.
+pub(crate) fn only_chunk(stream: &StreamRef) -> Option<ChunkId> {
+    let items = (stream.depth == 0).then(|| list_chunks(&stream.items).ok())??;
+    match items[..] {
+        [only] => Some(only.id),
+        _ => None,
+    }
+}
+
+/// The content of a file that stands in a folder.
+pub(crate) fn file_content(entry: &Entry<'_>) -> Result<FileContent, ReadError> {
+    if entry.part.is_some() {
+        let what = FormatError::Invalid("a folder holds a part of a bundle");
+        return Err(wrong(what));
+    }
+    part_content(entry)
+}
+
+/// The content of a file, or of a part of a bundle.
+pub(crate) fn part_content(entry: &Entry<'_>) -> Result<FileContent, ReadError> {
+    match entry.content {
+        Content::Bundle(reference) => Ok(FileContent::Bundle {
+            parts: StreamRef::decode(reference).map_err(wrong)?,
+            length: entry.size,
+        }),
+        _ => stream_of(entry).map(FileContent::Stream),
+    }
+}
+
+/// What is stored as a stream, whether one chunk or many: a folder's tree, or a file's content that is no bundle.
 pub(crate) fn content_of(entry: &Entry<'_>) -> Result<StreamRef, ReadError> {
+    if entry.part.is_some() {
+        let what = FormatError::Invalid("a folder holds a part of a bundle");
+        return Err(wrong(what));
+    }
+    stream_of(entry)
+}
+
+fn stream_of(entry: &Entry<'_>) -> Result<StreamRef, ReadError> {
     match entry.content {
         Content::None => Ok(StreamRef::empty(Profile::Files)),
         Content::Chunk(id) => {
@@ -179,6 +286,7 @@ pub(crate) fn content_of(entry: &Entry<'_>) -> Result<StreamRef, ReadError> {
             }
             Ok(stream)
         }
+        Content::Bundle(_) => Err(wrong(FormatError::Invalid("a bundle stands here"))),
     }
 }
 

@@ -2,27 +2,12 @@
 
 use std::io::Read;
 
-use lifeboat_codec::{ChunkId, Content, Profile, StreamRef, list_chunks};
+use lifeboat_codec::Profile;
 use lifeboat_files::{Attributes, Folder, Listing, Metadata, SqliteUse, recognise_sqlite};
-use lifeboat_repository::{Counter, Lane, Progress, WriteError};
+use lifeboat_repository::{Counter, Lane, Progress, Reader, WriteError};
 
-/// A file's content in the repository.
-#[derive(Clone)]
-pub(crate) enum Stored {
-    Empty,
-    Chunk(ChunkId),
-    Stream(Vec<u8>),
-}
-
-impl Stored {
-    pub(crate) fn content(&self) -> Content<'_> {
-        match self {
-            Self::Empty => Content::None,
-            Self::Chunk(id) => Content::Chunk(*id),
-            Self::Stream(reference) => Content::Stream(reference),
-        }
-    }
-}
+use crate::bundle::{BUNDLE_MIN_BYTES, Bundles, HEAD_BYTES, put_content};
+use crate::entry::{FileContent, Stored, only_chunk};
 
 /// A file as it was read.
 pub(crate) struct FileRead {
@@ -39,7 +24,8 @@ pub(crate) struct FileRead {
     pub(crate) in_use: bool,
 }
 
-/// Reads the file `name` of `folder`, which was just seen as `seen`, and in an earlier snapshot was `earlier`.
+/// Reads the file `name` of `folder`, which was just seen as `seen`, and in an earlier snapshot, which `before` reads, was
+/// `earlier`.
 ///
 /// What is read of a file that is cut is told at once to whoever watches; `told` is how much of this file was, and stays
 /// between tries, so that nothing is told twice.
@@ -49,7 +35,7 @@ pub(crate) fn read_file(
     listing: &Listing,
     name: &[u8],
     seen: &Metadata,
-    earlier: Option<&StreamRef>,
+    (bundles, before, earlier): (&Bundles, Option<&Reader<'_>>, Option<&FileContent>),
     told: &mut u64,
 ) -> Result<FileRead, FileError> {
     let mut file = folder.open_file(name, seen)?;
@@ -57,14 +43,29 @@ pub(crate) fn read_file(
     let size = file.metadata().size;
     let mut start = [0; 16];
     let mut bytes = 0;
-    let stored = if size <= Profile::Files.min_bytes() as u64 {
+    let mut head = Vec::new();
+    if size >= BUNDLE_MIN_BYTES as u64 {
+        head.resize(HEAD_BYTES, 0);
+        let mut filled = 0;
+        while filled < head.len() {
+            match file.read(&mut head[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        head.truncate(filled);
+    }
+    let is_small = size <= Profile::Files.min_bytes() as u64;
+    let stored = if is_small && !bundles.may_be(&head) {
         let expected = size as usize;
+        let was = earlier.cloned().and_then(FileContent::stream);
         let item = lane.put_small(
             Profile::Files,
             expected + 1,
-            earlier.and_then(only_chunk),
+            was.as_ref().and_then(only_chunk),
             |room| -> Result<usize, FileError> {
-                let mut filled = 0;
+                let mut filled = head.len();
+                room[..filled].copy_from_slice(&head);
                 while filled < room.len() {
                     match file.read(&mut room[filled..])? {
                         0 => break,
@@ -82,6 +83,7 @@ pub(crate) fn read_file(
         item.map_or(Stored::Empty, |item| Stored::Chunk(item.id))
     } else {
         let mut reader = FileReader {
+            head: &head,
             file: &mut file,
             start: &mut start,
             bytes: &mut bytes,
@@ -89,9 +91,9 @@ pub(crate) fn read_file(
             progress: lane.writer().progress(),
             error: None,
         };
-        match lane.put_stream(Profile::Files, earlier, &mut reader) {
-            Ok(stream) if stream.length == 0 => Stored::Empty,
-            Ok(stream) => single_chunk(&stream),
+        let was = (before, earlier);
+        match put_content(lane, Profile::Files, bundles, was, &mut reader) {
+            Ok((stored, _)) => stored,
             Err(WriteError::Source(source)) => {
                 let cause = reader.error.take();
                 return Err(cause.map_or(
@@ -117,15 +119,6 @@ pub(crate) fn read_file(
     })
 }
 
-/// The chunk of a stream that is one.
-fn only_chunk(stream: &StreamRef) -> Option<ChunkId> {
-    let items = (stream.depth == 0).then(|| list_chunks(&stream.items).ok())??;
-    match items[..] {
-        [only] => Some(only.id),
-        _ => None,
-    }
-}
-
 /// Why a file could not be read.
 pub(crate) enum FileError {
     Files(lifeboat_files::Error),
@@ -146,6 +139,8 @@ impl From<WriteError> for FileError {
 
 /// Lends an open file to the repository and keeps what must be known of it.
 struct FileReader<'f, 'a> {
+    /// What was read of the file before.
+    head: &'f [u8],
     file: &'f mut lifeboat_files::OpenFile<'a>,
     start: &'f mut [u8; 16],
     bytes: &'f mut u64,
@@ -159,7 +154,15 @@ impl Read for FileReader<'_, '_> {
         // A file that grows as fast as it is read would never end: what it had at first is enough to say that it changed.
         let left = self.file.metadata().size.saturating_sub(*self.bytes);
         let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        match self.file.read(&mut buffer[..room]) {
+        let read = if self.head.is_empty() {
+            self.file.read(&mut buffer[..room])
+        } else {
+            let (begin, rest) = self.head.split_at(room.min(self.head.len()));
+            buffer[..begin.len()].copy_from_slice(begin);
+            self.head = rest;
+            Ok(begin.len())
+        };
+        match read {
             Ok(count) => {
                 if *self.bytes == 0 {
                     let head = count.min(16);
@@ -181,15 +184,6 @@ impl Read for FileReader<'_, '_> {
     }
 }
 
-fn single_chunk(stream: &StreamRef) -> Stored {
-    if stream.depth == 0
-        && let Ok([only]) = list_chunks(&stream.items).as_deref()
-    {
-        return Stored::Chunk(only.id);
-    }
-    Stored::Stream(stream.encode())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -207,6 +201,7 @@ mod tests {
         for (room, told_then) in [(600, 600), (300, 600), (1000, 1000)] {
             let mut file = folder.open_file(b"film", &seen).unwrap();
             let mut reader = FileReader {
+                head: &[],
                 file: &mut file,
                 start: &mut [0; 16],
                 bytes: &mut 0,
@@ -231,6 +226,7 @@ mod tests {
         appended.write_all(&[8; 500]).unwrap();
         let (mut start, mut bytes, mut content) = ([0; 16], 0, Vec::new());
         let mut reader = FileReader {
+            head: &[],
             file: &mut file,
             start: &mut start,
             bytes: &mut bytes,

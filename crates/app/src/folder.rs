@@ -21,9 +21,9 @@ use lifeboat_repository::{Lane, Tasks, WriteError, Writer, work};
 
 use self::item::{Part, READ_AGAIN, join};
 use self::tree::{Done, Entries, Tree};
+use crate::bundle::Bundles;
 use crate::earlier::Earlier;
-use crate::entry::{attributes_of, entry_of, put_attributes, unchanged};
-use crate::file::Stored;
+use crate::entry::{Stored, attributes_of, entry_of, put_attributes, unchanged};
 use crate::memory::{Gathered, Known, Memory, Past, PastTree, Seen};
 
 pub(crate) use self::carry::Rows;
@@ -51,6 +51,8 @@ pub(crate) struct FolderOptions<'a> {
     pub(crate) rows: Option<Rows<'a>>,
     /// What files were.
     pub(crate) earlier: &'a Earlier<'a>,
+    /// Takes apart files that hold others.
+    pub(crate) bundles: &'a Bundles,
 }
 
 /// What a folder gave.
@@ -524,6 +526,9 @@ impl<'a> Walk<'a> {
             Content::Chunk(id) => writer.has_chunk(id),
             Content::Stream(reference) => {
                 StreamRef::decode(reference).is_ok_and(|stream| writer.has_stream(&stream))
+            }
+            Content::Bundle(reference) => {
+                StreamRef::decode(reference).is_ok_and(|parts| writer.has_bundle(&parts))
             }
         }
     }

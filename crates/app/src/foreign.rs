@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::browse::{Found, PathError, find_item};
+use crate::bundle::copy_content;
 use crate::text::shown_path;
 
 /// How a foreign dump is restored.
@@ -147,10 +148,10 @@ pub fn restore_foreign_dump(
                 return Err(PathError::NotFound { path, beside }.into());
             };
             let shown = shown_path(path);
-            let told = Telling::new(progress, &shown, target.database(), content.length);
+            let told = Telling::new(progress, &shown, target.database(), content.length());
             let failure = Mutex::new(None);
             let restored = std::thread::scope(|scope| {
-                let send = |to: &mut PipeWriter| reader.copy_to(&content, to);
+                let send = |to: &mut PipeWriter| copy_content(&reader, &content, to);
                 let open = || told.unpacked(Piped::open(scope, send, &failure)?);
                 restore_foreign(&restore, &open, runtime)
             });

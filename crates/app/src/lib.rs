@@ -11,6 +11,7 @@ mod selector;
 mod history;
 mod text;
 mod entry;
+mod bundle;
 mod browse;
 mod growth;
 mod earlier;
@@ -40,6 +41,7 @@ pub use browse::{
     Change as TreeChange, Differing, Differs, Found, Item, Lists, PathError, Step, diff, find_item,
     told_unread, walk_tree,
 };
+pub use bundle::{BundleCounts, copy_content};
 pub use config::{
     AppConfig, CommandSource, Config, ConfigError, ConfigProblem, CopyConfig, DATABASE_NAME,
     DrillBody, DrillCheck, DrillCommand, DrillConfig, DrillService, DrillTake, DrillUrl, EditError,
@@ -57,6 +59,7 @@ pub use drill::{
     DrilledReferences, DrilledTable, KeptDrill, SignedDrill, Verdict, drill, drill_page, drilled,
     keep_drill, signed_drills,
 };
+pub use entry::FileContent;
 pub use folder::FolderError;
 pub use foreign::{ForeignDumpError, ForeignRequest, ForeignSource, dump_in, restore_foreign_dump};
 pub use growth::{Grown, GrowthPart, growth};

@@ -135,9 +135,9 @@ fn store(
     on_lane(reading.writer, reading.threads, |lane| {
         let mut put = |bytes: &[u8]| lane.put_stream(Profile::Database, None, &mut &*bytes);
         let mut files = given.files;
-        files.push(made("database.json", put(described.as_bytes())?, now_ms));
-        files.push(made("database.sql", put(settings_sql.as_bytes())?, now_ms));
-        let mut globals = made("globals.sql", put(given.roles.sql.as_bytes())?, now_ms);
+        files.push(made("database.json", &put(described.as_bytes())?, now_ms));
+        files.push(made("database.sql", &put(settings_sql.as_bytes())?, now_ms));
+        let mut globals = made("globals.sql", &put(given.roles.sql.as_bytes())?, now_ms);
         // Hashes of passwords are secrets; what holds them is restored only when secrets are asked for.
         if given.roles.with_passwords {
             globals.status = status::SECRET;

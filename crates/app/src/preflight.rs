@@ -371,6 +371,7 @@ mod tests {
             one_file_system: false,
             exclude_caches: false,
             references: Vec::new(),
+            bundles: true,
         }
     }
 
@@ -462,6 +463,7 @@ mod tests {
                 name: "legacy".to_owned(),
                 run: vec![program.to_owned()],
                 filename: "x".to_owned(),
+                bundles: true,
             })
         };
         assert!(look(source("sh")).problems.is_empty());

@@ -11,6 +11,7 @@ mod select;
 mod extras;
 mod plan;
 mod large;
+mod bundles;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -31,6 +32,7 @@ use self::guard::{REPOSITORY, repository_around};
 use self::plan::{Link, Piece, Plan, Round, Waiting};
 use self::select::{Selected, dry_run, has_nothing_but_secrets, owner, select};
 use crate::browse::PathError;
+use crate::bundle::copy_content;
 use crate::text::{sentence, shown_path};
 
 /// Open target folders that are kept for the files that come next.
@@ -420,9 +422,14 @@ impl<'a> Work<'a> {
         if !plan.is_expected {
             let round = &plan.round;
             let linked = round.links.iter().filter(|link| link.content.is_some());
-            let files = plan.made + (round.files.len() + linked.clone().count()) as u64;
+            let files = round.files.len() + round.bundles.len() + linked.clone().count();
+            let files = plan.made + files as u64;
             let sizes = round.files.iter().map(|file| file.metadata.size);
-            let bytes: u64 = sizes.chain(linked.map(|link| link.metadata.size)).sum();
+            let bundles = round.bundles.iter().map(|bundle| bundle.metadata.size);
+            let bytes: u64 = sizes
+                .chain(bundles)
+                .chain(linked.map(|link| link.metadata.size))
+                .sum();
             self.progress.expect(Counter::Files, files);
             self.progress
                 .expect(Counter::Bytes, plan.made_bytes + bytes);
@@ -458,6 +465,7 @@ impl<'a> Work<'a> {
             let wanted: Vec<Wanted> = round.wanted.iter().filter(of_these).copied().collect();
             self.deliver(&round, &wanted, writing);
         }
+        self.rebuild(&round.bundles, writing);
         for link in &round.links {
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -662,7 +670,7 @@ impl<'a> Work<'a> {
         writing: &Writing<'a>,
     ) -> Result<(), lifeboat_files::Error> {
         let (name, metadata, attributes) = (&link.name, &link.metadata, &link.attributes);
-        let Some(stream) = &link.content else {
+        let Some(content) = &link.content else {
             let restored = if metadata.kind == Kind::Symlink {
                 folder.create_symlink(name, &link.target, metadata, attributes)?
             } else {
@@ -679,7 +687,7 @@ impl<'a> Work<'a> {
                     offset: 0,
                     error: None,
                 };
-                if let Err(unread) = self.reader.copy_to(stream, &mut out) {
+                if let Err(unread) = copy_content(self.reader, content, &mut out) {
                     return match out.error {
                         Some(error) => Err(error),
                         None => {

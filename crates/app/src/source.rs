@@ -19,11 +19,13 @@ use lifeboat_postgres::{
 use lifeboat_repository::{Counter, Lane, ReadError, WriteError, Writer, work};
 use thiserror::Error;
 
+use crate::bundle::{Bundles, put_content};
 use crate::config::{
     CommandSource, FolderSource, PostgresSource, SecretError, SecretsSource, SourceConfig,
     SqliteSource,
 };
 use crate::earlier::Earlier;
+use crate::entry::Stored;
 use crate::folder::FolderError;
 use crate::patient::{wait_for, wait_for_end};
 use crate::redact::redact_arguments;
@@ -279,14 +281,16 @@ pub(crate) struct MadeFile {
     pub(crate) mode: u32,
     pub(crate) owner: (u32, u32),
     pub(crate) mtime: EntryTime,
-    pub(crate) stream: StreamRef,
+    pub(crate) stored: Stored,
+    /// Bytes of its content.
+    pub(crate) length: u64,
     pub(crate) status: u64,
 }
 
 impl MadeFile {
     /// Bytes of its content.
     pub(crate) fn length(&self) -> u64 {
-        self.stream.length
+        self.length
     }
 }
 
@@ -300,18 +304,13 @@ pub(crate) fn put_folder(
 ) -> Result<Vec<u8>, WriteError> {
     let (mut entries, mut scratch) = (folders, Vec::new());
     for file in files {
-        let reference = file.stream.encode();
         let entry = Entry {
             mode: file.mode,
             uid: file.owner.0,
             gid: file.owner.1,
             mtime: file.mtime,
-            size: file.stream.length,
-            content: if file.stream.length == 0 {
-                Content::None
-            } else {
-                Content::Stream(&reference)
-            },
+            size: file.length,
+            content: file.stored.content(),
             status: file.status,
             ..Entry::new(EntryKind::File, file.name.as_bytes())
         };
@@ -357,13 +356,26 @@ fn own() -> (u32, u32) {
     )
 }
 
-pub(crate) fn made(name: &str, stream: StreamRef, now_ms: u64) -> MadeFile {
+pub(crate) fn made(name: &str, stream: &StreamRef, now_ms: u64) -> MadeFile {
+    made_of(name, (as_stream(stream), stream.length), now_ms)
+}
+
+/// A stream as it stands in the entry of a file that is made: never as one chunk, which is cut by the profile of files.
+pub(crate) fn as_stream(stream: &StreamRef) -> Stored {
+    match stream.length {
+        0 => Stored::Empty,
+        _ => Stored::Stream(stream.encode()),
+    }
+}
+
+fn made_of(name: &str, (stored, length): (Stored, u64), now_ms: u64) -> MadeFile {
     MadeFile {
         name: name.to_owned(),
         mode: 0o600,
         owner: own(),
         mtime: entry_time(now_ms),
-        stream,
+        stored,
+        length,
         status: 0,
     }
 }
@@ -386,7 +398,7 @@ impl<R: Read + AsFd> Read for Counted<'_, R> {
 pub(crate) fn record(name: &str, kind: &str, location: &str, files: &[MadeFile]) -> SourceRecord {
     SourceRecord {
         files: files.len() as u64,
-        bytes: files.iter().map(|file| file.stream.length).sum(),
+        bytes: files.iter().map(MadeFile::length).sum(),
         ..SourceRecord::new(name, kind, location)
     }
 }
@@ -397,7 +409,7 @@ pub(crate) fn read_stdin(
     threads: usize,
     filename: &str,
     now_ms: u64,
-    before: &Earlier<'_>,
+    (before, bundles): (&Earlier<'_>, &Bundles),
 ) -> Result<SourceRead, SourceError> {
     on_lane(writer, threads, |lane| {
         // Without the library's buffer, whose content a wait for the handle would not see.
@@ -407,17 +419,19 @@ pub(crate) fn read_stdin(
             inner: File::from(input),
             writer,
         };
-        let before = before.stream("stdin", filename.as_bytes());
-        let stream = lane.put_stream(Profile::Database, before.as_ref(), &mut input)?;
+        let was = before.file("stdin", filename.as_bytes());
+        let was = (before.reader(), was.as_ref());
+        let (stored, length) = put_content(lane, Profile::Database, bundles, was, &mut input)?;
         // What a program leaves that failed before it wrote a byte; how it ended is not seen from here.
-        let empty = (stream.length == 0).then(|| Problem {
+        let empty = (length == 0).then(|| Problem {
             source: "stdin".to_owned(),
             path: filename.as_bytes().to_vec(),
             what: "standard input was empty".to_owned(),
             class: "other".to_owned(),
         });
-        let files = vec![made(filename, stream, now_ms)];
-        let record = record("stdin", "stdin", "standard input", &files);
+        let files = vec![made_of(filename, (stored, length), now_ms)];
+        let mut record = record("stdin", "stdin", "standard input", &files);
+        record.facts.extend(bundles.facts());
         Ok(SourceRead {
             entry: put_folder(lane, "stdin", entry_time(now_ms), files, Vec::new())?,
             record,
@@ -432,7 +446,7 @@ pub(crate) fn read_command(
     threads: usize,
     source: &CommandSource,
     now_ms: u64,
-    before: &Earlier<'_>,
+    (before, bundles): (&Earlier<'_>, &Bundles),
 ) -> Result<SourceRead, SourceError> {
     let shown = redact_arguments(&source.run).join(" ");
     let (program, arguments) = source.run.split_first().ok_or_else(|| {
@@ -455,16 +469,14 @@ pub(crate) fn read_command(
     );
     let (stream, status, complaints) = std::thread::scope(|scope| {
         let complaints = scope.spawn(|| last_lines(errors, || writer.stopped()));
-        let stream = on_lane(writer, threads, |lane| -> Result<StreamRef, WriteError> {
-            let before = before.stream(&source.name, source.filename.as_bytes());
-            lane.put_stream(
-                Profile::Database,
-                before.as_ref(),
-                &mut Counted {
-                    inner: output,
-                    writer,
-                },
-            )
+        let stream = on_lane(writer, threads, |lane| -> Result<_, WriteError> {
+            let was = before.file(&source.name, source.filename.as_bytes());
+            let mut output = Counted {
+                inner: output,
+                writer,
+            };
+            let was = (before.reader(), was.as_ref());
+            put_content(lane, Profile::Database, bundles, was, &mut output)
         });
         if stream.is_err() {
             // Our own child, by its handle; it may have ended by itself.
@@ -487,11 +499,12 @@ pub(crate) fn read_command(
         });
     }
     on_lane(writer, 1, |lane| {
-        let files = vec![made(&source.filename, stream, now_ms)];
+        let files = vec![made_of(&source.filename, stream, now_ms)];
         let mut record = record(&source.name, "command", &shown, &files);
         record
             .facts
             .push(("exit-status".to_owned(), "0".to_owned()));
+        record.facts.extend(bundles.facts());
         Ok(SourceRead {
             entry: put_folder(lane, &source.name, entry_time(now_ms), files, Vec::new())?,
             record,
@@ -564,7 +577,8 @@ pub(crate) fn read_secrets(
                 seconds: metadata.mtime(),
                 nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
             },
-            stream,
+            stored: as_stream(&stream),
+            length: stream.length,
             status: lifeboat_codec::status::SECRET,
         });
     }

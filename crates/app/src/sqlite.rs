@@ -14,7 +14,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use crate::config::SqliteSource;
 use crate::earlier::Earlier;
 use crate::references::{Asking, Tap};
-use crate::source::{MadeFile, SourceError, SourceRead, entry_time, on_lane, put_folder};
+use crate::source::{
+    MadeFile, SourceError, SourceRead, as_stream, entry_time, on_lane, put_folder,
+};
 
 /// How long another program may keep the database to itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -101,7 +103,8 @@ pub(crate) fn read_sqlite(
                 seconds: metadata.mtime(),
                 nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
             },
-            stream,
+            length: stream.length,
+            stored: as_stream(&stream),
             status: 0,
         };
         Ok(SourceRead {

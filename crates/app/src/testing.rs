@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use lifeboat_repository::{Counter, Progress};
+use lifeboat_repository::{Counter, NewSecret, Progress, Repository, Surroundings};
+use lifeboat_store::{MemoryStore, Store};
 
 use crate::backup::BackupRequest;
 use crate::config::FolderSource;
@@ -21,9 +22,11 @@ pub(crate) fn request(path: &Path, threads: usize) -> BackupRequest {
             one_file_system: false,
             exclude_caches: false,
             references: Vec::new(),
+            bundles: true,
         })],
         tags: Vec::new(),
         exclude: Vec::new(),
+        bundles: true,
         time_zone: "UTC".to_owned(),
         threads,
         skip: Vec::new(),
@@ -63,4 +66,13 @@ impl Progress for Watcher {
     fn problem(&self, what: &str) {
         panic!("nothing is wrong, but it was told: {what}");
     }
+}
+
+/// An empty repository in memory, and the folder that its state lies in.
+pub(crate) fn memory_repository() -> (tempfile::TempDir, Repository) {
+    let scratch = tempfile::tempdir().unwrap();
+    let surroundings = Surroundings::system(None, scratch.path().join("state"));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let created = Repository::create(store, &[NewSecret::KeyFile], surroundings).unwrap();
+    (scratch, created.repository)
 }

@@ -75,6 +75,6 @@ pub use stream::{
 };
 pub use superblock::{Allowed, DRAFT, FORMAT, Revocation, Superblock, WriterRecord};
 pub use tree::{
-    Content, ENTRY_MAX, Entries, Entry, EntryKind, EntryTime, NAME_MAX, name_allowed, put_entry,
-    status,
+    BundlePart, Coding, Content, ENTRY_MAX, Entries, Entry, EntryKind, EntryTime, NAME_MAX,
+    name_allowed, put_entry, status,
 };

@@ -11,7 +11,7 @@ use crate::sign::{Enrolled, SignerKey};
 /// The format that this program reads and writes.
 pub const FORMAT: u64 = 1;
 /// The draft of that format; another draft is refused.
-pub const DRAFT: u64 = 2;
+pub const DRAFT: u64 = 3;
 const INCOMPAT_DRAFT: u64 = 1 << 63;
 
 /// What a repository is, and what a program must know to touch it.
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn another_draft_or_format_is_refused_with_a_sentence() {
         let mut bytes = superblock().encode();
-        assert_eq!(bytes[..4], [6, 1, 10, 2], "format 1, draft 2");
+        assert_eq!(bytes[..4], [6, 1, 10, 3], "format 1, draft 3");
         bytes[3] = 9;
         assert!(
             Superblock::decode(&bytes)

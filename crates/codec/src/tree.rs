@@ -1,4 +1,4 @@
-//! Trees: a folder's entries, sorted by name (`docs/format.md` §7).
+//! Trees: a folder's entries, sorted by name, and a bundle's parts (`docs/format.md` §7).
 //!
 //! Entries borrow from the bytes they were read from: a tree of a million files is read without an allocation for
 //! each. Names are bytes and are checked here, so that nothing behind this file ever sees `..` or a slash.
@@ -78,6 +78,89 @@ pub enum Content<'a> {
     Chunk(ChunkId),
     /// An encoded stream reference.
     Stream(&'a [u8]),
+    /// An encoded stream reference of the tree of the parts that a file is made of.
+    Bundle(&'a [u8]),
+}
+
+/// How the bytes of a bundle's part are made of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Coding {
+    /// They are the content.
+    Plain = 0,
+    /// A deflate stream: the content is its text, which preflate-rs 0.7 packs again by corrections.
+    Deflate = 1,
+    /// It makes no bytes: its content is the corrections of the part behind it.
+    Corrections = 2,
+    /// It makes no bytes, and is the first: its content is all bytes that stand between what the others make, and short
+    /// corrections.
+    Frame = 3,
+}
+
+/// What an entry of a bundle's tree is, which no entry of a folder has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundlePart<'a> {
+    /// How its bytes are made.
+    pub coding: Coding,
+    /// How many bytes are made of the content.
+    pub makes: u64,
+    /// So many bytes of the frame stand before those.
+    pub lead: u64,
+    /// So many bytes of the frame behind those are its corrections; longer ones are the part before it.
+    pub corrections: u64,
+    /// What the part is called in the bundle, for finding it again in a later one.
+    pub label: &'a [u8],
+    /// Fields of a newer version, kept as they were read.
+    pub unknown: Unknown,
+}
+
+impl<'a> BundlePart<'a> {
+    /// A part with everything else empty.
+    #[must_use]
+    pub fn new(coding: Coding) -> Self {
+        Self {
+            coding,
+            makes: 0,
+            lead: 0,
+            corrections: 0,
+            label: &[],
+            unknown: Unknown::default(),
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        RecordWriter::new(out)
+            .number(1, self.coding as u64)
+            .number(2, self.makes)
+            .number(3, self.lead)
+            .number(4, self.corrections)
+            .bytes(5, self.label)
+            .unknown(&self.unknown);
+    }
+
+    fn decode(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let mut part = Self::new(Coding::Plain);
+        for field in Fields::new(bytes, "a bundle's part") {
+            let field = field?;
+            match field.number {
+                1 => {
+                    part.coding = match field.number_value()? {
+                        0 => Coding::Plain,
+                        1 => Coding::Deflate,
+                        2 => Coding::Corrections,
+                        3 => Coding::Frame,
+                        _ => return Err(FormatError::Unsupported("the coding of a bundle's part")),
+                    };
+                }
+                2 => part.makes = field.number_value()?,
+                3 => part.lead = field.number_value()?,
+                4 => part.corrections = field.number_value()?,
+                5 => part.label = field.bytes()?,
+                _ => field.unknown(&mut part.unknown)?,
+            }
+        }
+        Ok(part)
+    }
 }
 
 /// A time: seconds since 1970 and nanoseconds.
@@ -124,6 +207,8 @@ pub struct Entry<'a> {
     pub flags: u32,
     /// Bits of [`status`].
     pub status: u64,
+    /// For an entry of a bundle's tree: what it is there.
+    pub part: Option<BundlePart<'a>>,
     /// Fields of a newer version, kept as they were read.
     pub unknown: Unknown,
 }
@@ -149,6 +234,7 @@ impl<'a> Entry<'a> {
             attributes: Vec::new(),
             flags: 0,
             status: 0,
+            part: None,
             unknown: Unknown::default(),
         }
     }
@@ -168,7 +254,7 @@ impl<'a> Entry<'a> {
             .number(10, self.inode)
             .number(12, self.size);
         match self.content {
-            Content::None => {}
+            Content::None | Content::Bundle(_) => {}
             Content::Chunk(id) => {
                 writer.bytes(13, &id.0);
             }
@@ -185,10 +271,16 @@ impl<'a> Entry<'a> {
                 record.required_bytes(1, name).bytes(2, value);
             });
         }
-        writer
-            .number(19, self.flags.into())
-            .number(20, self.status)
-            .unknown(&self.unknown);
+        writer.number(19, self.flags.into()).number(20, self.status);
+        if let Content::Bundle(reference) = self.content {
+            writer.required_bytes(21, reference);
+        }
+        if let Some(part) = &self.part {
+            let mut record = Vec::new();
+            part.put(&mut record);
+            writer.required_bytes(22, &record);
+        }
+        writer.unknown(&self.unknown);
     }
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, FormatError> {
@@ -228,10 +320,28 @@ impl<'a> Entry<'a> {
                     .push(decode_attribute(field.listed().bytes()?)?),
                 19 => entry.flags = field.small()?,
                 20 => entry.status = field.number_value()?,
+                21 => {
+                    if entry.content != Content::None {
+                        return Err(FormatError::Invalid(
+                            "a tree's entry has content of two kinds",
+                        ));
+                    }
+                    match field.bytes()? {
+                        [] => {}
+                        reference => entry.content = Content::Bundle(reference),
+                    }
+                }
+                22 => entry.part = Some(BundlePart::decode(field.bytes()?)?),
                 _ => field.unknown(&mut entry.unknown)?,
             }
         }
         entry.kind = kind.ok_or(FormatError::Truncated(WHAT))?;
+        let is_file = entry.kind == EntryKind::File;
+        if !is_file && (matches!(entry.content, Content::Bundle(_)) || entry.part.is_some()) {
+            return Err(FormatError::Invalid(
+                "only a file can be a bundle, or a part of one",
+            ));
+        }
         if !name_allowed(entry.name) {
             return Err(FormatError::Invalid(
                 "a tree holds a name that no file may have",
@@ -373,7 +483,7 @@ mod tests {
             [tree, record].concat()
         };
         assert!(Entries::new(&entry(11)).next().unwrap().is_err());
-        let later = entry(21);
+        let later = entry(23);
         let read = Entries::new(&later).next().unwrap().unwrap();
         let mut again = Vec::new();
         put_entry(&mut again, &read, &mut Vec::new());
@@ -416,6 +526,17 @@ mod tests {
                 content: Content::Stream(b"ref"),
                 ..full(b"\xff\xff")
             },
+            Entry {
+                content: Content::Bundle(b"parts"),
+                part: Some(BundlePart {
+                    makes: 77,
+                    lead: 30,
+                    corrections: 5,
+                    label: b"word/document.xml",
+                    ..BundlePart::new(Coding::Deflate)
+                }),
+                ..full(b"\xff\xff\xff")
+            },
         ];
         entries
             .iter()
@@ -424,6 +545,44 @@ mod tests {
             Entries::new(&tree).collect::<Result<Vec<_>, _>>().unwrap(),
             entries
         );
+    }
+
+    fn refused(change: impl FnOnce(&mut RecordWriter<'_>), kind: u64) -> bool {
+        let mut record = Vec::new();
+        let mut writer = RecordWriter::new(&mut record);
+        writer.required_number(1, kind).required_bytes(2, b"a");
+        change(&mut writer);
+        let mut tree = Vec::new();
+        put_varint(&mut tree, record.len() as u64);
+        tree.extend_from_slice(&record);
+        Entries::new(&tree).any(|entry| entry.is_err())
+    }
+
+    #[test]
+    fn a_bundle_that_is_no_file_or_has_other_content_or_an_unknown_coding_is_refused() {
+        let bundle = |writer: &mut RecordWriter<'_>| {
+            writer.required_bytes(21, b"parts");
+        };
+        assert!(!refused(bundle, 1));
+        assert!(refused(bundle, 2));
+        assert!(refused(
+            |writer| {
+                writer.bytes(14, b"stream").required_bytes(21, b"parts");
+            },
+            1
+        ));
+        let part = |coding: u64| {
+            let mut record = Vec::new();
+            RecordWriter::new(&mut record)
+                .number(1, coding)
+                .number(3, 7);
+            move |writer: &mut RecordWriter<'_>| {
+                writer.required_bytes(22, &record);
+            }
+        };
+        assert!(!refused(part(3), 1));
+        assert!(refused(part(4), 1));
+        assert!(refused(part(0), 3));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use copy::{CopyError, CopyReport, copy};
 pub use finding::{Concerns, Finding, Severity};
 pub use keys::{CreateError, Created, KeyError, ListedSlot, NewSecret};
 pub use progress::{Counter, Progress, Silent};
-pub use reader::{Deliver, Kept, Reader, StreamError, Wanted};
+pub use reader::{ChunkReader, Deliver, Kept, Reader, StreamError, Wanted};
 pub use repository::{OpenError, ReadError, Repository, Unlock};
 pub use snapshots::{Missing, NoteList, ReportSignature, Snapshot, SnapshotList, Stored};
 pub use source_memory::{NewMemory, SourceMemory};

@@ -63,7 +63,7 @@ pub(crate) fn chunks_of_unseen(
         };
         match (entry.kind, entry.content) {
             (_, Content::None) => {}
-            (EntryKind::Folder, Content::Stream(reference)) => {
+            (EntryKind::Folder, Content::Stream(reference)) | (_, Content::Bundle(reference)) => {
                 below = Some(StreamRef::decode(reference).map_err(wrong)?);
             }
             (_, Content::Chunk(id)) => {

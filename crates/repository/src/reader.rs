@@ -5,6 +5,7 @@
 
 mod base;
 mod lists;
+mod slow;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use crate::repository::{ReadError, Repository, object_name};
 use self::base::Rest;
 pub(crate) use self::base::Text;
 pub(crate) use self::lists::{Failed, Part, bytes_of, chunks_of_stream, read_all};
+pub use self::slow::ChunkReader;
 
 /// Bytes of opened segments that are kept: of metadata, and of what others rest on.
 const CACHE_BYTES: usize = 40 << 20;

@@ -528,6 +528,9 @@ fn taken_over(repository: &mut Repository, head: &Head) -> BTreeMap<String, bool
                 Content::Stream(reference) => {
                     writer.has_stream(&StreamRef::decode(reference).unwrap())
                 }
+                Content::Bundle(reference) => {
+                    writer.has_bundle(&StreamRef::decode(reference).unwrap())
+                }
             };
             taken.insert(String::from_utf8(entry.name.to_vec()).unwrap(), has);
         }

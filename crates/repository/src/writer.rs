@@ -24,6 +24,7 @@ use crate::write_error::WriteError;
 
 mod beside;
 mod gathering;
+mod stored;
 mod work;
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,7 @@ pub fn tree(bytes: &[u8]) {
         }
         let raw = entries.raw();
         let length = raw.len() - raw.iter().position(|byte| *byte < 0x80).unwrap_or(0) - 1;
-        once(&raw[raw.len() - length..], 20, &[18]);
+        once(&raw[raw.len() - length..], 22, &[18]);
         copied.extend_from_slice(raw);
         put_entry(&mut written, &entry, &mut scratch);
         read.push(entry);

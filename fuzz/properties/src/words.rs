@@ -43,6 +43,7 @@ pub fn config(bytes: &[u8]) {
         exclude: vec!["*.tmp".into()],
         one_file_system: false,
         exclude_caches: true,
+        bundles: false,
         references: Vec::new(),
     });
     let Ok(added) = add_app(&text, file, NAME, std::slice::from_ref(&source)) else {

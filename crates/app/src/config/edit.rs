@@ -139,6 +139,7 @@ fn written(source: &SourceConfig) -> Result<Written<'_>, EditError> {
             one_file_system,
             exclude_caches,
             references,
+            bundles,
         }) => {
             let mut values = vec![("path", path_value(path)?)];
             if !exclude.is_empty() {
@@ -149,6 +150,9 @@ fn written(source: &SourceConfig) -> Result<Written<'_>, EditError> {
             }
             if *exclude_caches {
                 values.push(("exclude-caches", true.into()));
+            }
+            if !bundles {
+                values.push(("bundles", false.into()));
             }
             if !references.is_empty() {
                 if references.iter().any(ReferenceColumn::knows_more) {
@@ -174,10 +178,14 @@ fn written(source: &SourceConfig) -> Result<Written<'_>, EditError> {
             name,
             run,
             filename,
-        }) => (
-            vec!["command", name],
-            vec![("run", texts_value(run)), ("filename", filename.into())],
-        ),
+            bundles,
+        }) => {
+            let mut values = vec![("run", texts_value(run)), ("filename", filename.into())];
+            if !bundles {
+                values.push(("bundles", false.into()));
+            }
+            (vec!["command", name], values)
+        }
     })
 }
 

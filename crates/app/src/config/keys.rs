@@ -177,6 +177,8 @@ static KEYS: &[Key] = &[
         "Whether other file systems mounted below the folder are left out. Without it: false."),
     optional("app.NAME.media.NAME.exclude-caches", Form::Flag, "true",
         "Whether folders marked as caches by a CACHEDIR.TAG are left out. Without it: false."),
+    optional("app.NAME.media.NAME.bundles", Form::Flag, "false",
+        "Whether files that hold others (.gz, .tgz, .tar, .zip, .docx and their like) are taken apart, so that what they hold is stored once and only what changed in them is stored anew; that takes time. They come back byte for byte. Without it: true."),
     optional("app.NAME.media.NAME.referenced-by", Form::Texts, r#"["db:public.asset.file_path"]"#,
         "The columns whose rows name the folder's files: schema.table.column, in an SQLite database table.column; with several databases the source's name and a colon before it. Each path must be in the folder."),
     table("app.NAME.media.NAME.reference", "Columns that name the folder's files, with what else their rows know."),
@@ -205,6 +207,8 @@ static KEYS: &[Key] = &[
         "The program and its arguments, run without a shell. When its exit status is not 0, there is no snapshot."),
     required("app.NAME.command.NAME.filename", Form::Text, r#""wordpress.sql""#,
         "The name of the file that the output becomes."),
+    optional("app.NAME.command.NAME.bundles", Form::Flag, "false",
+        "Whether an output that is packed (.gz, .tgz, .tar, .zip) is taken apart, as with an app's folders. Without it: true."),
 
     table("app.NAME.drill", "What a drill asks of the restored app."),
     later("app.NAME.drill.schedule"),

@@ -105,6 +105,8 @@ pub struct FolderSource {
     pub exclude_caches: bool,
     /// The columns whose rows name the folder's files.
     pub references: Vec<ReferenceColumn>,
+    /// Whether files that hold others, such as `.zip` and `.gz`, are taken apart.
+    pub bundles: bool,
 }
 
 /// A column whose rows name files of a folder, with what else a row knows of its file.
@@ -186,6 +188,8 @@ pub struct CommandSource {
     pub run: Vec<String>,
     /// The name of the file that the output becomes.
     pub filename: String,
+    /// Whether an output that holds files, such as `.zip` and `.gz`, is taken apart.
+    pub bundles: bool,
 }
 
 /// No app has the name asked for.
@@ -261,11 +265,13 @@ impl fmt::Debug for CommandSource {
             name,
             run,
             filename,
+            bundles,
         } = self;
         out.debug_struct("CommandSource")
             .field("name", name)
             .field("run", &redact_arguments(run))
             .field("filename", filename)
+            .field("bundles", bundles)
             .finish()
     }
 }

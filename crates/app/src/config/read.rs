@@ -379,6 +379,7 @@ impl Reader<'_> {
             one_file_system: section.flag("one-file-system"),
             exclude_caches: section.flag("exclude-caches"),
             references: self.references(section),
+            bundles: !section.is_off("bundles"),
         }))
     }
 
@@ -458,6 +459,7 @@ impl Reader<'_> {
             name: section.name.clone(),
             run: values(section.texts("run")),
             filename: filename.to_owned(),
+            bundles: !section.is_off("bundles"),
         }))
     }
 

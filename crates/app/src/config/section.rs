@@ -368,6 +368,17 @@ impl Section {
         )
     }
 
+    /// Whether `key` says that something is not to be done which is done without it.
+    pub(super) fn is_off(&self, key: &str) -> bool {
+        matches!(
+            self.value(key),
+            Some(Placed {
+                value: Value::Flag(false),
+                ..
+            })
+        )
+    }
+
     /// The number of `key`.
     pub(super) fn number(&self, key: &str) -> Option<Placed<u64>> {
         match self.value(key)? {

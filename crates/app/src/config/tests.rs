@@ -36,6 +36,7 @@ fn folder(name: &str, path: &str) -> FolderSource {
         one_file_system: false,
         exclude_caches: false,
         references: Vec::new(),
+        bundles: true,
     }
 }
 
@@ -91,6 +92,7 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
             exclude: vec!["**/thumbs/**".to_owned(), "*.tmp".to_owned()],
             one_file_system: true,
             exclude_caches: true,
+            bundles: false,
             references: vec![
                 file_path.clone(),
                 ReferenceColumn {
@@ -115,6 +117,7 @@ fn the_template_sets_everything_once_its_keys_are_uncommented() {
                 .map(str::to_owned)
                 .to_vec(),
             filename: "wordpress.sql".to_owned(),
+            bundles: false,
         }),
     ];
     let expected = Config {

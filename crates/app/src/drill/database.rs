@@ -18,6 +18,7 @@ use super::{
 };
 use crate::browse::{Found, PathError, find_item};
 use crate::database::{DatabaseError, DatabaseRequest, restore_database};
+use crate::entry::FileContent;
 use crate::facts::database_parts;
 use crate::stored::StoredError;
 use crate::text::sentence;
@@ -106,7 +107,9 @@ impl Drill<'_> {
     fn stream(&mut self, source: &str, name: &str) -> Done<Option<StreamRef>> {
         let path = format!("{source}/{name}");
         match find_item(&self.reader, self.snapshot, path.as_bytes()) {
-            Ok(Found::Other(item)) if item.kind == EntryKind::File => Ok(item.content),
+            Ok(Found::Other(item)) if item.kind == EntryKind::File => {
+                Ok(item.content.and_then(FileContent::stream))
+            }
             Ok(_) | Err(PathError::NotFound { .. }) => Ok(None),
             Err(PathError::Read(error)) => {
                 Err(self.judge(&format!("{path} cannot be read"), &error))

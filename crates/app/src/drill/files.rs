@@ -14,7 +14,8 @@ use lifeboat_repository::{ReadError, StreamError};
 use super::scratch::loosen;
 use super::{Done, Drill, Trouble, surroundings};
 use crate::browse::{Found, PathError, Step, find_item, walk_entries};
-use crate::entry::content_of;
+use crate::bundle::copy_content;
+use crate::entry::{FileContent, file_content};
 use crate::restore::{RestoreError, RestoreRequest, restore};
 use crate::text::shown_path;
 
@@ -28,11 +29,11 @@ enum Met {
     /// A file, of its size.
     File,
     /// A file whose content nobody shall find on a disk.
-    Secret(lifeboat_codec::StreamRef),
+    Secret(FileContent),
     /// It could not be read when the snapshot was made.
     Unread,
     /// Not there, or another thing.
-    Wrong(Option<lifeboat_codec::StreamRef>),
+    Wrong(Option<FileContent>),
     /// The repository does not give it.
     Unknown(ReadError),
 }
@@ -198,7 +199,7 @@ impl Drill<'_> {
             Met::Right | Met::File | Met::Unread => return Ok(()),
         };
         if let Some(content) = content {
-            match self.reader.copy_to(&content, &mut io::sink()) {
+            match copy_content(&self.reader, &content, &mut io::sink()) {
                 Ok(()) => {}
                 Err(StreamError::Read(error)) => {
                     return Err(self.judge(&format!("{shown} does not come back"), &error));
@@ -222,7 +223,7 @@ fn look(files: &Path, path: &[u8], entry: &Entry<'_>) -> Met {
         return Met::Unread;
     }
     let content = match (entry.kind == EntryKind::File)
-        .then(|| content_of(entry))
+        .then(|| file_content(entry))
         .transpose()
     {
         Ok(content) => content,

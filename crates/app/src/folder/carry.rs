@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use super::item::{Part, join};
 use super::tree::{Entries, Growing};
 use super::{Node, PART_BYTES, Walk};
-use crate::entry::content_of;
+use crate::bundle::copy_content;
+use crate::entry::file_content;
 use crate::memory::{Known, Past};
 use crate::references::{Expected, NoFile, Wanted};
 
@@ -149,11 +150,11 @@ fn fits(entry: &Entry<'_>, wanted: Wanted, reader: Option<&Reader<'_>>) -> bool 
     let Some(sha256) = wanted.sha256 else {
         return true;
     };
-    let Some((reader, content)) = reader.zip(content_of(entry).ok()) else {
+    let Some((reader, content)) = reader.zip(file_content(entry).ok()) else {
         return false;
     };
     let mut hashed = Hashed(Sha256::new());
-    reader.copy_to(&content, &mut hashed).is_ok() && hashed.0.finalize()[..] == sha256
+    copy_content(reader, &content, &mut hashed).is_ok() && hashed.0.finalize()[..] == sha256
 }
 
 /// What is written is hashed.

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use lifeboat_codec::{Content, Entry, Problem, StreamRef, put_entry, status};
+use lifeboat_codec::{Content, Entry, Problem, put_entry, status};
 use lifeboat_files::{Attributes, AttributesRead, ErrorKind, Folder, Kind, Metadata, Time};
 use lifeboat_repository::{Counter, Lane, Progress, WriteError};
 
 use super::tree::{Done, Entries};
 use super::{At, Named, Node, Rows, Walk};
-use crate::entry::{entry_of, entry_time, put_attributes};
+use crate::entry::{FileContent, entry_of, entry_time, put_attributes};
 use crate::file::{FileError, read_file};
 
 /// How often a file that changes while it is read is read again.
@@ -35,7 +35,7 @@ impl Walk<'_> {
         part: &mut Part,
         at: &At<'_, '_>,
         metadata: &Metadata,
-        earlier: Option<&StreamRef>,
+        earlier: Option<&FileContent>,
     ) -> Result<(), WriteError> {
         let At {
             node,
@@ -62,7 +62,9 @@ impl Walk<'_> {
         let mut told = 0;
         for attempt in 1..=TRIES {
             let again = |now: &Metadata| attempt < TRIES && now.kind == Kind::File;
-            let read = match read_file(lane, folder, listing, name, &seen, earlier, &mut told) {
+            let options = self.options;
+            let was = (options.bundles, options.earlier.reader(), earlier);
+            let read = match read_file(lane, folder, listing, name, &seen, was, &mut told) {
                 Ok(read) => read,
                 Err(FileError::Write(error)) => return Err(error),
                 Err(FileError::Files(error)) => {

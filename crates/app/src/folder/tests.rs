@@ -35,6 +35,7 @@ fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '
     };
     let run = |writer: &Writer<'_>| -> Result<Contents, WriteError> {
         let earlier = Earlier::default();
+        let bundles = Bundles::new(false);
         let options = FolderOptions {
             excludes: Excludes::default(),
             one_file_system: false,
@@ -43,6 +44,7 @@ fn walking(path: &Path, each: impl FnOnce(&Walk<'_>, &Arc<Node>, &mut Lane<'_, '
             secrets: HashSet::new(),
             rows: None,
             earlier: &earlier,
+            bundles: &bundles,
         };
         let memory = Memory::none();
         let gathered = Gathered::new(writer.repository(), "shop", "media");

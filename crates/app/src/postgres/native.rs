@@ -104,7 +104,7 @@ pub(super) fn read(
             let kept = match put {
                 Ok(stream) => tap
                     .map_or(Ok(()), Tap::finish)
-                    .map(|()| made(&name, stream, reading.now_ms))
+                    .map(|()| made(&name, &stream, reading.now_ms))
                     .map_err(|error| SourceError::Write(WriteError::Source(error))),
                 Err(FileFailure::Read(error)) => Err(error.into()),
                 Err(FileFailure::Sink(error)) => Err(error.into()),

@@ -67,7 +67,7 @@ pub(super) fn read(
     Ok(Given {
         facts,
         roles,
-        files: vec![made(ARCHIVE, stream, reading.now_ms)],
+        files: vec![made(ARCHIVE, &stream, reading.now_ms)],
         large_objects: Vec::new(),
         parts: None,
         said,

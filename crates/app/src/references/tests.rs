@@ -12,6 +12,7 @@ fn folder(references: Vec<ReferenceColumn>) -> FolderSource {
         one_file_system: false,
         exclude_caches: false,
         references,
+        bundles: true,
     }
 }
 

@@ -16,7 +16,7 @@ use lifeboat_repository::{Counter, ReadError, Wanted};
 use super::select::{Selected, dry_run};
 use super::{Bounds, RestoreError, Work, Writing};
 use crate::browse::{Step, Unread, told_unread};
-use crate::entry::{attributes_of, content_of, metadata_of, wrong};
+use crate::entry::{FileContent, attributes_of, content_of, file_content, metadata_of, wrong};
 use crate::text::{sentence, shown_path};
 
 /// Of the folders that lie in each other while they are made, the innermost that are kept open.
@@ -42,6 +42,18 @@ pub(super) struct Piece {
     pub(super) offset: u64,
 }
 
+/// A file that waits to be made of its parts.
+pub(super) struct Rebuilt {
+    pub(super) folder: FolderId,
+    pub(super) path: Box<[u8]>,
+    /// Where the name starts in the path.
+    pub(super) name_at: usize,
+    pub(super) metadata: Metadata,
+    pub(super) attributes: Attributes,
+    pub(super) group: u64,
+    pub(super) content: FileContent,
+}
+
 /// What is to be written before the walk goes on.
 #[derive(Default)]
 pub(super) struct Round {
@@ -49,6 +61,7 @@ pub(super) struct Round {
     pub(super) pieces: Vec<Piece>,
     pub(super) wanted: Vec<Wanted>,
     pub(super) links: Vec<Link>,
+    pub(super) bundles: Vec<Rebuilt>,
     /// Folders that the walk has left.
     pub(super) left: Vec<FolderId>,
     /// What all this and the folders take in memory, about.
@@ -61,7 +74,7 @@ impl Round {
     }
 
     fn is_full(&self, bounds: Bounds) -> bool {
-        self.files.len() + self.links.len() + self.left.len() >= bounds.items
+        self.files.len() + self.bundles.len() + self.links.len() + self.left.len() >= bounds.items
             || self.bytes >= bounds.bytes
     }
 }
@@ -86,7 +99,10 @@ impl Plan {
     /// Nothing was made or is to be.
     fn is_untouched(&self) -> bool {
         let round = &self.round;
-        self.folders + self.made == 0 && round.files.is_empty() && round.links.is_empty()
+        self.folders + self.made == 0
+            && round.files.is_empty()
+            && round.bundles.is_empty()
+            && round.links.is_empty()
     }
 }
 
@@ -114,7 +130,7 @@ pub(super) struct Link {
     pub(super) metadata: Metadata,
     pub(super) attributes: Attributes,
     /// What a file holds.
-    pub(super) content: Option<StreamRef>,
+    pub(super) content: Option<FileContent>,
     /// Where a symbolic link points.
     pub(super) target: Box<[u8]>,
 }
@@ -314,7 +330,7 @@ impl<'a> Work<'a> {
         let (metadata, attributes) = (metadata_of(entry), attributes_of(entry));
         if entry.link_group != 0 && plan.groups.contains(&entry.link_group) {
             let content = if entry.kind == EntryKind::File {
-                Some(content_of(entry)?)
+                Some(file_content(entry)?)
             } else {
                 None
             };
@@ -322,7 +338,7 @@ impl<'a> Work<'a> {
                 + 2 * path.len()
                 + entry.target.len()
                 + attributes_bytes(&attributes)
-                + content.as_ref().map_or(0, |stream| stream.items.len());
+                + content.as_ref().map_or(0, FileContent::held_bytes);
             plan.round.links.push(Link {
                 folder: folder.id(),
                 name: entry.name.to_vec(),
@@ -342,6 +358,22 @@ impl<'a> Work<'a> {
                 return Ok(Some(
                     folder.create_folder(entry.name, &metadata, attributes)?,
                 ));
+            }
+            EntryKind::File if matches!(entry.content, Content::Bundle(_)) => {
+                let content = file_content(entry)?;
+                plan.round.bytes += size_of::<Rebuilt>()
+                    + path.len()
+                    + attributes_bytes(&attributes)
+                    + content.held_bytes();
+                plan.round.bundles.push(Rebuilt {
+                    folder: folder.id(),
+                    name_at: path.len() - entry.name.len(),
+                    path: path.into(),
+                    metadata,
+                    attributes,
+                    group: entry.link_group,
+                    content,
+                });
             }
             EntryKind::File if entry.size > self.bounds.large && entry.content != Content::None => {
                 let stream = content_of(entry)?;

@@ -235,6 +235,7 @@ mod tests {
             one_file_system: false,
             exclude_caches: false,
             references: Vec::new(),
+            bundles: true,
         };
         let column = ReferenceColumn::default();
         let mut held = Held {

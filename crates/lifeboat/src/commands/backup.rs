@@ -1,11 +1,14 @@
 //! `lifeboat backup`: reads an app's sources into a new snapshot.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use jiff::tz::TimeZone;
 use lifeboat_app::{
-    AppConfig, BackupRequest, Bytes, CommandSource, ENGINE_BECAUSE, Elapsed, PG_DUMP_SAID,
-    ReferenceCounts, Source, SourceConfig, only_tags,
+    AppConfig, BackupRequest, BundleCounts, Bytes, CommandSource, ENGINE_BECAUSE, Elapsed,
+    PG_DUMP_SAID, ReferenceCounts, Source, SourceConfig, only_tags,
 };
 use lifeboat_codec::Note;
 use lifeboat_files::Excludes;
@@ -88,6 +91,10 @@ pub(crate) struct Args {
     /// where the whole app is asked for.
     #[arg(long, value_name = "SOURCE", conflicts_with = "named")]
     only: Vec<String>,
+
+    /// Store files that hold others (.gz, .tgz, .tar, .zip, .docx and their like) as they are, without taking them apart.
+    #[arg(long)]
+    no_bundles: bool,
 
     /// Read and compress everything as a backup would, say what it would store, and store nothing.
     ///
@@ -212,6 +219,41 @@ struct SourceSummary<'a> {
     unreadable: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     references: Option<References>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundles: Option<Bundled>,
+}
+
+/// What came of files that hold others.
+#[derive(Debug, Serialize)]
+struct Bundled {
+    files: u64,
+    bytes: u64,
+    /// Of the text of what was packed in them.
+    text_bytes: u64,
+    /// Of all workers together.
+    seconds: f64,
+}
+
+impl Bundled {
+    fn new(counts: BundleCounts) -> Self {
+        Self {
+            files: counts.files,
+            bytes: counts.bytes,
+            text_bytes: counts.text_bytes,
+            seconds: Duration::from_millis(counts.elapsed_ms).as_secs_f64(),
+        }
+    }
+}
+
+/// What is said of a source's bundles.
+fn told_bundles(source: &str, counts: BundleCounts) -> String {
+    format!(
+        "{source}: {} with {} taken apart into {} of text, for which workers needed {}.",
+        counted(counts.files, "bundle"),
+        Bytes(counts.bytes),
+        Bytes(counts.text_bytes),
+        Elapsed(Duration::from_millis(counts.elapsed_ms)),
+    )
 }
 
 fn one(
@@ -273,6 +315,7 @@ fn one(
                 references: ReferenceCounts::of(&source.facts)
                     .as_ref()
                     .map(References::new),
+                bundles: BundleCounts::of(&source.facts).map(Bundled::new),
             })
             .collect(),
     })?;
@@ -291,6 +334,9 @@ fn one(
         Elapsed(seconds),
     ));
     for source in &outcome.sources {
+        if let Some(counts) = BundleCounts::of(&source.facts) {
+            context.ui().note(&told_bundles(&source.name, counts));
+        }
         if let Some(counts) = ReferenceCounts::of(&source.facts) {
             context.ui().note(&told(&source.name, &counts));
             tell_carried(source, &counts, context.ui());
@@ -323,6 +369,7 @@ fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, Comman
         return Ok(vec![BackupRequest {
             tags: args.tag.clone(),
             exclude: args.exclude.clone(),
+            bundles: !args.no_bundles,
             ..request(context, app, sources, None)?
         }]);
     }
@@ -355,6 +402,7 @@ fn requests(args: &Args, context: &Context) -> Result<Vec<BackupRequest>, Comman
             }
             Ok(BackupRequest {
                 exclude: args.exclude.clone(),
+                bundles: !args.no_bundles,
                 ..request
             })
         })
@@ -419,6 +467,7 @@ fn request(
         sources,
         tags: Vec::new(),
         exclude: Vec::new(),
+        bundles: true,
         time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
         threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         skip: skip
@@ -465,6 +514,7 @@ fn named_sources(args: &Args) -> Result<Vec<Source>, CommandError> {
             name,
             run,
             filename,
+            bundles: true,
         })]);
     }
     args.source

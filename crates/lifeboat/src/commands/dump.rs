@@ -7,8 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lifeboat_app::{DatabaseError, DumpFormat, Found, shown_path};
-use lifeboat_codec::StreamRef;
+use lifeboat_app::{DatabaseError, DumpFormat, FileContent, Found, shown_path};
 use lifeboat_repository::{Reader, Repository, Snapshot, StreamError};
 use tempfile::NamedTempFile;
 
@@ -51,7 +50,7 @@ enum Format {
 
 /// What is written.
 enum Content<'a> {
-    File(StreamRef),
+    File(FileContent),
     Database { source: &'a str, format: DumpFormat },
 }
 
@@ -88,14 +87,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, CommandErr
     let write = |out: &mut dyn Write| -> Result<(), Fault> {
         let mut out = UntilStopped { out, interrupt };
         match &content {
-            Content::File(content) => {
-                reader
-                    .copy_to(content, &mut out)
-                    .map_err(|error| match error {
-                        StreamError::Write(error) => Fault::Write(error),
-                        StreamError::Read(error) => Fault::Read(Box::new(error.into())),
-                    })
-            }
+            Content::File(content) => lifeboat_app::copy_content(&reader, content, &mut out)
+                .map_err(|error| match error {
+                    StreamError::Write(error) => Fault::Write(error),
+                    StreamError::Read(error) => Fault::Read(Box::new(error.into())),
+                }),
             Content::Database { source, format } => lifeboat_app::dump_database(
                 &repository,
                 selected.snapshot,
@@ -181,7 +177,11 @@ fn database<'p>(
 }
 
 /// The content of one file.
-fn file(reader: &Reader<'_>, snapshot: &Snapshot, path: &[u8]) -> Result<StreamRef, CommandError> {
+fn file(
+    reader: &Reader<'_>,
+    snapshot: &Snapshot,
+    path: &[u8],
+) -> Result<FileContent, CommandError> {
     let Found::Other(item) = lifeboat_app::find_item(reader, snapshot, path)? else {
         let shown = if path.is_empty() {
             b"the snapshot"

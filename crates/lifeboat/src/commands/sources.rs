@@ -94,6 +94,7 @@ pub(super) fn typed(source: &str) -> Result<SourceConfig, CommandError> {
         one_file_system: false,
         exclude_caches: false,
         references: Vec::new(),
+        bundles: true,
     }))
 }
 

@@ -37,6 +37,8 @@ struct Open<'r> {
     key: TreeKey,
     /// The length of its path.
     path: usize,
+    /// Its entries are parts of the file at the path.
+    is_bundle: bool,
     /// `None` where not all of it can be read: it is lost itself, with all that it holds.
     tree: Option<StoredTree<'r>>,
     met: BTreeSet<usize>,
@@ -135,16 +137,22 @@ impl<'c> Tracer<'c> {
                     .insert(done.key, (!done.met.is_empty()).then(|| Rc::new(done.met)));
                 continue;
             };
-            if !path.is_empty() {
-                path.push(b'/');
+            if !top.is_bundle {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(entry.name);
             }
-            path.extend_from_slice(entry.name);
+            let is_bundle = matches!(entry.content, Content::Bundle(_));
             let Some(tree) = look(reader, &entry, &path, lost, findings, &mut top.met) else {
                 continue;
             };
             match self.met.get(&tree_key(domain, &tree)) {
                 Some(known) => top.met.extend(known.iter().flat_map(|known| known.iter())),
-                None => stack.push(open(reader, &tree, &path, lost, findings)),
+                None => stack.push(Open {
+                    is_bundle,
+                    ..open(reader, &tree, &path, lost, findings)
+                }),
             }
         }
     }
@@ -163,6 +171,7 @@ fn open<'r>(
     Open {
         key: tree_key(reader.domain(), tree),
         path: path.len(),
+        is_bundle: false,
         tree: items
             .filter(|items| read_all(reader, items).is_ok())
             .map(|items| reader.tree_of(items)),
@@ -170,7 +179,7 @@ fn open<'r>(
     }
 }
 
-/// Notes what one entry meets, and returns the tree of a folder.
+/// Notes what one entry meets, and returns the tree of a folder or a bundle.
 fn look(
     reader: &Reader<'_>,
     entry: &Entry<'_>,
@@ -181,6 +190,7 @@ fn look(
 ) -> Option<StreamRef> {
     match (entry.kind, entry.content) {
         (_, Content::None) => {}
+        (_, Content::Bundle(reference)) => return StreamRef::decode(reference).ok(),
         (_, Content::Chunk(id)) => note(lost.get(&id).into_iter().flatten(), path, findings, met),
         (kind, Content::Stream(reference)) => {
             let stream = StreamRef::decode(reference).ok()?;

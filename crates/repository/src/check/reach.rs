@@ -149,7 +149,7 @@ impl<'c> Reach<'c> {
         Some(reader.tree_of(items))
     }
 
-    /// Notes what an entry needs, and returns the tree of a folder.
+    /// Notes what an entry needs, and returns the tree of a folder or a bundle.
     fn entry(
         &mut self,
         reader: &Reader<'_>,
@@ -159,7 +159,7 @@ impl<'c> Reach<'c> {
     ) -> Result<Option<StreamRef>, FormatError> {
         match (entry.kind, entry.content) {
             (_, Content::None) => {}
-            (EntryKind::Folder, Content::Stream(reference)) => {
+            (EntryKind::Folder, Content::Stream(reference)) | (_, Content::Bundle(reference)) => {
                 return StreamRef::decode(reference).map(Some);
             }
             (_, Content::Chunk(id)) => {

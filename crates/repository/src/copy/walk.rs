@@ -4,7 +4,6 @@
 //! a folder is finished by whoever finishes its last entry, so memory holds the folders on the way down, not the tree.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -56,6 +55,8 @@ struct Old {
     stream: StreamRef,
     /// Stored as one chunk, without a list.
     alone: bool,
+    /// A tree: of a folder's entries or a bundle's parts.
+    is_tree: bool,
 }
 
 /// One snapshot's way from one repository into the other.
@@ -92,7 +93,7 @@ impl<'c> Walk<'c> {
             let place = match old(&entry)? {
                 None => None,
                 Some(old) => {
-                    let task = if entry.kind == EntryKind::Folder {
+                    let task = if old.is_tree {
                         self.wanted(&old.stream, Waiter::Top)
                     } else {
                         Some(Task::File(old))
@@ -156,12 +157,8 @@ impl<'c> Walk<'c> {
                 .expect("there are bytes left")
                 .map_err(in_tree)?;
             if let Some(old) = old(&entry)? {
-                bytes += if entry.kind == EntryKind::Folder {
-                    0
-                } else {
-                    old.stream.length
-                };
-                if entry.kind == EntryKind::Folder {
+                bytes += if old.is_tree { 0 } else { old.stream.length };
+                if old.is_tree {
                     below.push((number, old));
                 } else {
                     files.push((number, old));
@@ -294,13 +291,7 @@ impl<'c> Walk<'c> {
                 FormatError::Unsupported("the profile of a stream"),
             )
         })?;
-        let items = self.reader.chunks(&old.stream).map_err(CopyError::From)?;
-        let mut source = Chunks {
-            reader: self.reader,
-            items: items.into_iter(),
-            chunk: Vec::new(),
-            at: 0,
-        };
+        let mut source = self.reader.read(&old.stream).map_err(CopyError::From)?;
         let stream = lane.put_stream(profile, None, &mut source)?;
         if stream.length != old.stream.length {
             return Err(wrong(
@@ -351,7 +342,10 @@ fn moved<'e>(entry: Entry<'e>, place: Option<&'e Place>) -> Entry<'e> {
     let content = match place {
         None => Content::None,
         Some(Place::Chunk(id)) => Content::Chunk(*id),
-        Some(Place::Stream(reference)) => Content::Stream(reference),
+        Some(Place::Stream(reference)) => match entry.content {
+            Content::Bundle(_) => Content::Bundle(reference),
+            _ => Content::Stream(reference),
+        },
     };
     Entry { content, ..entry }
 }
@@ -368,11 +362,13 @@ fn old(entry: &Entry<'_>) -> Result<Option<Old>, CopyError> {
             Some(Old {
                 stream: StreamRef::new(entry.size, Profile::Files, 0, items),
                 alone: true,
+                is_tree: false,
             })
         }
-        Content::Stream(reference) => Some(Old {
+        Content::Stream(reference) | Content::Bundle(reference) => Some(Old {
             stream: StreamRef::decode(reference).map_err(in_tree)?,
             alone: false,
+            is_tree: entry.kind == EntryKind::Folder || matches!(entry.content, Content::Bundle(_)),
         }),
     })
 }
@@ -383,28 +379,4 @@ fn wrong(object: &str, source: FormatError) -> CopyError {
 
 fn in_tree(source: FormatError) -> CopyError {
     wrong("a tree", source)
-}
-
-/// A stream that is read chunk by chunk.
-struct Chunks<'c> {
-    reader: &'c Reader<'c>,
-    items: std::vec::IntoIter<ChunkItem>,
-    chunk: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Chunks<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.chunk.len() {
-            let Some(item) = self.items.next() else {
-                return Ok(0);
-            };
-            self.chunk = self.reader.chunk(&item).map_err(io::Error::other)?;
-            self.at = 0;
-        }
-        let count = into.len().min(self.chunk.len() - self.at);
-        into[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
-    }
 }

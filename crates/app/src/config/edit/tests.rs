@@ -46,6 +46,7 @@ fn sources() -> Vec<SourceConfig> {
             one_file_system: true,
             exclude_caches: true,
             references: Vec::new(),
+            bundles: true,
         }),
         SourceConfig::Secrets(SecretsSource {
             paths: vec!["/srv/.env".into()],
@@ -58,6 +59,7 @@ fn sources() -> Vec<SourceConfig> {
             name: "c".to_owned(),
             run: vec!["echo".to_owned(), "a b".to_owned()],
             filename: "c.txt".to_owned(),
+            bundles: true,
         }),
     ]
 }

@@ -90,6 +90,7 @@ impl App {
                 one_file_system: false,
                 exclude_caches: false,
                 references: Vec::new(),
+                bundles: true,
             }),
             Source::Sqlite(SqliteSource {
                 name: "sqlite".to_owned(),

@@ -99,6 +99,7 @@ impl<'a> Trial<'a> {
             sources: app.sources(),
             tags: Vec::new(),
             exclude: Vec::new(),
+            bundles: true,
             time_zone: "UTC".to_owned(),
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             skip: Vec::new(),
@@ -251,7 +252,7 @@ impl<'a> Trial<'a> {
         let target = self.folder.join("one-attachment");
         let unwritten = || format!("{} cannot be written", printable_path(target.as_ref()));
         let mut file = File::create_new(&target).or_fail(ExitCode::Failed, unwritten)?;
-        match reader.copy_to(content, &mut file) {
+        match lifeboat_app::copy_content(&reader, content, &mut file) {
             Ok(()) => Ok(target),
             Err(StreamError::Read(error)) => Err(error.into()),
             Err(StreamError::Write(error)) => Err(failed(unwritten()).caused_by(&error)),
