@@ -28,7 +28,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-use self::beside::{Beside, Rests, Span};
+use self::beside::{Beside, Rests, Span, Stood};
 use self::gathering::Gathering;
 pub use self::work::{Tasks, work};
 
@@ -48,7 +48,18 @@ struct Job {
     /// Its first `used` bytes are content.
     content: Vec<u8>,
     used: usize,
-    rests: Option<Box<Rests>>,
+    past: Past,
+}
+
+/// What a segment's chunks were, in an earlier snapshot.
+#[derive(Default)]
+enum Past {
+    #[default]
+    Unknown,
+    /// Where they stood in one stream.
+    Stood(Box<Stood>),
+    /// What small files were, in no order that means something.
+    Were(Vec<ChunkId>),
 }
 
 #[derive(Default)]
@@ -465,12 +476,12 @@ impl<'w, 'r> Lane<'w, 'r> {
         let id = chunk_id(self.writer.keys.key(recipient)?, chunk);
         let beside = self.beside.as_mut().filter(|_| kind == Kind::DataPack);
         if self.writer.known.take_on(id) {
-            let span = beside.map(|(beside, at)| beside.span(*at, chunk.len()));
+            let span = beside.map(|(_, at)| Span::new(*at, chunk.len()));
             if chunk.len() >= ALONE_BYTES {
                 self.count(chunk.len());
-                let rests = self.rests(span.as_slice(), &[], chunk);
-                if let Err(rests) = self.hand_over_alone(kind, id, chunk, rests) {
-                    self.seal(kind, &id.0, chunk, rests.as_ref())?;
+                let past = self.past(span.as_slice(), Vec::new());
+                if let Err(past) = self.hand_over_alone(kind, id, chunk, past) {
+                    self.seal(kind, &id.0, chunk, &past)?;
                 }
             } else {
                 let gathering = self.gathering(kind);
@@ -493,15 +504,26 @@ impl<'w, 'r> Lane<'w, 'r> {
         })
     }
 
-    /// What a segment of these chunks may rest on.
-    fn rests(&mut self, spans: &[Span], before: &[ChunkId], content: &[u8]) -> Option<Rests> {
+    /// What chunks at these places, or those of small files that were `before`, were.
+    fn past(&mut self, spans: &[Span], before: Vec<ChunkId>) -> Past {
         if let Some((beside, _)) = &mut self.beside {
-            return beside.plan(spans, content);
+            let stood = beside.stood(spans);
+            return stood.map_or(Past::Unknown, |stood| Past::Stood(Box::new(stood)));
         }
         if before.is_empty() || self.failures >= beside::FAILURES_MAX {
-            return None;
+            return Past::Unknown;
         }
-        beside::rests(self.writer.lists.as_ref()?, before, &mut self.failures)
+        Past::Were(before)
+    }
+
+    /// What a segment with this content may rest on.
+    fn rests(&mut self, past: &Past, content: &[u8]) -> Option<Rests> {
+        let reader = self.writer.lists.as_ref()?;
+        match past {
+            Past::Unknown => None,
+            Past::Stood(stood) => stood.rests(reader, content),
+            Past::Were(before) => beside::rests(reader, before, &mut self.failures),
+        }
     }
 
     fn gathering(&mut self, kind: Kind) -> &mut Gathering {
@@ -556,23 +578,17 @@ impl<'w, 'r> Lane<'w, 'r> {
             ids: std::mem::take(&mut gathering.ids),
             content: std::mem::take(&mut gathering.content),
             used: gathering.used + tail.len(),
-            rests: None,
+            past: Past::Unknown,
         };
-        let used = std::mem::take(&mut gathering.used);
+        gathering.used = 0;
         gathering.lengths.clear();
-        let (mut spans, mut before) = (
-            std::mem::take(&mut gathering.spans),
-            std::mem::take(&mut gathering.before),
-        );
+        let mut spans = std::mem::take(&mut gathering.spans);
+        let before = std::mem::take(&mut gathering.before);
         if kind == Kind::DataPack {
-            job.rests = self
-                .rests(&spans, &before, &job.content[..used])
-                .map(Box::new);
+            job.past = self.past(&spans, before);
         }
         spans.clear();
-        before.clear();
-        let gathering = self.gathering(kind);
-        (gathering.spans, gathering.before) = (spans, before);
+        self.gathering(kind).spans = spans;
         Some(job)
     }
 
@@ -616,10 +632,10 @@ impl<'w, 'r> Lane<'w, 'r> {
         kind: Kind,
         id: ChunkId,
         chunk: &[u8],
-        rests: Option<Rests>,
-    ) -> Result<(), Option<Rests>> {
+        past: Past,
+    ) -> Result<(), Past> {
         if self.writer.idle.load(Ordering::Relaxed) == 0 {
-            return Err(rests);
+            return Err(past);
         }
         let mut board = self
             .writer
@@ -627,7 +643,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             .lock()
             .expect("no thread panics at the board");
         if board.jobs.len() >= JOBS_MAX {
-            return Err(rests);
+            return Err(past);
         }
         let mut content = board.spare.pop().unwrap_or_default();
         content.clear();
@@ -637,7 +653,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             ids: id.0.to_vec(),
             content,
             used: chunk.len(),
-            rests: rests.map(Box::new),
+            past,
         });
         self.writer.bell.notify_one();
         Ok(())
@@ -645,7 +661,7 @@ impl<'w, 'r> Lane<'w, 'r> {
 
     fn seal_job(&mut self, job: &Job) -> Result<(), WriteError> {
         let content = &job.content[..job.used];
-        self.seal(job.kind, &job.ids, content, job.rests.as_deref())
+        self.seal(job.kind, &job.ids, content, &job.past)
     }
 
     fn seal(
@@ -653,8 +669,9 @@ impl<'w, 'r> Lane<'w, 'r> {
         kind: Kind,
         ids: &[u8],
         content: &[u8],
-        rests: Option<&Rests>,
+        past: &Past,
     ) -> Result<(), WriteError> {
+        let rests = self.rests(past, content);
         let packs = self.writer.packs(kind);
         let slot = self.slot(packs.count(), content.len() as u64);
         let maker = &self.writer.maker;
@@ -669,12 +686,12 @@ impl<'w, 'r> Lane<'w, 'r> {
             &maker.meta.1
         };
         let family = maker.repository.family();
-        let text = rests.map_or(&[][..], |rests| rests.text.text());
+        let text = rests.as_ref().map_or(&[][..], Rests::text);
         let (codec, sealed) = self
             .sealer
             .seal(key, family, kind, ids, content, text, nonce)?;
         let base = rests.filter(|_| codec == Codec::ZstdBase);
-        let base = base.map_or_else(Vec::new, |rests| rests.base.encode());
+        let base = base.map_or_else(Vec::new, |rests| rests.base().encode());
         packs.append(maker, slot, sealed, codec, &base, ids)
     }
 
