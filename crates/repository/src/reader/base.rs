@@ -55,7 +55,8 @@ impl Text {
     }
 }
 
-/// What one request has opened, and what it opens with. The cache may give up what is needed again; a request does not.
+/// What one request has opened of what may be needed twice, and what it opens with. The cache may give up what is needed again;
+/// a request does not.
 #[derive(Default)]
 pub(super) struct Rest {
     held: HashMap<u32, Arc<Decoded>>,
@@ -200,7 +201,10 @@ impl Reader<'_> {
                 }
                 match self.decoded(holder, rest) {
                     Ok(decoded) => {
-                        rest.held.insert(holder, Arc::clone(&decoded));
+                        // Of segments that rest on one other each, none is met again from above.
+                        if base.pieces.len() > 1 {
+                            rest.held.insert(holder, Arc::clone(&decoded));
+                        }
                         Some(decoded)
                     }
                     Err(error) => {

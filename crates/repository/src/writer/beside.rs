@@ -28,8 +28,11 @@ const SLACK_BYTES: u64 = 16 << 10;
 /// Chunks of the earlier stream that are known beyond the place, and kept behind it.
 const AHEAD_CHUNKS: usize = 16 << 10;
 const BEHIND_CHUNKS: usize = 1 << 10;
-/// How far from where it should be a lost place is looked for.
+/// How far from where it should be a lost place is looked for, on both sides.
 const WIDE_BYTES: u64 = 2 << 20;
+/// How often it is looked for farther away, by the next segments, each time as much: so many bytes of another order are found
+/// again at the cost of some milliseconds for each.
+const SEARCHES_MAX: u32 = 64;
 /// By what the place is found again: so many bytes, from so many places at the end of a segment, so far apart.
 const NEEDLE_BYTES: usize = 48;
 const NEEDLES: usize = 16;
@@ -99,6 +102,8 @@ struct Course {
     /// Segments that are still to be stored without a try, and how many the next time.
     pause: u32,
     next_pause: u32,
+    /// How often a lost place was looked for farther away; not begun anew in a stream where that was in vain.
+    searches: u32,
     failures: u32,
 }
 
@@ -113,6 +118,38 @@ impl Course {
         if self.distances.len() > DISTANCES_MAX {
             self.distances.pop_first();
         }
+    }
+
+    /// The place is known.
+    fn found(&mut self, place: u64, distance: i64) {
+        self.learn(place, distance);
+        self.next_pause = 0;
+        if self.searches < SEARCHES_MAX {
+            self.searches = 0;
+        }
+    }
+
+    /// The place was not found.
+    fn lost(&mut self) {
+        self.searches = SEARCHES_MAX.min(self.searches + 1);
+        // A stream that was like the earlier one nowhere yet may be another.
+        if self.distances.is_empty() || self.searches == SEARCHES_MAX {
+            self.pause = self.next_pause;
+            self.next_pause = (self.next_pause * 2).clamp(1, PAUSE_MAX);
+        }
+    }
+
+    /// Where a lost place is looked for that should be at `expected`: by turns behind it and before it, ever farther.
+    fn search(&self, expected: u64) -> Option<Range<u64>> {
+        let (turn, is_behind) = (self.searches.div_ceil(2), self.searches % 2 == 1);
+        let away = u64::from(turn) * 2 * WIDE_BYTES;
+        let middle = if is_behind {
+            expected.checked_add(away)
+        } else {
+            expected.checked_sub(away)
+        };
+        let middle = middle.filter(|_| (1..SEARCHES_MAX).contains(&self.searches))?;
+        Some(middle.saturating_sub(WIDE_BYTES)..middle + WIDE_BYTES)
     }
 
     /// Where the chunk at this span should stand in the earlier stream.
@@ -186,8 +223,8 @@ impl<'w, 'r> Beside<'w, 'r> {
     pub(super) fn anchor(&mut self, id: ChunkId, start: u64) {
         if let Some(Some(old)) = self.starts.get(&id) {
             let mut course = lock(&self.course);
-            course.learn(start, (*old).wrapping_sub(start).cast_signed());
-            (course.pause, course.next_pause) = (0, 0);
+            course.pause = 0;
+            course.found(start, (*old).wrapping_sub(start).cast_signed());
             drop(course);
             self.load(*old);
         }
@@ -216,19 +253,30 @@ impl<'w, 'r> Beside<'w, 'r> {
             return None;
         }
         let (start, end) = (course.range(first).start, course.range(last).end);
+        let far = course.search(end);
         drop(course);
         self.load(end);
         let range = start.min(end).saturating_sub(WIDE_BYTES)..end + WIDE_BYTES;
-        let from = self.old.partition_point(|old| old.end() <= range.start);
-        let near = self
-            .old
-            .range(from..)
-            .take_while(|old| old.start < range.end);
+        let far = far.map(|far| {
+            // Chunks before and behind it too, which may be those of the segment's beginning and end.
+            let search = far.start.saturating_sub(2 * WIDE_BYTES)..far.end + 2 * WIDE_BYTES;
+            (far, self.within(&search))
+        });
         Some(Stood {
             spans: spans.to_vec(),
-            near: near.copied().collect(),
+            near: self.within(&range),
+            far,
             course: Arc::clone(&self.course),
         })
+    }
+
+    fn within(&self, range: &Range<u64>) -> Vec<Old> {
+        let from = self.old.partition_point(|old| old.end() <= range.start);
+        let there = self.old.range(from..);
+        there
+            .take_while(|old| old.start < range.end)
+            .copied()
+            .collect()
     }
 }
 
@@ -237,6 +285,8 @@ impl<'w, 'r> Beside<'w, 'r> {
 pub(super) struct Stood {
     spans: Vec<Span>,
     near: Vec<Old>,
+    /// Where the place is looked for after it was lost, and what stood around there.
+    far: Option<(Range<u64>, Vec<Old>)>,
     course: Arc<Mutex<Course>>,
 }
 
@@ -245,20 +295,29 @@ impl Stood {
     pub(super) fn rests(&self, reader: &Reader<'_>, content: &[u8]) -> Option<Rests> {
         let last = self.spans.last()?;
         let ranges = self.ranges(None);
-        let old = self.chunks(&ranges);
+        let old = chunks(&self.near, &ranges);
         let mut rests = self.read(reader, &old);
-        let found = rests
+        let there = rests
             .as_ref()
             .and_then(|rests| self.find(&ranges, content, &old, rests.text()));
-        let place = found.or_else(|| {
-            let around = self.around(ranges.last()?.end);
-            let text = self.read(reader, &around)?;
-            self.find(&ranges, content, &around, text.text())
-        });
+        let mut place = there;
+        if place.is_none() {
+            let expected = ranges.last()?.end;
+            let wide = expected.saturating_sub(WIDE_BYTES)..expected + WIDE_BYTES;
+            place = self.look(reader, &ranges, content, &self.near, &wide);
+        }
+        let mut from = &self.near;
+        if let (None, Some((range, far))) = (place, &self.far) {
+            place = self.look(reader, &ranges, content, far, range);
+            from = far;
+        }
         if let Some(distance) = place {
-            let there = self.chunks(&self.ranges(Some(distance)));
-            if there != old {
-                rests = self.read(reader, &there);
+            let found = moved(last.start, distance);
+            if there.is_none() || found.abs_diff(ranges.last()?.start) > SLACK_BYTES / 4 {
+                let there = chunks(from, &self.ranges(Some(distance)));
+                if there != old {
+                    rests = self.read(reader, &there);
+                }
             }
         } else {
             // What was added at the end is found nowhere, while the rest may be as it was.
@@ -267,55 +326,44 @@ impl Stood {
             rests = rests.filter(alike);
         }
         let mut course = lock(&self.course);
-        if let Some(distance) = place {
-            course.learn(last.end(), distance);
-            course.next_pause = 0;
-        } else {
-            course.pause = course.next_pause;
-            course.next_pause = (course.next_pause * 2).clamp(1, PAUSE_MAX);
+        match place {
+            Some(distance) => course.found(last.end(), distance),
+            None => course.lost(),
         }
         rests
     }
 
-    /// Where the chunks stood, as far as that is known by now, or at this distance.
+    /// The distance by which the segment's end stands within a range of the earlier stream, of which `old` are chunks.
+    fn look(
+        &self,
+        reader: &Reader<'_>,
+        ranges: &[Range<u64>],
+        content: &[u8],
+        old: &[Old],
+        range: &Range<u64>,
+    ) -> Option<i64> {
+        let old = old.iter();
+        let old = old.filter(|old| old.end() > range.start && old.start < range.end);
+        let old: Vec<Old> = old.copied().collect();
+        let text = self.read(reader, &old)?;
+        self.find(ranges, content, &old, text.text())
+    }
+
+    /// Where the chunks stood, as far as that is known by now; those that follow each other up to the last one at this distance.
     fn ranges(&self, distance: Option<i64>) -> Vec<Range<u64>> {
         let course = lock(&self.course);
-        let range = |span: &Span| match distance {
-            Some(distance) => moved(span.start, distance)..moved(span.end(), distance),
-            None => course.range(span),
-        };
-        self.spans.iter().map(range).collect()
-    }
-
-    /// The earlier chunks that stand in these places.
-    fn chunks(&self, ranges: &[Range<u64>]) -> Vec<Old> {
-        let mut found: Vec<Old> = Vec::new();
-        let mut bytes = 0;
-        for range in ranges {
-            let from = self.near.partition_point(|old| old.end() <= range.start);
-            let there = self.near.get(from..).unwrap_or_default();
-            for old in there.iter().take_while(|old| old.start < range.end) {
-                let shared = old.end().min(range.end) - old.start.max(range.start);
-                let is_next = found.last().is_none_or(|last| last.start < old.start);
-                if !is_next || shared < SLACK_BYTES.min(u64::from(old.length / 2)) {
-                    continue;
-                }
-                bytes += old.length as usize;
-                if bytes > TEXT_BYTES_MAX && !found.is_empty() {
-                    return found;
-                }
-                found.push(*old);
+        let follow = self.spans.windows(2).rev();
+        let follow =
+            follow.take_while(|pair| matches!(pair, [one, next] if one.end() == next.start));
+        let first = self.spans.len().saturating_sub(1 + follow.count());
+        let spans = self.spans.iter().enumerate();
+        let range = |(number, span): (usize, &Span)| match distance {
+            Some(distance) if number >= first => {
+                moved(span.start, distance)..moved(span.end(), distance)
             }
-        }
-        found
-    }
-
-    /// The earlier chunks around a place.
-    fn around(&self, place: u64) -> Vec<Old> {
-        let range = place.saturating_sub(WIDE_BYTES)..place + WIDE_BYTES;
-        let near = self.near.iter();
-        let near = near.filter(|old| old.end() > range.start && old.start < range.end);
-        near.copied().collect()
+            _ => course.range(span),
+        };
+        spans.map(range).collect()
     }
 
     fn read(&self, reader: &Reader<'_>, old: &[Old]) -> Option<Rests> {
@@ -352,6 +400,29 @@ impl Stood {
         }
         None
     }
+}
+
+/// The earlier chunks of `near` that stand in these places.
+fn chunks(near: &[Old], ranges: &[Range<u64>]) -> Vec<Old> {
+    let mut found: Vec<Old> = Vec::new();
+    let mut bytes = 0;
+    for range in ranges {
+        let from = near.partition_point(|old| old.end() <= range.start);
+        let there = near.get(from..).unwrap_or_default();
+        for old in there.iter().take_while(|old| old.start < range.end) {
+            let shared = old.end().min(range.end) - old.start.max(range.start);
+            let is_next = found.last().is_none_or(|last| last.start < old.start);
+            if !is_next || shared < SLACK_BYTES.min(u64::from(old.length / 2)) {
+                continue;
+            }
+            bytes += old.length as usize;
+            if bytes > TEXT_BYTES_MAX && !found.is_empty() {
+                return found;
+            }
+            found.push(*old);
+        }
+    }
+    found
 }
 
 fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
