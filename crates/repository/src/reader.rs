@@ -29,12 +29,12 @@ pub(crate) use self::lists::{Failed, Part, bytes_of, chunks_of_stream, read_all}
 pub use self::slow::ChunkReader;
 
 /// Bytes of opened segments that are kept: of metadata, and of what others rest on.
-const CACHE_BYTES: usize = 40 << 20;
+const CACHE_BYTES: usize = 24 << 20;
 /// The same of who has other work beside it, and reads no more than one place of a few streams.
-const SPARING_CACHE_BYTES: usize = 20 << 20;
+const SPARING_CACHE_BYTES: usize = 12 << 20;
 /// What is read with a small segment, on both sides of it together at most twice as much, and how many such parts are kept.
 const NEAR_BYTES: u64 = 128 << 10;
-const NEAR_MAX: usize = 24;
+const NEAR_MAX: usize = 16;
 /// Segments' memory that is kept to be used again.
 const SPARE_MAX: usize = 2;
 /// Segments that a worker fetches in one go when it reads many.

@@ -24,13 +24,15 @@ use crate::write_error::WriteError;
 
 mod beside;
 mod gathering;
+mod past_tree;
 mod stored;
 mod work;
 #[cfg(test)]
 mod tests;
 
-use self::beside::{Beside, Rests, Span};
+use self::beside::{Beside, Rests, Span, Stood};
 use self::gathering::Gathering;
+use self::past_tree::PastTree;
 pub use self::work::{Tasks, work};
 
 /// A chunk of this length is a segment alone and is sealed from where it lies.
@@ -49,7 +51,18 @@ struct Job {
     /// Its first `used` bytes are content.
     content: Vec<u8>,
     used: usize,
-    rests: Option<Box<Rests>>,
+    past: Past,
+}
+
+/// What a segment's chunks were, in an earlier snapshot.
+#[derive(Default)]
+enum Past {
+    #[default]
+    Unknown,
+    /// Where they stood in one stream.
+    Stood(Box<Stood>),
+    /// What small files and parts of trees were, in no order that means something.
+    Were(Vec<ChunkId>),
 }
 
 #[derive(Default)]
@@ -354,17 +367,15 @@ impl<'w, 'r> Lane<'w, 'r> {
     /// # Errors
     /// When a segment cannot be stored.
     pub fn extend_meta(&mut self, stream: &mut MetaStream, bytes: &[u8]) -> Result<(), WriteError> {
-        stream.rest.extend_from_slice(bytes);
+        let mut rest = std::mem::take(&mut stream.rest);
+        rest.extend_from_slice(bytes);
         let mut at = 0;
         // Where a chunk ends is known once so much is there as the longest may have.
-        while stream.rest.len() - at >= Profile::Metadata.max_bytes() {
-            let rest = &stream.rest[at..];
-            let length = self.writer.chunker.cut(Profile::Metadata, rest);
-            let chunk = self.put_chunk(Kind::MetaPack, &rest[..length])?;
-            stream.list.push(chunk);
-            at += length;
+        while rest.len() - at >= Profile::Metadata.max_bytes() {
+            at += self.put_of_tree(stream, &rest[at..])?;
         }
-        stream.rest.drain(..at);
+        rest.drain(..at);
+        stream.rest = rest;
         Ok(())
     }
 
@@ -373,8 +384,30 @@ impl<'w, 'r> Lane<'w, 'r> {
     /// # Errors
     /// When a segment cannot be stored.
     pub fn close_meta(&mut self, mut stream: MetaStream) -> Result<StreamRef, WriteError> {
-        self.cut_meta(&stream.rest, &mut stream.list)?;
+        let rest = std::mem::take(&mut stream.rest);
+        let mut at = 0;
+        while at < rest.len() {
+            at += self.put_of_tree(&mut stream, &rest[at..])?;
+        }
         self.close_list(stream.list, Profile::Metadata)
+    }
+
+    /// Stores the first chunk of `bytes`, which go on a tree; returns its length.
+    fn put_of_tree(&mut self, stream: &mut MetaStream, bytes: &[u8]) -> Result<usize, WriteError> {
+        let length = self.writer.chunker.cut(Profile::Metadata, bytes);
+        let (chunk, writer) = (&bytes[..length], self.writer);
+        let id = chunk_id(writer.keys.key(Recipient::Meta)?, chunk);
+        if let Some(past) = &mut stream.past {
+            let start = stream.list.length;
+            if writer.known.has(id) {
+                past.anchor(id, start);
+            } else if let Some(lists) = &writer.lists {
+                let stood = past.stood(lists, start..start + length as u64);
+                self.meta.before.extend(stood);
+            }
+        }
+        stream.list.push(self.put_named(Kind::MetaPack, id, chunk)?);
+        Ok(length)
     }
 
     fn cut_meta(&mut self, mut bytes: &[u8], list: &mut ListWriter) -> Result<(), WriteError> {
@@ -464,14 +497,24 @@ impl<'w, 'r> Lane<'w, 'r> {
     fn put_chunk(&mut self, kind: Kind, chunk: &[u8]) -> Result<ChunkItem, WriteError> {
         let recipient = lifeboat_codec::recipient_of(kind);
         let id = chunk_id(self.writer.keys.key(recipient)?, chunk);
+        self.put_named(kind, id, chunk)
+    }
+
+    /// The same of a chunk with this id.
+    fn put_named(
+        &mut self,
+        kind: Kind,
+        id: ChunkId,
+        chunk: &[u8],
+    ) -> Result<ChunkItem, WriteError> {
         let beside = self.beside.as_mut().filter(|_| kind == Kind::DataPack);
         if self.writer.known.take_on(id) {
-            let span = beside.map(|(beside, at)| beside.span(*at, chunk.len()));
+            let span = beside.map(|(_, at)| Span::new(*at, chunk.len()));
             if chunk.len() >= ALONE_BYTES {
                 self.count(chunk.len());
-                let rests = self.rests(span.as_slice(), &[], chunk);
-                if let Err(rests) = self.hand_over_alone(kind, id, chunk, rests) {
-                    self.seal(kind, &id.0, chunk, rests.as_ref())?;
+                let past = self.past(kind, span.as_slice(), Vec::new());
+                if let Err(past) = self.hand_over_alone(kind, id, chunk, past) {
+                    self.seal(kind, &id.0, chunk, &past)?;
                 }
             } else {
                 let gathering = self.gathering(kind);
@@ -494,15 +537,26 @@ impl<'w, 'r> Lane<'w, 'r> {
         })
     }
 
-    /// What a segment of these chunks may rest on.
-    fn rests(&mut self, spans: &[Span], before: &[ChunkId], content: &[u8]) -> Option<Rests> {
-        if let Some((beside, _)) = &mut self.beside {
-            return beside.plan(spans, content);
+    /// What chunks at these places, or those of small files and trees that were `before`, were.
+    fn past(&mut self, kind: Kind, spans: &[Span], before: Vec<ChunkId>) -> Past {
+        if let Some((beside, _)) = self.beside.as_mut().filter(|_| kind == Kind::DataPack) {
+            let stood = beside.stood(spans);
+            return stood.map_or(Past::Unknown, |stood| Past::Stood(Box::new(stood)));
         }
         if before.is_empty() || self.failures >= beside::FAILURES_MAX {
-            return None;
+            return Past::Unknown;
         }
-        beside::rests(self.writer.lists.as_ref()?, before, &mut self.failures)
+        Past::Were(before)
+    }
+
+    /// What a segment with this content may rest on.
+    fn rests(&mut self, kind: Kind, past: &Past, content: &[u8]) -> Option<Rests> {
+        let reader = self.writer.lists.as_ref()?;
+        match past {
+            Past::Unknown => None,
+            Past::Stood(stood) => stood.rests(reader, content),
+            Past::Were(before) => beside::rests(reader, kind, before, &mut self.failures),
+        }
     }
 
     fn gathering(&mut self, kind: Kind) -> &mut Gathering {
@@ -557,23 +611,15 @@ impl<'w, 'r> Lane<'w, 'r> {
             ids: std::mem::take(&mut gathering.ids),
             content: std::mem::take(&mut gathering.content),
             used: gathering.used + tail.len(),
-            rests: None,
+            past: Past::Unknown,
         };
-        let used = std::mem::take(&mut gathering.used);
+        gathering.used = 0;
         gathering.lengths.clear();
-        let (mut spans, mut before) = (
-            std::mem::take(&mut gathering.spans),
-            std::mem::take(&mut gathering.before),
-        );
-        if kind == Kind::DataPack {
-            job.rests = self
-                .rests(&spans, &before, &job.content[..used])
-                .map(Box::new);
-        }
+        let mut spans = std::mem::take(&mut gathering.spans);
+        let before = std::mem::take(&mut gathering.before);
+        job.past = self.past(kind, &spans, before);
         spans.clear();
-        before.clear();
-        let gathering = self.gathering(kind);
-        (gathering.spans, gathering.before) = (spans, before);
+        self.gathering(kind).spans = spans;
         Some(job)
     }
 
@@ -617,10 +663,10 @@ impl<'w, 'r> Lane<'w, 'r> {
         kind: Kind,
         id: ChunkId,
         chunk: &[u8],
-        rests: Option<Rests>,
-    ) -> Result<(), Option<Rests>> {
+        past: Past,
+    ) -> Result<(), Past> {
         if self.writer.idle.load(Ordering::Relaxed) == 0 {
-            return Err(rests);
+            return Err(past);
         }
         let mut board = self
             .writer
@@ -628,7 +674,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             .lock()
             .expect("no thread panics at the board");
         if board.jobs.len() >= JOBS_MAX {
-            return Err(rests);
+            return Err(past);
         }
         let mut content = board.spare.pop().unwrap_or_default();
         content.clear();
@@ -638,7 +684,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             ids: id.0.to_vec(),
             content,
             used: chunk.len(),
-            rests: rests.map(Box::new),
+            past,
         });
         self.writer.bell.notify_one();
         Ok(())
@@ -646,7 +692,7 @@ impl<'w, 'r> Lane<'w, 'r> {
 
     fn seal_job(&mut self, job: &Job) -> Result<(), WriteError> {
         let content = &job.content[..job.used];
-        self.seal(job.kind, &job.ids, content, job.rests.as_deref())
+        self.seal(job.kind, &job.ids, content, &job.past)
     }
 
     fn seal(
@@ -654,8 +700,9 @@ impl<'w, 'r> Lane<'w, 'r> {
         kind: Kind,
         ids: &[u8],
         content: &[u8],
-        rests: Option<&Rests>,
+        past: &Past,
     ) -> Result<(), WriteError> {
+        let rests = self.rests(kind, past, content);
         let packs = self.writer.packs(kind);
         let slot = self.slot(packs.count(), content.len() as u64);
         let maker = &self.writer.maker;
@@ -670,12 +717,12 @@ impl<'w, 'r> Lane<'w, 'r> {
             &maker.meta.1
         };
         let family = maker.repository.family();
-        let text = rests.map_or(&[][..], |rests| rests.text.text());
+        let text = rests.as_ref().map_or(&[][..], Rests::text);
         let (codec, sealed) = self
             .sealer
             .seal(key, family, kind, ids, content, text, nonce)?;
         let base = rests.filter(|_| codec == Codec::ZstdBase);
-        let base = base.map_or_else(Vec::new, |rests| rests.base.encode());
+        let base = base.map_or_else(Vec::new, |rests| rests.base().encode());
         packs.append(maker, slot, sealed, codec, &base, ids)
     }
 
@@ -735,6 +782,18 @@ pub struct MetaStream {
     /// What is not cut yet.
     rest: Vec<u8>,
     list: ListWriter,
+    past: Option<PastTree>,
+}
+
+impl MetaStream {
+    /// A tree that was `earlier` in an earlier snapshot, which it may be stored as a change of.
+    #[must_use]
+    pub fn after(earlier: Option<StreamRef>) -> Self {
+        Self {
+            past: earlier.map(PastTree::new),
+            ..Self::default()
+        }
+    }
 }
 
 /// Gathers a stream's chunk list.

@@ -84,10 +84,9 @@ impl Growing {
         if !self.has_entries {
             return Ok(None);
         }
-        Ok(Some((
-            lane.close_meta(self.stored)?,
-            gathered.close(self.seen),
-        )))
+        let stored = lane.close_meta(self.stored)?;
+        let place = gathered.close(self.seen, &stored.encode());
+        Ok(Some((stored, place)))
     }
 }
 
@@ -105,9 +104,13 @@ pub(super) struct Tree<'m> {
 }
 
 impl<'m> Tree<'m> {
-    pub(super) fn new() -> Self {
+    /// A tree that was `earlier`, if it was there.
+    pub(super) fn new(earlier: Option<StreamRef>) -> Self {
         Self {
-            growing: Growing::default(),
+            growing: Growing {
+                stored: MetaStream::after(earlier),
+                ..Growing::default()
+            },
             next: 0,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
@@ -193,7 +196,7 @@ mod tests {
             from,
             past: Past::nothing(),
         };
-        let mut tree = Tree::new();
+        let mut tree = Tree::new(None);
         for place in 0..BELOW_MAX {
             assert_eq!(tree.put_aside(rest(place)).unwrap().from, place);
             tree.expect_below();

@@ -55,7 +55,8 @@ impl Text {
     }
 }
 
-/// What one request has opened, and what it opens with. The cache may give up what is needed again; a request does not.
+/// What one request has opened of what may be needed twice, and what it opens with. The cache may give up what is needed again;
+/// a request does not.
 #[derive(Default)]
 pub(super) struct Rest {
     held: HashMap<u32, Arc<Decoded>>,
@@ -79,53 +80,67 @@ pub(crate) struct Below {
 }
 
 impl Reader<'_> {
-    /// Pieces for chunks in data packs, in their order, as far as segments of at most `height` hold them; no more than
-    /// `most`, so that the last ones may be left out.
-    pub(crate) fn pieces(&self, ids: &[ChunkId], height: u8, most: usize) -> Vec<Below> {
-        let mut all = HashSet::new();
-        // Segment, number of the first chunk, how many.
-        let mut runs: Vec<(u32, u16, u16)> = Vec::new();
+    /// Pieces for chunks in packs of a kind, as far as segments of at most `height` hold them; no more than `most`, so that
+    /// the last ones may be left out. Those of one segment stand together.
+    pub(crate) fn pieces(
+        &self,
+        kind: Kind,
+        ids: &[ChunkId],
+        height: u8,
+        most: usize,
+    ) -> Vec<Below> {
+        // In the order in which they are first met.
+        let mut segments: Vec<(u32, Vec<u16>)> = Vec::new();
+        let mut met = HashMap::new();
         for id in ids {
-            if let Some((segment, skip, count)) = runs.last_mut() {
-                // What lies between two chunks of one segment costs less than a piece of its own.
-                let (_, _, row) = self.lookup.row(*segment);
-                let end = usize::from(*skip + *count);
-                let mut next = row.chunk_ids().skip(end).take(GAP_MAX);
-                if let Some(gap) = next.position(|next| next == *id) {
-                    *count += gap as u16 + 1;
-                    continue;
-                }
-            }
             let Some(segment) = self.lookup.find(self.keys.domain, *id) else {
                 continue;
             };
-            let (_, pack, row) = self.lookup.row(segment);
-            let Some(number) = row.chunk_ids().position(|held| held == *id) else {
-                continue;
-            };
-            if pack.entry.kind != Kind::DataPack || row.height() > height {
-                continue;
+            let found = met.entry(segment).or_insert_with(|| {
+                let (_, pack, row) = self.lookup.row(segment);
+                (pack.entry.kind == kind && row.height() <= height).then(|| {
+                    segments.push((segment, Vec::new()));
+                    (
+                        segments.len() - 1,
+                        row.chunk_ids().zip(0..).collect::<HashMap<_, u16>>(),
+                    )
+                })
+            });
+            if let Some((place, numbers)) = found
+                && let Some(number) = numbers.get(id)
+            {
+                segments[*place].1.push(*number);
             }
-            if runs.len() == most {
-                break;
-            }
+        }
+        let mut all = HashSet::new();
+        let mut pieces = Vec::new();
+        for (segment, mut numbers) in segments {
             let more = self.lookup.with_bases([segment]);
             if all.union(&more).count() > BELOW_WRITTEN_MAX {
                 continue;
             }
             all.extend(more);
-            runs.push((segment, number as u16, 1));
-        }
-        let below = |(segment, skip, count)| {
+            numbers.sort_unstable();
             let (_, _, row) = self.lookup.row(segment);
-            let (piece, height) = (Piece::of(row.ids, skip, count)?, row.height());
-            Some(Below {
-                piece,
-                segment,
-                height,
-            })
-        };
-        runs.into_iter().filter_map(below).collect()
+            // What lies between two chunks of one segment costs less than a piece of its own.
+            let runs = numbers.chunk_by(|one, next| usize::from(next - one) <= GAP_MAX + 1);
+            for run in runs {
+                let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                    continue;
+                };
+                if pieces.len() == most {
+                    return pieces;
+                }
+                pieces.extend(
+                    Piece::of(row.ids, *first, last - first + 1).map(|piece| Below {
+                        piece,
+                        segment,
+                        height: row.height(),
+                    }),
+                );
+            }
+        }
+        pieces
     }
 
     /// True when the segment that holds the chunk ends with it.
@@ -186,7 +201,10 @@ impl Reader<'_> {
                 }
                 match self.decoded(holder, rest) {
                     Ok(decoded) => {
-                        rest.held.insert(holder, Arc::clone(&decoded));
+                        // Of segments that rest on one other each, none is met again from above.
+                        if base.pieces.len() > 1 {
+                            rest.held.insert(holder, Arc::clone(&decoded));
+                        }
                         Some(decoded)
                     }
                     Err(error) => {

@@ -5,10 +5,11 @@
 //! found again at each segment's end, by a few bytes of it that its base has too. A place that is lost costs bytes, never
 //! more: what rests on another text is as right, and what does not pay is stored without a base.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use lifeboat_codec::{Base, ChunkId, Input, PIECES_MAX, StreamRef};
+use lifeboat_codec::{Base, ChunkId, Input, Kind, PIECES_MAX, StreamRef};
 use memchr::memmem;
 
 use crate::reader::{Reader, Text};
@@ -27,14 +28,19 @@ const SLACK_BYTES: u64 = 16 << 10;
 /// Chunks of the earlier stream that are known beyond the place, and kept behind it.
 const AHEAD_CHUNKS: usize = 16 << 10;
 const BEHIND_CHUNKS: usize = 1 << 10;
-/// How far from where it should be a lost place is looked for.
+/// How far from where it should be a lost place is looked for, on both sides.
 const WIDE_BYTES: u64 = 2 << 20;
+/// How often it is looked for farther away, by the next segments, each time as much: so many bytes of another order are found
+/// again at the cost of some milliseconds for each.
+const SEARCHES_MAX: u32 = 64;
 /// By what the place is found again: so many bytes, from so many places at the end of a segment, so far apart.
 const NEEDLE_BYTES: usize = 48;
 const NEEDLES: usize = 16;
 const NEEDLE_STEP: usize = 700;
 /// Segments that are stored without a try, at most, after several places that were lost.
 const PAUSE_MAX: u32 = 32;
+/// Distances that are kept: those of segments that are not sealed yet, and of the chunks between them.
+const DISTANCES_MAX: usize = 256;
 /// No chunk's item in a list is longer.
 const ITEM_BYTES_MAX: usize = 10 + 16;
 /// What cannot be read as often is not tried again.
@@ -54,15 +60,19 @@ impl Old {
     }
 }
 
-/// Where a new chunk stands in its stream, and how far from that it should stand in the earlier one.
+/// Where a new chunk stands in its stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     start: u64,
     length: u32,
-    distance: i64,
 }
 
 impl Span {
+    pub(super) fn new(start: u64, length: usize) -> Self {
+        let length = u32::try_from(length).expect("a chunk is at most 16 MiB");
+        Self { start, length }
+    }
+
     fn end(&self) -> u64 {
         self.start + u64::from(self.length)
     }
@@ -70,8 +80,83 @@ impl Span {
 
 /// What a segment may rest on.
 pub(super) struct Rests {
-    pub(super) base: Base,
-    pub(super) text: Text,
+    base: Base,
+    text: Text,
+}
+
+impl Rests {
+    pub(super) fn base(&self) -> &Base {
+        &self.base
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        self.text.text()
+    }
+}
+
+/// How far the earlier stream is from the new one, which each segment that is sealed tells those behind it.
+#[derive(Default)]
+struct Course {
+    /// From a place of the new stream on, in bytes; nothing before the first one.
+    distances: BTreeMap<u64, i64>,
+    /// Segments that are still to be stored without a try, and how many the next time.
+    pause: u32,
+    next_pause: u32,
+    /// How often a lost place was looked for farther away; not begun anew in a stream where that was in vain.
+    searches: u32,
+    failures: u32,
+}
+
+impl Course {
+    fn distance(&self, place: u64) -> i64 {
+        let known = self.distances.range(..=place).next_back();
+        known.map_or(0, |(_, distance)| *distance)
+    }
+
+    fn learn(&mut self, place: u64, distance: i64) {
+        self.distances.insert(place, distance);
+        if self.distances.len() > DISTANCES_MAX {
+            self.distances.pop_first();
+        }
+    }
+
+    /// The place is known.
+    fn found(&mut self, place: u64, distance: i64) {
+        self.learn(place, distance);
+        self.next_pause = 0;
+        if self.searches < SEARCHES_MAX {
+            self.searches = 0;
+        }
+    }
+
+    /// The place was not found.
+    fn lost(&mut self) {
+        self.searches = SEARCHES_MAX.min(self.searches + 1);
+        // A stream that was like the earlier one nowhere yet may be another.
+        if self.distances.is_empty() || self.searches == SEARCHES_MAX {
+            self.pause = self.next_pause;
+            self.next_pause = (self.next_pause * 2).clamp(1, PAUSE_MAX);
+        }
+    }
+
+    /// Where a lost place is looked for that should be at `expected`: by turns behind it and before it, ever farther.
+    fn search(&self, expected: u64) -> Option<Range<u64>> {
+        let (turn, is_behind) = (self.searches.div_ceil(2), self.searches % 2 == 1);
+        let away = u64::from(turn) * 2 * WIDE_BYTES;
+        let middle = if is_behind {
+            expected.checked_add(away)
+        } else {
+            expected.checked_sub(away)
+        };
+        let middle = middle.filter(|_| (1..SEARCHES_MAX).contains(&self.searches))?;
+        Some(middle.saturating_sub(WIDE_BYTES)..middle + WIDE_BYTES)
+    }
+
+    /// Where the chunk at this span should stand in the earlier stream.
+    fn range(&self, span: &Span) -> Range<u64> {
+        let distance = self.distance(span.start);
+        moved(span.start, distance)..moved(span.end(), distance)
+    }
 }
 
 /// See the module.
@@ -81,12 +166,7 @@ pub(super) struct Beside<'w, 'r> {
     old: VecDeque<Old>,
     /// Where each of them starts; `None` for one that stands there several times.
     starts: HashMap<ChunkId, Option<u64>>,
-    /// From the new stream to the earlier one.
-    distance: i64,
-    /// Segments that are still to be stored without a try, and how many the next time.
-    pause: u32,
-    next_pause: u32,
-    failures: u32,
+    course: Arc<Mutex<Course>>,
 }
 
 impl<'w, 'r> Beside<'w, 'r> {
@@ -100,13 +180,14 @@ impl<'w, 'r> Beside<'w, 'r> {
             list: EarlierList::begin(reader, earlier)?,
             old: VecDeque::new(),
             starts: HashMap::new(),
-            distance: 0,
-            pause: 0,
-            next_pause: 0,
-            failures: 0,
+            course: Arc::default(),
         };
         beside.load(0);
         Some(beside)
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        lock(&self.course)
     }
 
     /// Knows chunks so far beyond `place` of the earlier stream, and forgets those far behind.
@@ -141,25 +222,18 @@ impl<'w, 'r> Beside<'w, 'r> {
     /// The new stream has this chunk at `start`, and the repository had it.
     pub(super) fn anchor(&mut self, id: ChunkId, start: u64) {
         if let Some(Some(old)) = self.starts.get(&id) {
-            self.distance = (*old).wrapping_sub(start).cast_signed();
-            (self.pause, self.next_pause) = (0, 0);
+            let mut course = lock(&self.course);
+            course.pause = 0;
+            course.found(start, (*old).wrapping_sub(start).cast_signed());
+            drop(course);
             self.load(*old);
-        }
-    }
-
-    /// Where a new chunk should stand.
-    pub(super) fn span(&self, start: u64, length: usize) -> Span {
-        Span {
-            start,
-            length: length as u32,
-            distance: self.distance,
         }
     }
 
     /// True when the earlier stream's segment ends where this chunk ends. Segments of one stream that end in the same places
     /// rest on one segment each, whoever stands below.
     pub(super) fn is_end(&self, span: &Span) -> bool {
-        let end = moved(span.end(), span.distance);
+        let end = self.course().range(span).end;
         let at = self
             .old
             .partition_point(|old| old.end() < end.saturating_sub(SLACK_BYTES));
@@ -167,98 +241,202 @@ impl<'w, 'r> Beside<'w, 'r> {
         old.is_some_and(|old| self.reader.is_last_of_segment(old.id))
     }
 
-    /// What a segment of the chunks at `spans`, which are `content`, may rest on.
-    pub(super) fn plan(&mut self, spans: &[Span], content: &[u8]) -> Option<Rests> {
-        let last = *spans.last()?;
-        if self.pause > 0 {
-            self.pause -= 1;
+    /// Where a segment of the chunks at `spans` stood; nothing when it is to be stored without a try.
+    pub(super) fn stood(&mut self, spans: &[Span]) -> Option<Stood> {
+        let (first, last) = (spans.first()?, spans.last()?);
+        let mut course = self.course();
+        if course.pause > 0 {
+            course.pause -= 1;
             return None;
         }
-        if self.failures >= FAILURES_MAX {
+        if course.failures >= FAILURES_MAX {
             return None;
         }
-        self.load(moved(last.end(), last.distance));
-        let old = self.chunks(spans);
-        let mut rests = self.rests(&old);
-        let mut place = rests
+        let (start, end) = (course.range(first).start, course.range(last).end);
+        let far = course.search(end);
+        drop(course);
+        self.load(end);
+        let range = start.min(end).saturating_sub(WIDE_BYTES)..end + WIDE_BYTES;
+        let far = far.map(|far| {
+            // Chunks before and behind it too, which may be those of the segment's beginning and end.
+            let search = far.start.saturating_sub(2 * WIDE_BYTES)..far.end + 2 * WIDE_BYTES;
+            (far, self.within(&search))
+        });
+        Some(Stood {
+            spans: spans.to_vec(),
+            near: self.within(&range),
+            far,
+            course: Arc::clone(&self.course),
+        })
+    }
+
+    fn within(&self, range: &Range<u64>) -> Vec<Old> {
+        let from = self.old.partition_point(|old| old.end() <= range.start);
+        let there = self.old.range(from..);
+        there
+            .take_while(|old| old.start < range.end)
+            .copied()
+            .collect()
+    }
+}
+
+/// Where a segment's chunks stand, and what stood around there in the earlier stream. Whoever seals the segment reads it: that
+/// takes longer than to cut the stream.
+pub(super) struct Stood {
+    spans: Vec<Span>,
+    near: Vec<Old>,
+    /// Where the place is looked for after it was lost, and what stood around there.
+    far: Option<(Range<u64>, Vec<Old>)>,
+    course: Arc<Mutex<Course>>,
+}
+
+impl Stood {
+    /// What the segment, which has this content, may rest on.
+    pub(super) fn rests(&self, reader: &Reader<'_>, content: &[u8]) -> Option<Rests> {
+        let last = self.spans.last()?;
+        let ranges = self.ranges(None);
+        let old = chunks(&self.near, &ranges);
+        let mut rests = self.read(reader, &old);
+        let there = rests
             .as_ref()
-            .and_then(|rests| find(spans, content, &old, rests.text.text()));
+            .and_then(|rests| self.find(&ranges, content, &old, rests.text()));
+        let mut place = there;
         if place.is_none() {
-            let wide = self.around(moved(last.end(), last.distance));
-            let text = self.rests(&wide).map(|rests| rests.text);
-            place = text.and_then(|text| find(spans, content, &wide, text.text()));
-            if let Some(distance) = place {
-                let there = |span: &Span| Span { distance, ..*span };
-                let spans: Vec<Span> = spans.iter().map(there).collect();
-                rests = self.rests(&self.chunks(&spans));
-            }
+            let expected = ranges.last()?.end;
+            let wide = expected.saturating_sub(WIDE_BYTES)..expected + WIDE_BYTES;
+            place = self.look(reader, &ranges, content, &self.near, &wide);
         }
-        if place.is_none() {
+        let mut from = &self.near;
+        if let (None, Some((range, far))) = (place, &self.far) {
+            place = self.look(reader, &ranges, content, far, range);
+            from = far;
+        }
+        if let Some(distance) = place {
+            let found = moved(last.start, distance);
+            if there.is_none() || found.abs_diff(ranges.last()?.start) > SLACK_BYTES / 4 {
+                let there = chunks(from, &self.ranges(Some(distance)));
+                if there != old {
+                    rests = self.read(reader, &there);
+                }
+            }
+        } else {
             // What was added at the end is found nowhere, while the rest may be as it was.
-            let alike = |rests: &Rests| starts_alike(&spans[0], content, &old, rests.text.text());
+            let first = ranges.first()?;
+            let alike = |rests: &Rests| starts_alike(first.start, content, &old, rests.text());
             rests = rests.filter(alike);
         }
+        let mut course = lock(&self.course);
         match place {
-            Some(distance) => {
-                self.distance = distance;
-                self.next_pause = 0;
-            }
-            None => {
-                self.pause = self.next_pause;
-                self.next_pause = (self.next_pause * 2).clamp(1, PAUSE_MAX);
-            }
+            Some(distance) => course.found(last.end(), distance),
+            None => course.lost(),
         }
         rests
     }
 
-    /// The earlier chunks that stand where the new ones should.
-    fn chunks(&self, spans: &[Span]) -> Vec<Old> {
-        let mut found: Vec<Old> = Vec::new();
-        let mut bytes = 0;
-        for span in spans {
-            let range = moved(span.start, span.distance)..moved(span.end(), span.distance);
-            let from = self.old.partition_point(|old| old.end() <= range.start);
-            for old in self
-                .old
-                .range(from..)
-                .take_while(|old| old.start < range.end)
-            {
-                let shared = old.end().min(range.end) - old.start.max(range.start);
-                let is_next = found.last().is_none_or(|last| last.start < old.start);
-                if !is_next || shared < SLACK_BYTES.min(u64::from(old.length / 2)) {
-                    continue;
-                }
-                bytes += old.length as usize;
-                if bytes > TEXT_BYTES_MAX && !found.is_empty() {
-                    return found;
-                }
-                found.push(*old);
+    /// The distance by which the segment's end stands within a range of the earlier stream, of which `old` are chunks.
+    fn look(
+        &self,
+        reader: &Reader<'_>,
+        ranges: &[Range<u64>],
+        content: &[u8],
+        old: &[Old],
+        range: &Range<u64>,
+    ) -> Option<i64> {
+        let old = old.iter();
+        let old = old.filter(|old| old.end() > range.start && old.start < range.end);
+        let old: Vec<Old> = old.copied().collect();
+        let text = self.read(reader, &old)?;
+        self.find(ranges, content, &old, text.text())
+    }
+
+    /// Where the chunks stood, as far as that is known by now; those that follow each other up to the last one at this distance.
+    fn ranges(&self, distance: Option<i64>) -> Vec<Range<u64>> {
+        let course = lock(&self.course);
+        let follow = self.spans.windows(2).rev();
+        let follow =
+            follow.take_while(|pair| matches!(pair, [one, next] if one.end() == next.start));
+        let first = self.spans.len().saturating_sub(1 + follow.count());
+        let spans = self.spans.iter().enumerate();
+        let range = |(number, span): (usize, &Span)| match distance {
+            Some(distance) if number >= first => {
+                moved(span.start, distance)..moved(span.end(), distance)
             }
-        }
-        found
+            _ => course.range(span),
+        };
+        spans.map(range).collect()
     }
 
-    /// The earlier chunks around a place.
-    fn around(&self, place: u64) -> Vec<Old> {
-        let range = place.saturating_sub(WIDE_BYTES)..place + WIDE_BYTES;
-        let from = self.old.partition_point(|old| old.end() <= range.start);
-        let near = self
-            .old
-            .range(from..)
-            .take_while(|old| old.start < range.end);
-        near.copied().collect()
-    }
-
-    /// Reads them.
-    fn rests(&mut self, old: &[Old]) -> Option<Rests> {
+    fn read(&self, reader: &Reader<'_>, old: &[Old]) -> Option<Rests> {
         let ids: Vec<ChunkId> = old.iter().map(|old| old.id).collect();
-        rests(self.reader, &ids, &mut self.failures)
+        let mut failures = 0;
+        let rests = rests(reader, Kind::DataPack, &ids, &mut failures);
+        lock(&self.course).failures += failures;
+        rests
+    }
+
+    /// How far the earlier stream's `text`, which are its chunks `old`, is from the new one at the end of `content`, whose
+    /// chunks should stand at `ranges`.
+    fn find(&self, ranges: &[Range<u64>], content: &[u8], old: &[Old], text: &[u8]) -> Option<i64> {
+        let mut needles = NEEDLES;
+        // Lengths of chunks stand behind them.
+        let lengths = self.spans.iter().map(|span| span.length as usize);
+        let mut end = lengths.sum::<usize>().min(content.len());
+        for (span, range) in self.spans.iter().zip(ranges).rev() {
+            let start = end.checked_sub(span.length as usize)?;
+            let mut at = end;
+            while let Some(from) = at.checked_sub(NEEDLE_STEP).filter(|from| *from >= start) {
+                at = from;
+                needles = needles.checked_sub(1)?;
+                let needle = content.get(at..at + NEEDLE_BYTES)?;
+                let expected = text_place(old, range.start + (at - start) as u64);
+                // Zeros and the like stand anywhere.
+                let is_plain = needle.iter().all(|byte| byte == &needle[0]);
+                if !is_plain && let Some(found) = nearest(text, needle, expected) {
+                    let place = span.start + (at - start) as u64;
+                    return Some(stream_place(old, found)?.wrapping_sub(place).cast_signed());
+                }
+            }
+            end = start;
+        }
+        None
     }
 }
 
+/// The earlier chunks of `near` that stand in these places.
+fn chunks(near: &[Old], ranges: &[Range<u64>]) -> Vec<Old> {
+    let mut found: Vec<Old> = Vec::new();
+    let mut bytes = 0;
+    for range in ranges {
+        let from = near.partition_point(|old| old.end() <= range.start);
+        let there = near.get(from..).unwrap_or_default();
+        for old in there.iter().take_while(|old| old.start < range.end) {
+            let shared = old.end().min(range.end) - old.start.max(range.start);
+            let is_next = found.last().is_none_or(|last| last.start < old.start);
+            if !is_next || shared < SLACK_BYTES.min(u64::from(old.length / 2)) {
+                continue;
+            }
+            bytes += old.length as usize;
+            if bytes > TEXT_BYTES_MAX && !found.is_empty() {
+                return found;
+            }
+            found.push(*old);
+        }
+    }
+    found
+}
+
+fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
+    course.lock().expect("no thread panics with a course")
+}
+
 /// What chunks with these ids come to, as far as a base may be long; `failures` counts what cannot be read.
-pub(super) fn rests(reader: &Reader<'_>, ids: &[ChunkId], failures: &mut u32) -> Option<Rests> {
-    let mut pieces = reader.pieces(ids, HEIGHT_MAX - 1, PIECES);
+pub(super) fn rests(
+    reader: &Reader<'_>,
+    kind: Kind,
+    ids: &[ChunkId],
+    failures: &mut u32,
+) -> Option<Rests> {
+    let mut pieces = reader.pieces(kind, ids, HEIGHT_MAX - 1, PIECES);
     match reader.text_of(&mut pieces, TEXT_BYTES_MAX) {
         Ok(text) => Some(Rests {
             base: Base {
@@ -278,37 +456,11 @@ fn moved(place: u64, distance: i64) -> u64 {
     place.saturating_add_signed(distance)
 }
 
-/// How far the earlier stream's `text`, which are its chunks `old`, is from the new one at the end of `content`, whose chunks
-/// stand at `spans`.
-fn find(spans: &[Span], content: &[u8], old: &[Old], text: &[u8]) -> Option<i64> {
-    let mut needles = NEEDLES;
-    let mut end = content.len();
-    for span in spans.iter().rev() {
-        let start = end.checked_sub(span.length as usize)?;
-        let mut at = end;
-        while let Some(from) = at.checked_sub(NEEDLE_STEP).filter(|from| *from >= start) {
-            at = from;
-            needles = needles.checked_sub(1)?;
-            let needle = content.get(at..at + NEEDLE_BYTES)?;
-            let place = span.start + (at - start) as u64;
-            let expected = text_place(old, moved(place, span.distance));
-            // Zeros and the like stand anywhere.
-            let is_plain = needle.iter().all(|byte| byte == &needle[0]);
-            if !is_plain && let Some(found) = nearest(text, needle, expected) {
-                let found = stream_place(old, found)?;
-                return Some(found.wrapping_sub(place).cast_signed());
-            }
-        }
-        end = start;
-    }
-    None
-}
-
-/// True when a piece of the beginning of `content`, whose first chunk stands at `first`, is in the text.
-fn starts_alike(first: &Span, content: &[u8], old: &[Old], text: &[u8]) -> bool {
+/// True when a piece of the beginning of `content`, which should stand at `first`, is in the text.
+fn starts_alike(first: u64, content: &[u8], old: &[Old], text: &[u8]) -> bool {
     let pieces = content.chunks(NEEDLE_STEP).take(NEEDLES);
     pieces.enumerate().any(|(number, piece)| {
-        let place = moved(first.start + (number * NEEDLE_STEP) as u64, first.distance);
+        let place = first + (number * NEEDLE_STEP) as u64;
         let needle = piece.get(..NEEDLE_BYTES);
         needle.is_some_and(|needle| nearest(text, needle, text_place(old, place)).is_some())
     })
