@@ -20,14 +20,16 @@ const APPLICATION_ID: i32 = 0x4C46_4254;
 const VERSION: i32 = 3;
 /// SQLite before this version can corrupt a write-ahead log that two connections use.
 const SQLITE_MIN: i32 = 3_051_003;
-const SUM_BYTES: usize = 16;
+pub(crate) const SUM_BYTES: usize = 16;
 
 /// The cache of one replica; `None` inside when there is none.
 pub(crate) struct Cache {
     connection: Mutex<Option<Connection>>,
     /// Nothing more is written in this run.
     read_only: AtomicBool,
-    sum_key: [u8; 32],
+    /// Where it lies; `None` where no folder could be made.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) sum_key: [u8; 32],
 }
 
 /// A run over a source that leaves pieces for the next one.
@@ -50,13 +52,16 @@ impl Cache {
             rusqlite::version_number() >= SQLITE_MIN,
             "the program is built with a sound SQLite"
         );
-        let connection = root.and_then(|root| {
+        let folder = root.and_then(|root| {
             let folder = root.join(format!("{family}-{replica}"));
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(&folder)
                 .ok()?;
+            Some(folder)
+        });
+        let connection = folder.as_ref().and_then(|folder| {
             let path = folder.join("cache.sqlite");
             connect(&path).or_else(|| {
                 // Old, foreign or damaged: a cache is never repaired.
@@ -67,6 +72,7 @@ impl Cache {
         Self {
             connection: Mutex::new(connection),
             read_only: AtomicBool::new(false),
+            folder,
             sum_key,
         }
     }
@@ -112,16 +118,7 @@ impl Cache {
     }
 
     fn sum(&self, name: &str, value: &[u8]) -> [u8; SUM_BYTES] {
-        let hash = blake3::Hasher::new_keyed(&self.sum_key)
-            .update(&(name.len() as u64).to_le_bytes())
-            .update(name.as_bytes())
-            .update(value)
-            .finalize();
-        let (sum, _) = hash
-            .as_bytes()
-            .split_first_chunk()
-            .expect("a hash is longer than a sum");
-        *sum
+        keyed_sum(&self.sum_key, name, value)
     }
 
     /// The record of an object that was opened before.
@@ -271,6 +268,20 @@ impl Cache {
         value.truncate(end);
         Some(value)
     }
+}
+
+/// A sum that only a holder of the key can make, of a value under a name.
+pub(crate) fn keyed_sum(key: &[u8; 32], name: &str, value: &[u8]) -> [u8; SUM_BYTES] {
+    let hash = blake3::Hasher::new_keyed(key)
+        .update(&(name.len() as u64).to_le_bytes())
+        .update(name.as_bytes())
+        .update(value)
+        .finalize();
+    let (sum, _) = hash
+        .as_bytes()
+        .split_first_chunk()
+        .expect("a hash is longer than a sum");
+    *sum
 }
 
 /// Pieces of a run lie beside each other.
