@@ -22,11 +22,13 @@ const HOLDERS_MAX: usize = 64;
 /// Packs before one among which the same one is looked for.
 const SAME_WITHIN: u32 = 64;
 /// What is kept in memory beside a table, at least; and as a part of what the table has.
-const FRESH_CHUNKS: u64 = 100_000;
-const FRESH_OBJECTS: usize = 200;
+///
+/// Less in the crate's own tests, so that all of them rest on tables, some of them made in several steps.
+const FRESH_CHUNKS: u64 = if cfg!(test) { 10 } else { 100_000 };
+const FRESH_OBJECTS: usize = if cfg!(test) { 3 } else { 200 };
 const FRESH_PART: u64 = 32;
 /// Chunks that are gathered in memory before they go into a table.
-const BATCH_CHUNKS: u64 = 2_000_000;
+const BATCH_CHUNKS: u64 = if cfg!(test) { 100 } else { 2_000_000 };
 
 /// Ids are keyed hashes already: their first bytes are as good as any hash of them.
 #[derive(Default)]
