@@ -4,6 +4,7 @@
 //! whatever a disk or another program did to it is a miss. An error of SQLite makes a new file, never a failure; but
 //! where another process is in the way, or the disk is full, only writing ends, and what is there is read on.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,10 +18,10 @@ use rusqlite::{
 };
 
 const APPLICATION_ID: i32 = 0x4C46_4254;
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 /// SQLite before this version can corrupt a write-ahead log that two connections use.
 const SQLITE_MIN: i32 = 3_051_003;
-pub(crate) const SUM_BYTES: usize = 16;
+const SUM_BYTES: usize = 16;
 
 /// The cache of one replica; `None` inside when there is none.
 pub(crate) struct Cache {
@@ -118,7 +119,16 @@ impl Cache {
     }
 
     fn sum(&self, name: &str, value: &[u8]) -> [u8; SUM_BYTES] {
-        keyed_sum(&self.sum_key, name, value)
+        let hash = blake3::Hasher::new_keyed(&self.sum_key)
+            .update(&(name.len() as u64).to_le_bytes())
+            .update(name.as_bytes())
+            .update(value)
+            .finalize();
+        let (sum, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .expect("a hash is longer than a sum");
+        *sum
     }
 
     /// The record of an object that was opened before.
@@ -129,11 +139,34 @@ impl Cache {
                 .query_row([name], |row| row.get(0))
                 .optional()
         })??;
+        self.opened(name, &value)
+    }
+
+    /// The same of all objects below `prefix`, by name: thousands of single questions would each lock the file.
+    pub(crate) fn objects(&self, prefix: &str) -> HashMap<String, Opened> {
+        let found = self.with(|connection| {
+            let range = [prefix, &format!("{prefix}\u{7f}")];
+            let mut objects = HashMap::new();
+            let mut statement = connection
+                .prepare_cached("SELECT name, value FROM object WHERE name >= ?1 AND name < ?2")?;
+            let mut rows = statement.query(range)?;
+            while let Some(row) = rows.next()? {
+                let name: String = row.get(0)?;
+                if let Some(opened) = self.opened(&name, row.get_ref(1)?.as_blob()?) {
+                    objects.insert(name, opened);
+                }
+            }
+            Ok(objects)
+        });
+        found.unwrap_or_default()
+    }
+
+    fn opened(&self, name: &str, value: &[u8]) -> Option<Opened> {
         let (rest, sum) = value.split_last_chunk::<SUM_BYTES>()?;
+        (self.sum(name, rest) == *sum).then_some(())?;
         let (header, rest) = rest.split_first_chunk::<64>()?;
         let (author, rest) = rest.split_first_chunk::<16>()?;
         let (hash, record) = rest.split_first_chunk::<32>()?;
-        (self.sum(name, &value[..value.len() - SUM_BYTES]) == *sum).then_some(())?;
         Some(Opened {
             record: record.to_vec(),
             author: WriterId(*author),
@@ -270,20 +303,6 @@ impl Cache {
     }
 }
 
-/// A sum that only a holder of the key can make, of a value under a name.
-pub(crate) fn keyed_sum(key: &[u8; 32], name: &str, value: &[u8]) -> [u8; SUM_BYTES] {
-    let hash = blake3::Hasher::new_keyed(key)
-        .update(&(name.len() as u64).to_le_bytes())
-        .update(name.as_bytes())
-        .update(value)
-        .finalize();
-    let (sum, _) = hash
-        .as_bytes()
-        .split_first_chunk()
-        .expect("a hash is longer than a sum");
-    *sum
-}
-
 /// Pieces of a run lie beside each other.
 fn piece_id(run: u32, number: u32) -> i64 {
     i64::from(run & (u32::MAX >> 1)) << 32 | i64::from(number)
@@ -345,9 +364,10 @@ fn connect(path: &Path) -> Option<Connection> {
             if tables != 0 {
                 return Ok(None);
             }
+            // Names of objects are in an index of their own: who goes through them must not read what they name.
             connection.execute_batch(&format!(
                 "PRAGMA page_size = 8192; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};
-                 CREATE TABLE object (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+                 CREATE TABLE object (name TEXT PRIMARY KEY, value BLOB NOT NULL);
                  CREATE TABLE source (key TEXT PRIMARY KEY, value BLOB NOT NULL);
                  CREATE TABLE run (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL);
                  CREATE TABLE piece (id INTEGER PRIMARY KEY, value BLOB NOT NULL);"
@@ -400,6 +420,8 @@ mod tests {
         drop(cache);
         let cache = open(root.path());
         assert_eq!(cache.object("index/a").unwrap().record, b"a");
+        let below = cache.objects("index/");
+        assert_eq!((below.len(), &below["index/b"].record[..]), (2, &b"b"[..]));
         cache.retain_objects("index/", &["index/b"]);
         assert!(
             cache.object("index/a").is_none()

@@ -68,13 +68,14 @@ pub(crate) fn load(repository: &Repository) -> Result<Lookup, ReadError> {
 
 /// With all of it in a table. Where that cannot be made, nothing tries it again in this run.
 fn tabled(lookup: Lookup, shelf: &mut Option<Shelf>) -> Lookup {
-    match shelf {
-        Some(here) => lookup.tabled(here).unwrap_or_else(|lookup| {
-            *shelf = None;
-            lookup
-        }),
-        None => lookup,
+    let Some(here) = shelf else {
+        return lookup;
+    };
+    let (lookup, made) = lookup.tabled(here);
+    if !made {
+        *shelf = None;
     }
+    lookup
 }
 
 /// Whose chunks a writer may speak of.
@@ -95,7 +96,7 @@ fn shelf(repository: &Repository) -> Option<Shelf> {
     };
     Some(Shelf {
         folder: repository.cache.folder.clone()?,
-        sum_key: repository.cache.sum_key,
+        sum_key: blake3::derive_key("lifeboat 1 table sum", &repository.cache.sum_key),
         read_again: Arc::new(move |name| again.index(name)),
     })
 }

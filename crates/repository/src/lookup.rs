@@ -167,8 +167,8 @@ impl Lookup {
             || self.objects.len() > FRESH_OBJECTS.max(objects / FRESH_PART as usize)
     }
 
-    /// The same with all of it in a table; or as it is, where the table could not be made. To be settled.
-    pub(crate) fn tabled(mut self, shelf: &Shelf) -> Result<Self, Self> {
+    /// The same with all of it in a table, and true; or as it is, where the table could not be made. To be settled.
+    pub(crate) fn tabled(mut self, shelf: &Shelf) -> (Self, bool) {
         self.based.sort_unstable();
         let fresh = Fresh {
             objects: &self.objects,
@@ -176,7 +176,7 @@ impl Lookup {
             based: self.based.clone(),
         };
         let Ok(table) = Table::merge(shelf, self.table.as_ref(), fresh) else {
-            return Err(self);
+            return (self, false);
         };
         let mut made = Self::over(table);
         made.unsettled.clone_from(&self.unsettled);
@@ -188,8 +188,8 @@ impl Lookup {
         let hollow = heights.copied().collect();
         let table = made.table.map(|table| table.finish(hollow));
         match table {
-            Some(Ok(table)) => Ok(Self::over(table)),
-            _ => Err(self),
+            Some(Ok(table)) => (Self::over(table), true),
+            _ => (self, false),
         }
     }
 

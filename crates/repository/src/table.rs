@@ -19,7 +19,6 @@ use std::sync::{Arc, OnceLock};
 
 use lifeboat_codec::{ChunkId, Index, WriterId};
 
-use crate::cache::{SUM_BYTES, keyed_sum};
 use crate::place::{PackPlace, PackRows};
 
 use self::contents::Contents;
@@ -31,14 +30,18 @@ const HEAD_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 20;
 /// A block is little enough that a look-up which meets it first does not wait. Less in tests, for more borders.
 const BLOCK_ENTRIES: usize = if cfg!(test) { 16 } else { 204 };
+/// Steps from where an entry is guessed to stand, before it is searched for.
+const NEAR_ENTRIES: usize = 40;
 const BLOCK_BYTES: usize = BLOCK_ENTRIES * ENTRY_BYTES;
 /// What of the blocks is kept in memory once it was read; more is read each time.
-const HELD_MAX: usize = 192_000_000;
+const HELD_MAX: usize = 210_000_000;
 const CONTENTS_MAX: u64 = 4 << 30;
 
+const SUM_BYTES: usize = 16;
+
 type Sum = [u8; SUM_BYTES];
-/// How an id begins.
-type Start = [u8; 8];
+/// How an id begins: a number that compares as its first bytes do.
+type Start = u64;
 /// Reads an index object by its name.
 pub(crate) type ReadAgain = Arc<dyn Fn(&str) -> Option<Index> + Send + Sync>;
 
@@ -46,6 +49,7 @@ pub(crate) type ReadAgain = Arc<dyn Fn(&str) -> Option<Index> + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Shelf {
     pub(crate) folder: PathBuf,
+    /// Makes the sums of tables and nothing else.
     pub(crate) sum_key: [u8; 32],
     pub(crate) read_again: ReadAgain,
 }
@@ -56,7 +60,17 @@ impl Shelf {
     }
 
     fn sum(&self, what: &str, bytes: &[u8]) -> Sum {
-        keyed_sum(&self.sum_key, what, bytes)
+        // The bytes come first, where the hash takes many of them at once.
+        let hash = blake3::Hasher::new_keyed(&self.sum_key)
+            .update(bytes)
+            .update(what.as_bytes())
+            .update(&[what.len() as u8])
+            .finalize();
+        let (sum, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .expect("a hash is longer than a sum");
+        *sum
     }
 
     /// Removes a file that is not what was written.
@@ -90,6 +104,36 @@ impl Domain {
     }
 }
 
+/// Finds a block by how an id begins, in one step where ids are spread evenly, as those that honest writers make are.
+struct Way {
+    /// What is left of the number when this many bits are taken from its end says where to look.
+    shift: u32,
+    /// For each such rest, how many of the domain's blocks begin before it.
+    before: Vec<u32>,
+}
+
+impl Way {
+    fn new(starts: &[Start]) -> Self {
+        let bits = starts.len().next_power_of_two().ilog2();
+        let shift = Start::BITS - bits;
+        let before = (0..1_u64 << bits).map(|rest| {
+            let least = rest.checked_shl(shift).unwrap_or_default();
+            starts.partition_point(|start| *start < least) as u32
+        });
+        Self {
+            shift,
+            before: before.chain([starts.len() as u32]).collect(),
+        }
+    }
+
+    /// How many of the domain's blocks begin before `start`.
+    fn before(&self, starts: &[Start], start: Start) -> usize {
+        let rest = start.checked_shr(self.shift).unwrap_or_default() as usize;
+        let (from, to) = (self.before[rest] as usize, self.before[rest + 1] as usize);
+        from + starts[from..to].partition_point(|known| *known < start)
+    }
+}
+
 /// Where a pack's rows stand in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StoredRows {
@@ -103,6 +147,8 @@ pub(crate) struct Table {
     file: File,
     shelf: Shelf,
     contents: Contents,
+    /// For each domain.
+    ways: Vec<Way>,
     blocks: Vec<OnceLock<Box<[u8]>>>,
     held_bytes: AtomicUsize,
     /// Where the file is before it is finished.
@@ -142,9 +188,14 @@ impl Table {
     }
 
     fn new(shelf: &Shelf, file: File, contents: Contents) -> Self {
+        let ways = contents.domains.iter().map(|domain| {
+            let blocks = domain.first_block..domain.first_block + domain.blocks();
+            Way::new(&contents.starts[blocks])
+        });
         Self {
             file,
             shelf: shelf.clone(),
+            ways: ways.collect(),
             blocks: (0..contents.starts.len())
                 .map(|_| OnceLock::new())
                 .collect(),
@@ -223,23 +274,26 @@ impl Table {
 
     /// Hands out the segments that hold a chunk of `domain`, by their numbers, for as long as `take` wants more.
     pub(crate) fn each_holder(&self, domain: u32, id: ChunkId, take: &mut impl FnMut(u32) -> bool) {
-        let mut domains = self.contents.domains.iter();
-        let Some(domain) = domains.find(|known| known.domain == domain) else {
+        let domains = &self.contents.domains;
+        let Some(at) = domains.iter().position(|known| known.domain == domain) else {
             return;
         };
+        let (domain, way) = (&domains[at], &self.ways[at]);
         let start = start_of(id);
         let blocks = domain.first_block..domain.first_block + domain.blocks();
         let starts = &self.contents.starts[blocks.clone()];
         // The first entry may stand at the end of the block before the one that begins with it.
-        let before = starts.partition_point(|known| *known < start);
+        let before = way.before(starts, start).saturating_sub(1);
         let mut last = None;
-        for number in blocks.start + before.saturating_sub(1)..blocks.end {
-            if self.contents.starts[number] > start {
+        for (number, own) in (blocks.start..blocks.end).zip(starts).skip(before) {
+            if *own > start {
                 return;
             }
+            let next = starts.get(number + 1 - blocks.start);
+            let part = (start - own) as f64 / (next.unwrap_or(&Start::MAX) - own).max(1) as f64;
             let more = self.with_block(domain, number, |entries| {
                 let wanted = id_order(&id.0);
-                let from = entries.partition_point(|entry| order(entry) < wanted);
+                let from = first_of(entries, wanted, part);
                 for entry in &entries[from..] {
                     if order(entry) != wanted {
                         return false;
@@ -324,11 +378,25 @@ impl Table {
     }
 }
 
+/// The number of the first entry that is not before `wanted`, which is guessed to stand where `part` of them are before it.
+fn first_of(entries: &[[u8; ENTRY_BYTES]], wanted: u128, part: f64) -> usize {
+    let mut at = ((entries.len() as f64 * part) as usize).min(entries.len());
+    let is_before = |at: usize| order(&entries[at]) < wanted;
+    // Neighbours are read together: a few steps cost less than a jump.
+    for _ in 0..NEAR_ENTRIES {
+        if at < entries.len() && is_before(at) {
+            at += 1;
+        } else if at > 0 && !is_before(at - 1) {
+            at -= 1;
+        } else {
+            return at;
+        }
+    }
+    entries.partition_point(|entry| order(entry) < wanted)
+}
+
 fn start_of(id: ChunkId) -> Start {
-    let (start, _) =
-        id.0.split_first_chunk()
-            .expect("an id is longer than its start");
-    *start
+    (id_order(&id.0) >> 64) as Start
 }
 
 fn entry_of(id: ChunkId, segment: u32) -> [u8; ENTRY_BYTES] {

@@ -59,7 +59,9 @@ impl Contents {
             out.extend_from_slice(&domain.domain.to_le_bytes());
             out.extend_from_slice(&domain.entries.to_le_bytes());
         }
-        out.extend_from_slice(self.starts.as_flattened());
+        for start in &self.starts {
+            out.extend_from_slice(&start.to_le_bytes());
+        }
         out.extend_from_slice(self.sums.as_flattened());
         out.extend_from_slice(&self.chunks.to_le_bytes());
         self.put_packs(&mut out);
@@ -150,7 +152,11 @@ impl Contents {
             contents.domains.push(domain);
         }
         let starts = input.take(blocks.saturating_mul(size_of::<Start>()))?;
-        contents.starts = starts.as_chunks().0.to_vec();
+        let (starts, _) = starts.as_chunks();
+        contents.starts = starts
+            .iter()
+            .map(|start| Start::from_le_bytes(*start))
+            .collect();
         let sums = input.take(blocks.saturating_mul(size_of::<Sum>()))?;
         contents.sums = sums.as_chunks().0.to_vec();
         contents.chunks = input.u64()?;

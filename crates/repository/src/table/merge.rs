@@ -176,10 +176,9 @@ impl Table {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        // What was read for the making is not held longer.
-        let shelf = self.shelf.clone();
-        drop(self);
-        Self::open(&shelf, |_| true).ok_or(ErrorKind::InvalidData.into())
+        // What was read for the making is not held longer. The file is this one, whoever has put another in its place by now.
+        let contents = Self::contents(&self.shelf, &self.file).ok_or(ErrorKind::InvalidData)?;
+        Ok(Self::new(&self.shelf, self.file, contents))
     }
 }
 

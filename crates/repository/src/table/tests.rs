@@ -251,9 +251,15 @@ impl World {
     fn table(&self, folder: &Path) -> Shelf {
         let shelf = self.shelf(folder);
         let lookup = self.add(Lookup::default(), 0..self.indexes.len());
-        assert!(lookup.tabled(&shelf).is_ok());
+        assert!(lookup.tabled(&shelf).1);
         shelf
     }
+}
+
+fn made(lookup: Lookup, shelf: &Shelf) -> Lookup {
+    let (lookup, made) = lookup.tabled(shelf);
+    assert!(made);
+    lookup
 }
 
 fn object(name: &str) -> Object {
@@ -294,9 +300,9 @@ proptest! {
             lookup = world.add(lookup, at..at + 1);
             match step {
                 // Into the table, by this process or for the next one.
-                0 => lookup = lookup.tabled(&shelf).ok().unwrap(),
+                0 => lookup = made(lookup, &shelf),
                 1 => {
-                    drop(lookup.tabled(&shelf).ok().unwrap());
+                    drop(made(lookup, &shelf));
                     lookup = Lookup::over(Table::open(&shelf, |_| true).unwrap());
                 }
                 _ => {}
@@ -444,7 +450,7 @@ fn of_several_that_make_a_table_at_once_each_has_all_and_one_file_stays() {
             scope.spawn(|| {
                 let lookup = world.add(Lookup::default(), 0..world.indexes.len());
                 // Where another one takes its file for one that was left, it goes on without.
-                let lookup = lookup.tabled(&shelf).unwrap_or_else(|lookup| lookup);
+                let (lookup, _) = lookup.tabled(&shelf);
                 made.lock().unwrap().push(lookup.settle());
             });
         }
