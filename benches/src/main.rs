@@ -14,6 +14,7 @@ mod measure;
 mod postgres;
 mod primitives;
 mod programs;
+mod scale;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -52,6 +53,21 @@ struct Arguments {
     /// Keep the data for the next run.
     #[arg(long)]
     keep: bool,
+    /// Repositories of how many chunks, for `scale`.
+    #[arg(long, default_values_t = [1_000_000, 10_000_000])]
+    chunks: Vec<u64>,
+    /// Folders of how many files, for `scale`; 0 for none.
+    #[arg(long, default_value_t = 1_000_000)]
+    files: usize,
+    /// How many snapshots, for `scale`; 0 for none.
+    #[arg(long, default_value_t = 10_000)]
+    snapshots: usize,
+    /// A step of `scale` in a process of its own: makes a repository of so many chunks.
+    #[arg(long, hide = true)]
+    scale_make: Option<u64>,
+    /// The same: opens it and looks up, with this cache.
+    #[arg(long, hide = true)]
+    scale_probe: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,6 +78,8 @@ enum What {
     Pipeline,
     /// A PostgreSQL database beside pg_dump and pg_restore; not by default.
     Postgres,
+    /// What grows: many chunks, files, snapshots; not by default.
+    Scale,
 }
 
 impl fmt::Display for What {
@@ -70,6 +88,7 @@ impl fmt::Display for What {
             Self::Programs => "Whole commands",
             Self::Pipeline => "Pipeline",
             Self::Postgres => "A PostgreSQL database",
+            Self::Scale => "Scale",
         })
     }
 }
@@ -83,6 +102,12 @@ fn all_or<T: ValueEnum + Clone + 'static>(chosen: &[T]) -> Vec<T> {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(count) = arguments.scale_make {
+        return scale::make(&arguments.folder, count);
+    }
+    if let Some(cache) = &arguments.scale_probe {
+        return scale::probe(&arguments.folder, cache);
+    }
     let what = if arguments.what.is_empty() {
         vec![What::Programs, What::Pipeline]
     } else {
@@ -99,7 +124,18 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         println!("\n## {}\n", What::Postgres);
         postgres::print(&arguments.folder, &work, arguments.rounds)?;
     }
-    let has_data = what.iter().any(|what| *what != What::Postgres);
+    if what.contains(&What::Scale) {
+        println!("\n## {}", What::Scale);
+        let sizes = scale::Sizes {
+            chunks: arguments.chunks.clone(),
+            files: arguments.files,
+            snapshots: arguments.snapshots,
+        };
+        scale::print(&work.join("scale"), &sizes)?;
+    }
+    let has_data = what
+        .iter()
+        .any(|what| !matches!(what, What::Postgres | What::Scale));
     let data = all_or(&arguments.data)
         .into_iter()
         .filter(|_| has_data)
@@ -113,7 +149,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             match step {
                 What::Programs => programs::print(made, &programs, &work, arguments.rounds)?,
                 What::Pipeline => primitives::print(made, &work, arguments.rounds)?,
-                What::Postgres => {}
+                What::Postgres | What::Scale => {}
             }
         }
     }
