@@ -21,6 +21,7 @@ mod postgres;
 mod primitives;
 mod programs;
 mod same;
+mod scale;
 mod whole;
 
 use std::fmt;
@@ -78,6 +79,21 @@ struct Arguments {
     /// Keep the data for the next run.
     #[arg(long)]
     keep: bool,
+    /// Repositories of how many chunks, for `scale`.
+    #[arg(long, default_values_t = [1_000_000, 10_000_000])]
+    chunks: Vec<u64>,
+    /// Folders of how many files, for `scale`; 0 for none.
+    #[arg(long, default_value_t = 1_000_000)]
+    files: usize,
+    /// How many snapshots, for `scale`; 0 for none.
+    #[arg(long, default_value_t = 10_000)]
+    snapshots: usize,
+    /// A step of `scale` in a process of its own: makes a repository of so many chunks.
+    #[arg(long, hide = true)]
+    scale_make: Option<u64>,
+    /// The same: opens it and looks up, with this cache.
+    #[arg(long, hide = true)]
+    scale_probe: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,6 +110,8 @@ enum What {
     Curve,
     /// A PostgreSQL database beside pg_dump and pg_restore; not by default.
     Postgres,
+    /// What grows: many chunks, files, snapshots; not by default.
+    Scale,
 }
 
 impl fmt::Display for What {
@@ -105,6 +123,7 @@ impl fmt::Display for What {
             Self::Pipeline => "Pipeline",
             Self::Curve => "Curves",
             Self::Postgres => "A PostgreSQL database",
+            Self::Scale => "Scale",
         })
     }
 }
@@ -118,6 +137,12 @@ fn all_or<T: ValueEnum + Clone + 'static>(chosen: &[T]) -> Vec<T> {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(count) = arguments.scale_make {
+        return scale::make(&arguments.folder, count);
+    }
+    if let Some(cache) = &arguments.scale_probe {
+        return scale::probe(&arguments.folder, cache);
+    }
     let what = if arguments.what.is_empty() {
         vec![What::Programs, What::Nights, What::OneFile, What::Pipeline]
     } else {
@@ -135,6 +160,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if what.contains(&What::Postgres) {
         println!("\n## {}\n", What::Postgres);
         postgres::print(&arguments.folder, &work, arguments.rounds)?;
+    }
+    if what.contains(&What::Scale) {
+        println!("\n## {}", What::Scale);
+        let sizes = scale::Sizes {
+            chunks: arguments.chunks.clone(),
+            files: arguments.files,
+            snapshots: arguments.snapshots,
+        };
+        scale::print(&work.join("scale"), &sizes)?;
     }
     if what.contains(&What::Nights) {
         nights(arguments, &programs, &work, &mut figures)?;

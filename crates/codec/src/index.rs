@@ -44,6 +44,35 @@ impl Index {
         self.packs.push(entry);
     }
 
+    /// The same as several, each with packs of at most `rows_max` bytes of rows, or one pack. None for an index without packs.
+    #[must_use]
+    pub fn parts(&self, rows_max: usize) -> Vec<Self> {
+        let mut parts: Vec<Self> = Vec::new();
+        let mut room = 0;
+        for pack in &self.packs {
+            if parts.is_empty() || pack.rows.len() > room {
+                parts.push(Self::default());
+                room = rows_max;
+            }
+            room = room.saturating_sub(pack.rows.len());
+            let part = parts.last_mut().expect("there is a part");
+            let mut pack = pack.clone();
+            for number in &mut pack.envelopes {
+                let envelope = self.envelopes.get(*number as usize).copied().flatten();
+                let known = part.envelopes.iter().position(|known| *known == envelope);
+                *number = known.unwrap_or_else(|| {
+                    part.envelopes.push(envelope);
+                    part.envelopes.len() - 1
+                }) as u32;
+            }
+            part.packs.push(pack);
+        }
+        if let Some(part) = parts.last_mut() {
+            part.supersedes.clone_from(&self.supersedes);
+        }
+        parts
+    }
+
     /// The index as a record.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -214,6 +243,13 @@ mod tests {
             Index::decode(&index.encode(), WriterId([7; 16]), &authors).is_err(),
             "another writer's rows"
         );
+        assert_eq!(index.parts(1 << 20), [index.clone()]);
+        let parts = index.parts(1);
+        assert_eq!(parts.len(), 2);
+        assert!(parts.iter().zip(&index.packs).all(|(part, pack)| {
+            part.packs == [pack.clone()] && part.envelopes == index.envelopes
+        }));
+        assert_eq!(Index::default().parts(1), []);
         index.packs[0].envelopes = vec![1];
         assert!(Index::decode(&index.encode(), authors.admin_id(), &authors).is_err());
     }

@@ -4,6 +4,7 @@
 //! whatever a disk or another program did to it is a miss. An error of SQLite makes a new file, never a failure; but
 //! where another process is in the way, or the disk is full, only writing ends, and what is there is read on.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use rusqlite::{
 };
 
 const APPLICATION_ID: i32 = 0x4C46_4254;
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 /// SQLite before this version can corrupt a write-ahead log that two connections use.
 const SQLITE_MIN: i32 = 3_051_003;
 const SUM_BYTES: usize = 16;
@@ -27,7 +28,9 @@ pub(crate) struct Cache {
     connection: Mutex<Option<Connection>>,
     /// Nothing more is written in this run.
     read_only: AtomicBool,
-    sum_key: [u8; 32],
+    /// Where it lies; `None` where no folder could be made.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) sum_key: [u8; 32],
 }
 
 /// A run over a source that leaves pieces for the next one.
@@ -50,13 +53,16 @@ impl Cache {
             rusqlite::version_number() >= SQLITE_MIN,
             "the program is built with a sound SQLite"
         );
-        let connection = root.and_then(|root| {
+        let folder = root.and_then(|root| {
             let folder = root.join(format!("{family}-{replica}"));
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(&folder)
                 .ok()?;
+            Some(folder)
+        });
+        let connection = folder.as_ref().and_then(|folder| {
             let path = folder.join("cache.sqlite");
             connect(&path).or_else(|| {
                 // Old, foreign or damaged: a cache is never repaired.
@@ -67,6 +73,7 @@ impl Cache {
         Self {
             connection: Mutex::new(connection),
             read_only: AtomicBool::new(false),
+            folder,
             sum_key,
         }
     }
@@ -132,11 +139,34 @@ impl Cache {
                 .query_row([name], |row| row.get(0))
                 .optional()
         })??;
+        self.opened(name, &value)
+    }
+
+    /// The same of all objects below `prefix`, by name: thousands of single questions would each lock the file.
+    pub(crate) fn objects(&self, prefix: &str) -> HashMap<String, Opened> {
+        let found = self.with(|connection| {
+            let range = [prefix, &format!("{prefix}\u{7f}")];
+            let mut objects = HashMap::new();
+            let mut statement = connection
+                .prepare_cached("SELECT name, value FROM object WHERE name >= ?1 AND name < ?2")?;
+            let mut rows = statement.query(range)?;
+            while let Some(row) = rows.next()? {
+                let name: String = row.get(0)?;
+                if let Some(opened) = self.opened(&name, row.get_ref(1)?.as_blob()?) {
+                    objects.insert(name, opened);
+                }
+            }
+            Ok(objects)
+        });
+        found.unwrap_or_default()
+    }
+
+    fn opened(&self, name: &str, value: &[u8]) -> Option<Opened> {
         let (rest, sum) = value.split_last_chunk::<SUM_BYTES>()?;
+        (self.sum(name, rest) == *sum).then_some(())?;
         let (header, rest) = rest.split_first_chunk::<64>()?;
         let (author, rest) = rest.split_first_chunk::<16>()?;
         let (hash, record) = rest.split_first_chunk::<32>()?;
-        (self.sum(name, &value[..value.len() - SUM_BYTES]) == *sum).then_some(())?;
         Some(Opened {
             record: record.to_vec(),
             author: WriterId(*author),
@@ -334,9 +364,10 @@ fn connect(path: &Path) -> Option<Connection> {
             if tables != 0 {
                 return Ok(None);
             }
+            // Names of objects are in an index of their own: who goes through them must not read what they name.
             connection.execute_batch(&format!(
                 "PRAGMA page_size = 8192; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};
-                 CREATE TABLE object (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+                 CREATE TABLE object (name TEXT PRIMARY KEY, value BLOB NOT NULL);
                  CREATE TABLE source (key TEXT PRIMARY KEY, value BLOB NOT NULL);
                  CREATE TABLE run (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL);
                  CREATE TABLE piece (id INTEGER PRIMARY KEY, value BLOB NOT NULL);"
@@ -389,6 +420,8 @@ mod tests {
         drop(cache);
         let cache = open(root.path());
         assert_eq!(cache.object("index/a").unwrap().record, b"a");
+        let below = cache.objects("index/");
+        assert_eq!((below.len(), &below["index/b"].record[..]), (2, &b"b"[..]));
         cache.retain_objects("index/", &["index/b"]);
         assert!(
             cache.object("index/a").is_none()

@@ -91,6 +91,9 @@ pub(crate) struct Look {
     basis: Basis,
 }
 
+/// Bytes of rows in one index object, about: readers hold one in memory, and refuse what is larger than any should be.
+const INDEX_ROWS_MAX: usize = 16 << 20;
+
 /// The packs that are in the store, with their lengths.
 type Present = HashMap<PackId, u64>;
 
@@ -152,9 +155,8 @@ impl Repository {
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
         let complete = !all
-            .packs
-            .iter()
-            .any(|pack| gone(&pack.entry.id, pack.entry.object_bytes));
+            .packs()
+            .any(|(_, pack)| gone(&pack.entry.id, pack.entry.object_bytes));
         let lookup = Arc::new(all.without(|entry| gone(&entry.id, entry.object_bytes)));
 
         let (uploads, received) = mpsc::sync_channel(UPLOADS_WAITING);
@@ -258,9 +260,8 @@ impl Repository {
         adjust(&mut head);
         progress.phase("Confirming the snapshot");
         let relied = lookup
-            .packs
-            .iter()
-            .map(|pack| pack.entry.id)
+            .packs()
+            .map(|(_, pack)| pack.entry.id)
             .chain(index.packs.iter().map(|pack| pack.id))
             .collect();
         Ok(self.confirm(head, &relied, run, author, &meta)?)
@@ -366,11 +367,10 @@ impl Repository {
         let all = index::load_anew(self)?;
         let gone =
             |id: &PackId, bytes: u64| present.get(id) != Some(&bytes) || condemned.contains(id);
-        let named: HashSet<PackId> = all.packs.iter().map(|pack| pack.entry.id).collect();
+        let named: HashSet<PackId> = all.packs().map(|(_, pack)| pack.entry.id).collect();
         let missing = all
-            .packs
-            .iter()
-            .filter(|pack| gone(&pack.entry.id, pack.entry.object_bytes))
+            .packs()
+            .filter(|(_, pack)| gone(&pack.entry.id, pack.entry.object_bytes))
             .count()
             + relied.difference(&named).count();
         let look = Look {
@@ -401,9 +401,21 @@ impl Repository {
         author: &Author,
         meta: &(Envelope, RunKey),
     ) -> Result<u64, WriteError> {
-        if index.packs.is_empty() {
-            return Ok(0);
-        }
+        // Each part is true by itself: of a run that ends between them, the next one uses what was put.
+        let parts = index.parts(INDEX_ROWS_MAX);
+        let parts = parts.iter();
+        parts
+            .map(|part| self.put_index_object(part, run, author, meta))
+            .sum()
+    }
+
+    fn put_index_object(
+        &self,
+        index: &Index,
+        run: RunId,
+        author: &Author,
+        meta: &(Envelope, RunKey),
+    ) -> Result<u64, WriteError> {
         let header = Header::by_content(Kind::Index, self.family(), run, self.now_ms());
         let record = index.encode();
         let (object, hash) = self.seal_with(&header, "", &record, author, meta);

@@ -9,6 +9,8 @@ mod surroundings;
 mod state;
 mod cache;
 mod basis;
+mod place;
+mod table;
 mod lookup;
 mod repository;
 mod index;

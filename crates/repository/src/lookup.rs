@@ -1,21 +1,34 @@
-//! Where chunks are: all index objects together, in memory, asked by chunk id.
+//! Where chunks are: all index objects together, asked by chunk id; most of them by way of a table, where there is one,
+//! the others in memory.
 //!
 //! Built from the index objects that the store lists now; what an earlier run remembered of vanished ones is not
-//! used. Rows of packs stay as the bytes that they are and are read in place.
+//! used. Rows of packs stay as the bytes that they are and are read in place. Packs and segments are numbered as they
+//! come, those of the table first.
 //!
 //! Invariant: once it is settled, every segment that it names as a holder rests on segments that it knows too.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use lifeboat_codec::{
-    ChunkId, Envelope, FormatError, Kind, PackEntry, Piece, Row, Rows, envelope_number, pack_name,
-};
+use lifeboat_codec::{ChunkId, Envelope, FormatError, Kind, PackEntry, Piece, Row};
 
 use crate::basis::Basis;
+use crate::place::{PackHead, PackPlace, PackRows, SegmentPlace};
+use crate::table::{Fresh, Object, Shelf, Table};
 
 /// Holders of one chunk that are tried for a base; honest writers leave one, or two that wrote at the same time.
 const HOLDERS_MAX: usize = 64;
+/// Packs before one among which the same one is looked for.
+const SAME_WITHIN: u32 = 64;
+/// What is kept in memory beside a table, at least; and as a part of what the table has.
+///
+/// Less in the crate's own tests, so that all of them rest on tables, some of them made in several steps.
+const FRESH_CHUNKS: u64 = if cfg!(test) { 10 } else { 100_000 };
+const FRESH_OBJECTS: usize = if cfg!(test) { 3 } else { 200 };
+const FRESH_PART: u64 = 32;
+/// Chunks that are gathered in memory before they go into a table.
+const BATCH_CHUNKS: u64 = if cfg!(test) { 100 } else { 2_000_000 };
 
 /// Ids are keyed hashes already: their first bytes are as good as any hash of them.
 #[derive(Default)]
@@ -37,154 +50,194 @@ impl Hasher for IdHasher {
 
 pub(crate) type IdMap<V> = HashMap<ChunkId, V, BuildHasherDefault<IdHasher>>;
 
-/// A pack as the index knows it.
-pub(crate) struct PackPlace {
-    pub(crate) entry: PackEntry,
-    pub(crate) envelopes: Vec<Option<Envelope>>,
-}
-
-impl PackPlace {
-    pub(crate) fn name(&self) -> String {
-        pack_name(self.entry.kind, self.entry.id, self.entry.run)
-    }
-
-    /// The envelope that opens `row`.
-    pub(crate) fn envelope_of(&self, row: &Row<'_>) -> Result<&Envelope, FormatError> {
-        let recipients = self
-            .envelopes
-            .iter()
-            .map(|envelope| envelope.map(|envelope| envelope.recipient));
-        let number = envelope_number(row, self.entry.kind, recipients)
-            .ok_or(FormatError::NoKey("a segment"))?;
-        self.envelopes
-            .get(usize::from(number))
-            .and_then(Option::as_ref)
-            .ok_or(FormatError::Unsupported("an envelope"))
-    }
-}
-
-/// A segment as the index knows it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SegmentPlace {
-    /// Number of its pack.
-    pub(crate) pack: u32,
-    /// Where its row starts in the pack's rows.
-    row_at: u32,
-    /// Offset in the object.
-    pub(crate) offset: u64,
-    /// Length of the sealed segment.
-    pub(crate) sealed_bytes: u32,
-}
-
 /// All that the index says.
 #[derive(Default)]
 pub(crate) struct Lookup {
-    pub(crate) packs: Vec<PackPlace>,
-    pub(crate) segments: Vec<SegmentPlace>,
+    table: Option<Table>,
+    /// Those behind the table's.
+    fresh: Vec<PackPlace>,
+    /// For each pack, the table's too, the number of its first segment.
+    first_segments: Vec<u32>,
+    segment_count: u32,
+    /// Chunks of fresh packs, each as often as it stands there.
+    fresh_chunks: u64,
+    /// How many of the fresh packs the maps have.
+    mapped: usize,
     domains: HashMap<u32, IdMap<u32>>,
     /// Second and further holders of a chunk, for when the first is damaged.
     others: IdMap<Vec<u32>>,
     /// Segments with a base, each with its height.
     based: Vec<(u8, u32)>,
+    /// Those of which nobody has looked yet whether the whole base is there.
+    unsettled: Vec<(u8, u32)>,
     /// Segments of which a part of the base is in no pack.
     hollow: HashSet<u32>,
+    /// Packs that are not to be used.
+    gone: HashSet<u32>,
+    /// The index objects behind those of the table.
+    objects: Vec<Object>,
     /// The index objects that say it.
     pub(crate) basis: Basis,
 }
 
 impl Lookup {
-    /// Adds a pack whose `envelopes` numbers are into `envelopes`.
+    /// What a table has; to be settled.
+    pub(crate) fn over(table: Table) -> Self {
+        let mut lookup = Self {
+            first_segments: table
+                .packs()
+                .iter()
+                .map(|pack| pack.first_segment)
+                .collect(),
+            segment_count: table.segment_count(),
+            based: table.based().to_vec(),
+            unsettled: table.hollow().to_vec(),
+            ..Self::default()
+        };
+        let objects = table.objects().iter();
+        objects.for_each(|object| lookup.basis.add(&object.name));
+        lookup.table = Some(table);
+        lookup
+    }
+
+    /// Takes note of the index object whose packs come next.
+    pub(crate) fn begin_object(&mut self, object: Object) {
+        self.basis.add(&object.name);
+        self.objects.push(object);
+    }
+
+    /// Adds a pack, number `at` of its index object, whose `envelopes` numbers are into `envelopes`.
     pub(crate) fn add(
         &mut self,
         entry: PackEntry,
+        at: u32,
         envelopes: &[Option<Envelope>],
     ) -> Result<(), FormatError> {
+        let count = self.pack_count();
         // The same pack may stand in several index objects. Only one that says the same is passed over: anyone who may write
         // an index can put another's pack into it, with other rows.
-        if self
-            .packs
-            .iter()
-            .rev()
-            .take(64)
-            .any(|pack| says_the_same(&pack.entry, &entry))
-        {
+        if (count.saturating_sub(SAME_WITHIN)..count).any(|number| {
+            let rows = || self.rows(number).bytes() == entry.rows;
+            self.pack(number).is_same(&entry, rows)
+        }) {
             return Ok(());
         }
-        let pack = u32::try_from(self.packs.len())
-            .map_err(|_| FormatError::Invalid("there are more than 2^32 packs"))?;
-        let mut consumed = 0_usize;
-        for row in Rows::new(&entry.rows) {
-            let row = row?;
-            let segment = self.segments.len() as u32;
-            self.segments.push(SegmentPlace {
-                pack,
-                row_at: consumed as u32,
-                offset: entry.segments_at + row.offset,
-                sealed_bytes: row.sealed_bytes as u32,
-            });
-            // The row ends where its ids end.
-            consumed = row.ids.as_ptr() as usize - entry.rows.as_ptr() as usize + row.ids.len();
-            let Some(origin) = entry.origins.get(usize::from(row.origin())) else {
+        let own = entry.envelopes.iter();
+        let own = own.map(|number| envelopes.get(*number as usize).copied().flatten());
+        let own = own.collect();
+        let objects = self.table.as_ref().map_or(0, |table| table.objects().len());
+        let source = ((objects + self.objects.len()).saturating_sub(1) as u32, at);
+        let pack = PackPlace::new(entry, own, self.segment_count, source)?;
+        let segments = self.segment_count.checked_add(pack.segment_count);
+        let segments = segments.ok_or(FormatError::Invalid("there are more than 2^32 segments"))?;
+        let (mut chunks, mut based) = (0, Vec::new());
+        let rows = pack.rows.get().into_iter().flat_map(PackRows::rows);
+        for (segment, row) in (pack.first_segment..).zip(rows) {
+            if usize::from(row.origin()) >= pack.entry.origins.len() {
                 return Err(FormatError::Invalid(
                     "a row names an origin that is not there",
                 ));
-            };
+            }
             if row.height() > 0 {
-                self.based.push((row.height(), segment));
+                based.push((row.height(), segment));
             }
-            let map = self.domains.entry(origin.domain).or_default();
-            for id in row.chunk_ids() {
-                match map.entry(id) {
-                    std::collections::hash_map::Entry::Vacant(vacant) => {
-                        vacant.insert(segment);
-                    }
-                    std::collections::hash_map::Entry::Occupied(_) => {
-                        self.others.entry(id).or_default().push(segment);
-                    }
-                }
-            }
+            chunks += row.count() as u64;
         }
-        let envelopes = entry
-            .envelopes
-            .iter()
-            .map(|number| envelopes.get(*number as usize).copied().flatten())
-            .collect();
-        self.packs.push(PackPlace { entry, envelopes });
+        self.based.extend_from_slice(&based);
+        self.unsettled.append(&mut based);
+        self.fresh_chunks += chunks;
+        self.first_segments.push(pack.first_segment);
+        self.segment_count = segments;
+        self.fresh.push(pack);
         Ok(())
+    }
+
+    /// True when so much was added that it should not stay in memory while more is.
+    pub(crate) fn is_full(&self) -> bool {
+        self.fresh_chunks >= BATCH_CHUNKS
+    }
+
+    /// True when so much was added that it should be in a table.
+    pub(crate) fn wants_table(&self) -> bool {
+        let (chunks, objects) = self
+            .table
+            .as_ref()
+            .map_or((0, 0), |table| (table.chunk_count(), table.objects().len()));
+        self.fresh_chunks > FRESH_CHUNKS.max(chunks / FRESH_PART)
+            || self.objects.len() > FRESH_OBJECTS.max(objects / FRESH_PART as usize)
+    }
+
+    /// The same with all of it in a table, and true; or as it is, where the table could not be made. To be settled.
+    pub(crate) fn tabled(mut self, shelf: &Shelf) -> (Self, bool) {
+        self.based.sort_unstable();
+        let fresh = Fresh {
+            objects: &self.objects,
+            packs: &self.fresh,
+            based: self.based.clone(),
+        };
+        let Ok(table) = Table::merge(shelf, self.table.as_ref(), fresh) else {
+            return (self, false);
+        };
+        let mut made = Self::over(table);
+        made.unsettled.clone_from(&self.unsettled);
+        made = made.settle();
+        let heights = made
+            .based
+            .iter()
+            .filter(|(_, segment)| made.is_hollow(*segment));
+        let hollow = heights.copied().collect();
+        let table = made.table.map(|table| table.finish(hollow));
+        match table {
+            Some(Ok(table)) => (Self::over(table), true),
+            _ => (self, false),
+        }
     }
 
     /// Forgets as holders the segments of which a part of the base is in no pack; for when all packs were added.
     pub(crate) fn settle(mut self) -> Self {
-        let mut based = std::mem::take(&mut self.based);
+        self.map();
+        self.based.sort_unstable();
+        let mut unsettled = std::mem::take(&mut self.unsettled);
         // From below: what rests on a segment that is not to be had is not to be had either.
-        based.sort_unstable();
-        let mut hollow = HashSet::new();
-        based.retain(|(_, segment)| {
-            let (place, pack, row) = self.row(*segment);
+        unsettled.sort_unstable();
+        // What is hollow is found out again; what was whole stays whole when packs are added.
+        for (_, segment) in &unsettled {
+            self.hollow.remove(segment);
+        }
+        for (_, segment) in unsettled {
+            let (place, pack, row) = self.row(segment);
             let Some(base) = row.base() else {
-                return false;
+                continue;
             };
-            let domain = pack.entry.origins[usize::from(row.origin())].domain;
+            let domain = pack.domain_of(&row);
             let whole = base.pieces.iter().all(|piece| {
                 let mut below = self.below(domain, place.pack, base.height, piece);
-                below.any(|segment| !hollow.contains(&segment))
+                below.next().is_some()
             });
             if !whole {
-                hollow.insert(*segment);
-            }
-            whole
-        });
-        for segment in &hollow {
-            let (_, pack, row) = self.row(*segment);
-            let domain = pack.entry.origins[usize::from(row.origin())].domain;
-            let ids: Vec<ChunkId> = row.chunk_ids().collect();
-            for id in ids {
-                self.forget(domain, id, *segment);
+                self.hollow.insert(segment);
             }
         }
-        self.based = based;
-        self.hollow = hollow;
         self
+    }
+
+    /// Brings the packs that were added into the maps.
+    fn map(&mut self) {
+        for pack in &self.fresh[self.mapped..] {
+            let rows = pack.rows.get().into_iter().flat_map(PackRows::rows);
+            for (segment, row) in (pack.first_segment..).zip(rows) {
+                let map = self.domains.entry(pack.domain_of(&row)).or_default();
+                for id in row.chunk_ids() {
+                    match map.entry(id) {
+                        Entry::Vacant(vacant) => {
+                            vacant.insert(segment);
+                        }
+                        Entry::Occupied(_) => self.others.entry(id).or_default().push(segment),
+                    }
+                }
+            }
+        }
+        self.mapped = self.fresh.len();
     }
 
     /// True for a segment of which a part of the base is in no pack.
@@ -192,29 +245,10 @@ impl Lookup {
         self.hollow.contains(&segment)
     }
 
-    fn forget(&mut self, domain: u32, id: ChunkId, segment: u32) {
-        let others = self.others.get_mut(&id);
-        let next = others.and_then(|others| {
-            others.retain(|other| *other != segment);
-            others.first().copied()
-        });
-        let Some(map) = self.domains.get_mut(&domain) else {
-            return;
-        };
-        if map.get(&id) != Some(&segment) {
-            return;
-        }
-        match next {
-            Some(next) => {
-                map.insert(id, next);
-                if let Some(others) = self.others.get_mut(&id) {
-                    others.remove(0);
-                }
-            }
-            None => {
-                map.remove(&id);
-            }
-        }
+    /// True for a segment that holds nothing for anyone.
+    fn is_dead(&self, segment: u32) -> bool {
+        !self.hollow.is_empty() && self.hollow.contains(&segment)
+            || !self.gone.is_empty() && self.gone.contains(&self.pack_of(segment))
     }
 
     /// Segments lower than `height` that have the chunks of `piece`, in packs of the same kind as `pack`.
@@ -225,7 +259,7 @@ impl Lookup {
         height: u8,
         piece: &Piece,
     ) -> impl Iterator<Item = u32> {
-        let kind = self.packs[pack as usize].entry.kind;
+        let kind = self.pack(pack).entry.kind;
         let holders = self.holders(domain, piece.first).take(HOLDERS_MAX);
         holders.filter(move |segment| {
             let (_, pack, row) = self.row(*segment);
@@ -243,7 +277,7 @@ impl Lookup {
             }
             let (place, pack, row) = self.row(segment);
             if let Some(base) = row.base() {
-                let domain = pack.entry.origins[usize::from(row.origin())].domain;
+                let domain = pack.domain_of(&row);
                 for piece in &base.pieces {
                     left.extend(self.below(domain, place.pack, base.height, piece).next());
                 }
@@ -259,9 +293,13 @@ impl Lookup {
             return lost;
         }
         // They are in the order of their heights.
-        for (_, segment) in &self.based {
+        for (_, segment) in self
+            .based
+            .iter()
+            .filter(|(_, segment)| !self.is_dead(*segment))
+        {
             let (place, pack, row) = self.row(*segment);
-            let domain = pack.entry.origins[usize::from(row.origin())].domain;
+            let domain = pack.domain_of(&row);
             let falls = row.base().is_some_and(|base| {
                 base.pieces.iter().any(|piece| {
                     let mut below = self.below(domain, place.pack, base.height, piece);
@@ -277,14 +315,34 @@ impl Lookup {
 
     /// The segment that holds a chunk of `domain`.
     pub(crate) fn find(&self, domain: u32, id: ChunkId) -> Option<u32> {
+        let in_table = self.table.as_ref().and_then(|table| table.find(domain, id));
+        let first = in_table.or_else(|| self.find_fresh(domain, id))?;
+        if self.is_dead(first) {
+            self.holders(domain, id).next()
+        } else {
+            Some(first)
+        }
+    }
+
+    fn find_fresh(&self, domain: u32, id: ChunkId) -> Option<u32> {
         self.domains.get(&domain)?.get(&id).copied()
     }
 
     /// All segments that hold a chunk of `domain`, the first one first.
     pub(crate) fn holders(&self, domain: u32, id: ChunkId) -> impl Iterator<Item = u32> {
-        self.find(domain, id)
+        let mut in_table = Vec::new();
+        if let Some(table) = &self.table {
+            table.each_holder(domain, id, &mut |segment| {
+                in_table.push(segment);
+                true
+            });
+        }
+        let fresh = self.find_fresh(domain, id).into_iter();
+        in_table
             .into_iter()
+            .chain(fresh)
             .chain(self.others.get(&id).into_iter().flatten().copied())
+            .filter(|segment| !self.is_dead(*segment))
     }
 
     /// True when it has a segment that stands for this one of a pack of `kind`: of the same chunks, and no higher.
@@ -299,48 +357,133 @@ impl Lookup {
         })
     }
 
+    /// How many packs are known, of those that are gone too.
+    pub(crate) fn pack_count(&self) -> u32 {
+        self.first_segments.len() as u32
+    }
+
+    /// How many segments are known, of packs that are gone too.
+    pub(crate) fn segment_count(&self) -> u32 {
+        self.segment_count
+    }
+
+    /// The packs that are not gone, each with its number.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = (u32, &PackPlace)> {
+        let all = (0..self.pack_count()).filter(|number| !self.gone.contains(number));
+        all.map(|number| (number, self.pack(number)))
+    }
+
+    /// The pack with this number.
+    pub(crate) fn pack(&self, number: u32) -> &PackPlace {
+        let of_table = self.table.as_ref().map_or(&[][..], Table::packs);
+        of_table
+            .get(number as usize)
+            .unwrap_or_else(|| &self.fresh[number as usize - of_table.len()])
+    }
+
+    /// The rows of the pack with this number.
+    pub(crate) fn rows(&self, pack: u32) -> &PackRows {
+        match &self.table {
+            Some(table) if (pack as usize) < table.packs().len() => table.rows(pack),
+            _ => {
+                let rows = self.pack(pack).rows.get();
+                rows.expect("the rows of a fresh pack are in memory")
+            }
+        }
+    }
+
+    /// The entry that the index has of a pack, with `envelopes` as they are in the pack.
+    pub(crate) fn entry(&self, pack: u32) -> PackEntry {
+        let place = self.pack(pack);
+        let PackHead {
+            id,
+            run,
+            kind,
+            object_bytes,
+            segments_at,
+            ref origins,
+        } = place.entry;
+        PackEntry {
+            id,
+            run,
+            kind,
+            object_bytes,
+            segments_at,
+            origins: origins.clone(),
+            rows: self.rows(pack).bytes().to_vec(),
+            envelopes: (0..place.envelopes.len() as u32).collect(),
+        }
+    }
+
+    fn pack_of(&self, segment: u32) -> u32 {
+        let up_to = self
+            .first_segments
+            .partition_point(|first| *first <= segment);
+        up_to as u32 - 1
+    }
+
+    /// Where a segment lies.
+    pub(crate) fn place(&self, segment: u32) -> SegmentPlace {
+        let number = self.pack_of(segment);
+        let pack = self.pack(number);
+        let (offset, sealed_bytes) = self.rows(number).place(segment - pack.first_segment);
+        SegmentPlace {
+            pack: number,
+            offset: pack.entry.segments_at + offset,
+            sealed_bytes,
+        }
+    }
+
     /// The row of a segment.
     pub(crate) fn row(&self, segment: u32) -> (SegmentPlace, &PackPlace, Row<'_>) {
-        let place = self.segments[segment as usize];
-        let pack = &self.packs[place.pack as usize];
-        let row = Rows::new(&pack.entry.rows[place.row_at as usize..])
-            .next()
-            .expect("the row was read before")
-            .expect("the row was valid before");
+        let number = self.pack_of(segment);
+        let pack = self.pack(number);
+        let row = self.rows(number).row(segment - pack.first_segment);
+        let (offset, sealed_bytes, row) = row;
+        let place = SegmentPlace {
+            pack: number,
+            offset: pack.entry.segments_at + offset,
+            sealed_bytes,
+        };
         (place, pack, row)
     }
 
     /// Forgets the packs for which `gone` says so: their chunks are not there.
-    pub(crate) fn without(self, gone: impl Fn(&PackEntry) -> bool) -> Self {
-        if !self.packs.iter().any(|pack| gone(&pack.entry)) {
+    pub(crate) fn without(mut self, gone: impl Fn(&PackHead) -> bool) -> Self {
+        let more = self.packs().filter(|(_, pack)| gone(&pack.entry));
+        let more: Vec<u32> = more.map(|(number, _)| number).collect();
+        if more.is_empty() {
             return self;
         }
-        let mut rest = Self {
-            basis: self.basis,
-            ..Self::default()
-        };
-        for pack in self.packs {
-            if !gone(&pack.entry) {
-                let mut entry = pack.entry;
-                entry.envelopes = (0..pack.envelopes.len() as u32).collect();
-                rest.add(entry, &pack.envelopes)
-                    .expect("what was added once can be added again");
-            }
-        }
-        rest.settle()
+        self.gone.extend(more);
+        self.unsettled.clone_from(&self.based);
+        self.settle()
     }
 
     /// How many chunks of any kind are known.
     pub(crate) fn chunk_count(&self) -> u64 {
-        self.domains.values().map(|map| map.len() as u64).sum()
+        let table = self.table.as_ref();
+        let is_fresh = |domain: u32, id: &&ChunkId| {
+            table.is_none_or(|table| table.find(domain, **id).is_none())
+        };
+        let fresh = self.domains.iter().map(|(domain, map)| {
+            let fresh = map.keys().filter(|id| is_fresh(*domain, id));
+            fresh.count() as u64
+        });
+        let known = fresh.sum::<u64>() + table.map_or(0, Table::chunk_count);
+        let mut lost = HashSet::new();
+        let of_gone = self.gone.iter().flat_map(|number| {
+            let first = self.pack(*number).first_segment;
+            first..first + self.pack(*number).segment_count
+        });
+        for segment in of_gone.chain(self.hollow.iter().copied()) {
+            let (_, pack, row) = self.row(segment);
+            let domain = pack.domain_of(&row);
+            let ids = row
+                .chunk_ids()
+                .filter(|id| self.find(domain, *id).is_none());
+            lost.extend(ids.map(|id| (domain, id)));
+        }
+        known - lost.len() as u64
     }
-}
-
-/// True for two entries that differ in nothing but the numbers of their envelopes.
-fn says_the_same(one: &PackEntry, other: &PackEntry) -> bool {
-    one.id == other.id
-        && (one.run, one.kind, one.object_bytes, one.segments_at)
-            == (other.run, other.kind, other.object_bytes, other.segments_at)
-        && one.origins == other.origins
-        && one.rows == other.rows
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_codec::{Profile, Rows};
+use lifeboat_codec::Profile;
 use lifeboat_store::{Listed, MemoryStore, ObjectName, Store};
 
 use crate::check::{CheckOptions, CheckReport, ReadData, check};
@@ -142,9 +142,10 @@ fn nights(count: usize, profile: Profile, base: impl Fn(usize) -> usize) -> Nigh
 
 fn heights(repository: &Repository) -> Vec<usize> {
     let mut heights = vec![0; 20];
-    for pack in &repository.lookup().unwrap().packs {
-        for row in Rows::new(&pack.entry.rows) {
-            heights[usize::from(row.unwrap().height())] += 1;
+    let lookup = repository.lookup().unwrap();
+    for (pack, _) in lookup.packs() {
+        for row in lookup.rows(pack).rows() {
+            heights[usize::from(row.height())] += 1;
         }
     }
     heights
@@ -198,11 +199,11 @@ fn what_others_rest_on_is_missed_where_it_is_lost() {
         .unwrap();
     let lookup = nights.repository.lookup().unwrap();
     let below = |pack: &ObjectName| {
-        let place = lookup
-            .packs
-            .iter()
-            .find(|place| place.name() == pack.as_str());
-        Rows::new(&place.unwrap().entry.rows).all(|row| row.unwrap().height() == 0)
+        let mut packs = lookup.packs();
+        let (number, _) = packs
+            .find(|(_, place)| place.name() == pack.as_str())
+            .unwrap();
+        lookup.rows(number).rows().all(|row| row.height() == 0)
     };
     let first: Vec<&ObjectName> = packs.iter().filter(|pack| below(pack)).collect();
     assert!(!first.is_empty() && first.len() < packs.len(), "{packs:?}");
@@ -291,7 +292,7 @@ fn a_file_that_changes_in_other_places_each_night_does_not_take_ever_more_to_rea
         }
     }
     let lookup = all.repository.lookup().unwrap();
-    let segments = 0..lookup.segments.len() as u32;
+    let segments = 0..lookup.segment_count();
     let below = segments.map(|segment| lookup.with_bases([segment]).len() - 1);
     let most = below.max().unwrap();
     assert!((6..=32).contains(&most), "{most}");

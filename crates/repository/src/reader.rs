@@ -519,10 +519,8 @@ impl Reader<'_> {
             }
         }
         let mut segments: Vec<(u32, Vec<Wanted>)> = by_segment.into_iter().collect();
-        segments.par_sort_unstable_by_key(|(segment, _)| {
-            let place = &self.lookup.segments[*segment as usize];
-            (place.pack, place.offset)
-        });
+        // Segments are numbered pack by pack, in the order in which they lie there.
+        segments.par_sort_unstable_by_key(|(segment, _)| *segment);
         let batches = self.batches(&segments);
         let next = AtomicUsize::new(0);
         let threads = std::thread::available_parallelism()
@@ -547,10 +545,10 @@ impl Reader<'_> {
     fn batches(&self, segments: &[(u32, Vec<Wanted>)]) -> Vec<Range<usize>> {
         let mut batches: Vec<Range<usize>> = Vec::new();
         for (number, (segment, _)) in segments.iter().enumerate() {
-            let place = &self.lookup.segments[*segment as usize];
+            let place = self.lookup.place(*segment);
             if let Some(last) = batches.last_mut() {
-                let first = &self.lookup.segments[segments[last.start].0 as usize];
-                let before = &self.lookup.segments[segments[number - 1].0 as usize];
+                let first = self.lookup.place(segments[last.start].0);
+                let before = self.lookup.place(segments[number - 1].0);
                 let gap = place
                     .offset
                     .saturating_sub(before.offset + u64::from(before.sealed_bytes));
@@ -577,9 +575,9 @@ impl Reader<'_> {
         buffer: &mut Vec<u8>,
         deliver: &Deliver<'_>,
     ) {
-        let place = |number: usize| self.lookup.segments[segments[number].0 as usize];
+        let place = |number: usize| self.lookup.place(segments[number].0);
         let (first, last) = (place(0), place(segments.len() - 1));
-        let pack = &self.lookup.packs[first.pack as usize];
+        let pack = self.lookup.pack(first.pack);
         let blocks = blocks_of(
             first.offset,
             last.offset + u64::from(last.sealed_bytes) - first.offset,

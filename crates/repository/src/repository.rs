@@ -105,7 +105,7 @@ pub struct Repository {
     pub(crate) keyring: Keyring,
     pub(crate) authors: Authors,
     pub(crate) state: State,
-    pub(crate) cache: Cache,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) surroundings: Surroundings,
     pub(crate) lookup: OnceLock<Arc<Lookup>>,
     pub(crate) slot: lifeboat_codec::SlotId,
@@ -176,7 +176,7 @@ impl Repository {
             keyring,
             authors,
             state,
-            cache,
+            cache: Arc::new(cache),
             surroundings,
             lookup: OnceLock::new(),
             slot,
@@ -309,12 +309,18 @@ impl Repository {
 
     /// Opens a sealed object, from the cache where it was opened before.
     pub(crate) fn sealed(&self, name: &str, what: &'static str) -> Result<Opened, ReadError> {
+        self.sealed_or(self.cache.object(name), name, what)
+    }
+
+    /// The same, where it was looked up in the cache before.
+    pub(crate) fn sealed_or(
+        &self,
+        cached: Option<Opened>,
+        name: &str,
+        what: &'static str,
+    ) -> Result<Opened, ReadError> {
         // A revoked author's word must not live on in the cache.
-        if let Some(opened) = self
-            .cache
-            .object(name)
-            .filter(|opened| self.authors.knows(opened.author))
-        {
+        if let Some(opened) = cached.filter(|opened| self.authors.knows(opened.author)) {
             return Ok(opened);
         }
         let bytes = self.object(name)?;

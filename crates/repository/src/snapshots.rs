@@ -93,6 +93,7 @@ impl Repository {
             .filter(|(_, confirm)| *confirm)
             .map(|(name, _)| name)
             .collect();
+        let mut cached = self.cache.objects("snap/");
         let mut list = SnapshotList::default();
         for name in listed
             .iter()
@@ -104,7 +105,11 @@ impl Repository {
                 list.unconfirmed.push(name);
                 continue;
             }
-            match self.snapshot(name) {
+            let (intent, confirm) = (name.intent(), name.confirm());
+            let intent = self.sealed_or(cached.remove(&intent), &intent, "a snapshot");
+            let confirm = self.sealed_or(cached.remove(&confirm), &confirm, "a confirm");
+            let joined = intent.and_then(|intent| self.join(name, &intent, &confirm?));
+            match joined {
                 Ok(snapshot) => list.snapshots.push(snapshot),
                 Err(error) if error.is_missing() => {}
                 Err(error) => list.damaged.push(sentence(&error)),

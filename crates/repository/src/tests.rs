@@ -473,7 +473,7 @@ fn an_index_that_names_anothers_pack_hides_none_of_its_chunks() {
     let files = files();
     let first = backup(&mut repository, &files).unwrap();
     let (victim_name, _) = objects(&world.store, "index/").pop_first().unwrap();
-    let victim = index::read_index(&repository, &victim_name).unwrap();
+    let (_, victim) = index::read(&repository, &victim_name).unwrap();
     let (_, key) = repository
         .add_slot(&NewSecret::KeyFile, Role::WriteOnly, "web host")
         .unwrap();

@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use lifeboat_codec::{
-    ChunkId, Codec, Damage, DomainKeys, FormatError, Row, Rows, SegmentOpener, SegmentPlan,
-    parse_name, recipient_of,
+    ChunkId, Codec, Damage, DomainKeys, FormatError, Row, SegmentOpener, SegmentPlan, parse_name,
+    recipient_of,
 };
 
 use super::Check;
 use super::packs::{Pack, Packs};
 use super::reach::Reach;
-use crate::lookup::PackPlace;
 use crate::parallel;
+use crate::place::PackPlace;
 use crate::progress::Counter;
 use crate::reader::{Reader, Text};
 use crate::repository::ReadError;
@@ -180,10 +180,8 @@ impl Check<'_> {
     ) -> Result<(), lifeboat_store::Error> {
         let store = self.repository.store();
         if let Some((place, first_segment)) = pack.place {
-            let place = &below.packs.lookup.packs[place as usize];
-            let rows: Vec<Row<'_>> = Rows::new(&place.entry.rows)
-                .filter_map(Result::ok)
-                .collect();
+            let rows: Vec<Row<'_>> = below.packs.lookup.rows(place).rows().collect();
+            let place = below.packs.lookup.pack(place);
             let ends = |row: &Row<'_>| place.entry.segments_at + row.offset + row.sealed_bytes;
             let mut next = 0;
             while next < rows.len() && !self.stop.load(Ordering::Relaxed) {

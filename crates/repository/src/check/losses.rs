@@ -276,17 +276,13 @@ impl<'c> Losses<'c> {
 
     fn segments(&self, pack: &Pack) -> Range<u32> {
         pack.place.map_or(0..0, |(place, first)| {
-            let rows = Rows::new(&self.packs.lookup.packs[place as usize].entry.rows)
-                .filter(Result::is_ok)
-                .count();
-            first..first + rows as u32
+            first..first + self.packs.lookup.pack(place).segment_count
         })
     }
 
     fn chunks_in(&self, segment: u32) -> Vec<Chunk> {
         let (_, place, row) = self.packs.lookup.row(segment);
-        let origin = place.entry.origins.get(usize::from(row.origin()));
-        let domain = origin.map_or(0, |origin| origin.domain);
+        let domain = place.domain_of(&row);
         row.chunk_ids().map(|id| (domain, id)).collect()
     }
 

@@ -154,11 +154,12 @@ impl Check<'_> {
                 None => None,
             };
             if let Some((mut entry, envelopes)) = known {
-                let (place, segment) = (lookup.packs.len(), lookup.segments.len());
+                let (place, segment) = (owners.len(), lookup.segment_count());
                 entry.envelopes = (0..envelopes.len() as u32).collect();
                 // A row that cannot be is noticed when the directory is opened; an entry of the index was decoded before.
-                if lookup.add(entry, &envelopes).is_ok() && lookup.packs.len() > place {
-                    pack.place = Some((place as u32, segment as u32));
+                if lookup.add(entry, 0, &envelopes).is_ok() && lookup.pack_count() as usize > place
+                {
+                    pack.place = Some((place as u32, segment));
                     owners.push(number);
                 }
             }

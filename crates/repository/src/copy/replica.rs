@@ -15,8 +15,9 @@ use lifeboat_codec::{
 use lifeboat_store::{Body, ErrorKind, ObjectName, spool};
 
 use super::{CopyError, CopyReport};
-use crate::lookup::{Lookup, PackPlace};
+use crate::lookup::Lookup;
 use crate::parallel;
+use crate::place::PackPlace;
 use crate::progress::{Counter, Progress};
 use crate::reachable::chunks_of_unseen;
 use crate::repository::{ReadError, Repository, object_name};
@@ -222,12 +223,12 @@ impl Job<'_> {
         let packs: Vec<&PackPlace> = batch
             .packs
             .iter()
-            .map(|number| &self.lookup.packs[*number as usize])
+            .map(|number| self.lookup.pack(*number))
             .collect();
         let (count, bytes) = self.transfer(&packs)?;
         report.packs += count;
         report.bytes += bytes;
-        self.index(&packs)?;
+        self.index(&batch.packs)?;
 
         self.progress.phase("Confirming the snapshots");
         for snapshot in &batch.snapshots {
@@ -325,9 +326,10 @@ impl Job<'_> {
     }
 
     /// Names the packs in an index object of the other repository.
-    fn index(&self, packs: &[&PackPlace]) -> Result<(), CopyError> {
+    fn index(&self, packs: &BTreeSet<u32>) -> Result<(), CopyError> {
         let mut index = Index::default();
-        for pack in packs {
+        for number in packs {
+            let pack = self.lookup.pack(*number);
             let envelopes: Option<Vec<Envelope>> = pack.envelopes.iter().copied().collect();
             // What this version cannot read it cannot name either.
             let envelopes = envelopes.ok_or_else(|| {
@@ -336,7 +338,7 @@ impl Job<'_> {
                     FormatError::Unsupported("an envelope"),
                 ))
             })?;
-            index.add(pack.entry.clone(), &envelopes);
+            index.add(self.lookup.entry(*number), &envelopes);
         }
         let meta = self.to.surroundings.with_entropy(|entropy| {
             Envelope::create(Recipient::Meta, &self.to.keyring, self.to.family(), entropy)
