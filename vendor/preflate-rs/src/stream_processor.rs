@@ -394,7 +394,11 @@ fn recreate_blocks<D: PredictionDecoder>(
     loop {
         let remaining = input.remaining();
         let block = token_predictor.recreate_block(decoder, input)?;
-        empty_blocks = if input.remaining() == remaining { empty_blocks + 1 } else { 0 };
+        empty_blocks = if input.remaining() == remaining {
+            empty_blocks + 1
+        } else {
+            0
+        };
         if empty_blocks > 4096 {
             return Err(PreflateError::new(
                 ExitCode::RecreateBlock,

@@ -368,7 +368,10 @@ impl TokenPredictor {
         // rust aborts on OOM, so check before we allocate to avoid crashing the process
         let mut tokens = Vec::new();
         // Lifeboat: a block has no more tokens than there are bytes left, whatever corrections say.
-        if tokens.try_reserve_exact(blocksize.min(input.remaining()) as usize).is_err() {
+        if tokens
+            .try_reserve_exact(blocksize.min(input.remaining()) as usize)
+            .is_err()
+        {
             return err_exit_code(ExitCode::OutOfMemory, "Out of memory");
         }
 
