@@ -21,6 +21,7 @@
 
 mod bit_helper;
 mod cabac_codec;
+mod coder;
 mod deflate;
 mod estimator;
 mod hash_algorithm;
