@@ -396,7 +396,7 @@ pub fn diff<'r>(
 
 /// Takes a path that differs with what a file's content is on each side where it is another, or why it cannot be compared.
 pub(crate) type Changes<'a> =
-    dyn FnMut(&[u8], Result<(Differing, [Option<StreamRef>; 2]), ReadError>) -> bool + 'a;
+    dyn FnMut(&[u8], Result<(Differing, [Option<FileContent>; 2]), ReadError>) -> bool + 'a;
 
 /// As [`diff`], with the content of files; everything in the second differs from no snapshot.
 pub(crate) fn differences<'r>(
@@ -488,7 +488,7 @@ pub(crate) fn differences<'r>(
 struct Compared {
     differing: Option<Differing>,
     /// What a file holds on each side, where that differs.
-    content: [Option<StreamRef>; 2],
+    content: [Option<FileContent>; 2],
     /// What lies below it, on each side where it is a folder.
     below: [Option<StreamRef>; 2],
 }
@@ -506,7 +506,7 @@ impl Compared {
         let file = |side: &Option<Entry<'_>>| {
             let file = side.as_ref();
             file.filter(|entry| entry.kind == EntryKind::File)
-                .map(content_of)
+                .map(file_content)
                 .transpose()
         };
         let [first, second] = sides;

@@ -225,6 +225,10 @@ impl Taker<'_, '_, '_> {
         earlier: Option<FileContent>,
         depth: usize,
     ) -> Result<Whole, WriteError> {
+        // Small parts are put without a look at it.
+        if self.lane.writer().stopped() {
+            return Err(WriteError::Stopped);
+        }
         input.fill(BUNDLE_MIN_BYTES)?;
         let is_large = input.held().len() >= BUNDLE_MIN_BYTES;
         let kind = kind_of(input.held()).filter(|_| is_large && depth < DEPTH_MAX);
@@ -240,8 +244,8 @@ impl Taker<'_, '_, '_> {
             BundleKind::Tar => self.tar(input, &mut parts, depth)?,
         }
         if parts.is_empty() {
-            input.put_back(parts.into_frame()?);
-            return self.plain(input, profile, earlier);
+            let mut whole = parts.into_frame()?.chain(input);
+            return self.plain(&mut Input::new(&mut whole), profile, earlier);
         }
         self.rest(input, &mut parts, profile)?;
         let whole = parts.close(self)?;

@@ -213,8 +213,8 @@ impl<'a> Walk<'a> {
             attributes: read.attributes,
             status: Mutex::new(0),
             folder: Mutex::new(Some(Arc::new(folder))),
-            tree: Mutex::new(Tree::new(self.memory.top().stored())),
             past: self.memory.top(),
+            tree: Mutex::new(Tree::new()),
             pending: AtomicUsize::new(1),
         }))
     }
@@ -578,7 +578,6 @@ impl<'a> Walk<'a> {
         };
         node.pending.fetch_add(1, Ordering::SeqCst);
         node.tree().expect_below();
-        let past = known.map_or(PastTree::None, Known::tree);
         Arc::new(Node {
             parent: Some((Arc::clone(node), place)),
             depth: node.depth + 1,
@@ -587,8 +586,8 @@ impl<'a> Walk<'a> {
             attributes,
             status: Mutex::new(0),
             folder: Mutex::new(None),
-            tree: Mutex::new(Tree::new(past.stored())),
-            past,
+            past: known.map_or(PastTree::None, Known::tree),
+            tree: Mutex::new(Tree::new()),
             pending: AtomicUsize::new(1),
         })
     }

@@ -4,14 +4,16 @@
 //! lies in the source beside its folders. Chunks that an older snapshot's run had stored cost nothing again and do not
 //! count; what a segment takes is shared by the parts whose chunks are in it.
 //!
-//! **Invariant**: only what differs from the snapshot before is looked at, and of it chunk lists alone; no content is read.
+//! **Invariant**: only what differs from the snapshot before is looked at, and of it chunk lists and the trees of bundles
+//! alone; no content is read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use lifeboat_codec::{ChunkId, StreamRef};
+use lifeboat_codec::{ChunkId, ChunkItem, FormatError};
 use lifeboat_repository::{ReadError, Reader, Repository, Snapshot};
 
 use crate::browse::{differences, told_unread};
+use crate::entry::{FileContent, part_content, wrong};
 
 /// What came newly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,9 @@ impl GrowthPart {
             })
     }
 }
+
+/// Bundles lie at most this deep in each other.
+const DEPTH_MAX: usize = 4;
 
 /// The first half of the id of a run.
 type RunStart = [u8; 8];
@@ -186,13 +191,13 @@ impl Night<'_> {
     fn count(
         &mut self,
         path: &[u8],
-        old: Option<&StreamRef>,
-        new: &StreamRef,
+        old: Option<&FileContent>,
+        new: &FileContent,
     ) -> Result<(), ReadError> {
         let part = self.part(path);
         // Read when it is asked for: where the run says who stored a chunk, it is not.
         let mut known: Option<HashSet<ChunkId>> = None;
-        for item in self.reader.chunks(new)? {
+        for item in chunks_of(self.reader, new)? {
             let Some(kept) = self.reader.kept(item.id) else {
                 continue;
             };
@@ -223,11 +228,11 @@ impl Night<'_> {
     }
 
     /// The chunks of what a file was before.
-    fn ids(&self, old: Option<&StreamRef>) -> Result<HashSet<ChunkId>, ReadError> {
+    fn ids(&self, old: Option<&FileContent>) -> Result<HashSet<ChunkId>, ReadError> {
         let Some((reader, old)) = self.before.zip(old) else {
             return Ok(HashSet::new());
         };
-        Ok(reader.chunks(old)?.iter().map(|item| item.id).collect())
+        Ok(chunks_of(reader, old)?.iter().map(|item| item.id).collect())
     }
 
     /// Shares what each segment takes among the parts that have chunks in it.
@@ -242,6 +247,29 @@ impl Night<'_> {
         }
         self.parts
     }
+}
+
+/// The chunks of a file, or of all the parts of a bundle.
+fn chunks_of(reader: &Reader<'_>, content: &FileContent) -> Result<Vec<ChunkItem>, ReadError> {
+    let mut chunks = Vec::new();
+    let mut left = vec![(content.clone(), 0)];
+    while let Some((content, depth)) = left.pop() {
+        match content {
+            FileContent::Stream(stream) => chunks.extend(reader.chunks(&stream)?),
+            FileContent::Bundle { parts, .. } if depth < DEPTH_MAX => {
+                chunks.extend(reader.chunks(&parts)?);
+                let mut tree = reader.tree(&parts)?;
+                while let Some(entry) = tree.next_entry()? {
+                    left.push((part_content(&entry)?, depth + 1));
+                }
+            }
+            FileContent::Bundle { .. } => {
+                let deep = "bundles lie in each other deeper than any do";
+                return Err(wrong(FormatError::Invalid(deep)));
+            }
+        }
+    }
+    Ok(chunks)
 }
 
 /// The part that a file belongs to: two names of its path, or the source's alone for a file that lies in its folder.

@@ -32,17 +32,6 @@ pub(crate) enum PastTree {
     Stored(Box<[u8]>),
 }
 
-impl PastTree {
-    /// Where the repository has it.
-    pub(crate) fn stored(&self) -> Option<StreamRef> {
-        match self {
-            Self::None => None,
-            Self::Remembered(place) => StreamRef::decode(&Place::decode(place)?.stored).ok(),
-            Self::Stored(reference) => StreamRef::decode(reference).ok(),
-        }
-    }
-}
-
 /// The trees of a source at its last snapshot.
 pub(crate) struct Memory<'r> {
     local: Option<Local<'r>>,
@@ -244,16 +233,13 @@ impl Known<'_> {
     }
 }
 
-/// Where a remembered tree is: pieces of its own, then a part of one that several trees share; and where the repository has
-/// it.
+/// Where a remembered tree is: pieces of its own, then a part of one that several trees share.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     own: Vec<u32>,
     shared: u32,
     start: usize,
     length: usize,
-    /// An encoded stream reference.
-    stored: Vec<u8>,
 }
 
 impl Place {
@@ -264,7 +250,6 @@ impl Place {
             shared: u32::MAX,
             start: 0,
             length: 0,
-            stored: Vec::new(),
         }
     }
 
@@ -275,22 +260,21 @@ impl Place {
         let shared = [self.shared.into(), self.start as u64, self.length as u64];
         own.chain(shared)
             .for_each(|number| put_varint(&mut out, number));
-        out.extend_from_slice(&self.stored);
         out
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut input = Input::new(bytes, "where a tree is");
-        let count = input.varint().ok()?;
+        let mut number = || input.varint().ok();
+        let count = number()?;
         let own = (0..count)
-            .map(|_| u32::try_from(input.varint().ok()?).ok())
+            .map(|_| u32::try_from(number()?).ok())
             .collect::<Option<Vec<u32>>>()?;
         Some(Self {
             own,
-            shared: u32::try_from(input.varint().ok()?).ok()?,
-            start: usize::try_from(input.varint().ok()?).ok()?,
-            length: usize::try_from(input.varint().ok()?).ok()?,
-            stored: input.rest().to_vec(),
+            shared: u32::try_from(number()?).ok()?,
+            start: usize::try_from(number()?).ok()?,
+            length: usize::try_from(number()?).ok()?,
         })
     }
 }
@@ -493,8 +477,8 @@ impl<'r> Gathered<'r> {
         }
     }
 
-    /// Ends a tree, and returns where it is; `stored` is the encoded reference to it in the repository.
-    pub(crate) fn close(&self, tree: NewTree, stored: &[u8]) -> Vec<u8> {
+    /// Ends a tree, and returns where it is.
+    pub(crate) fn close(&self, tree: NewTree) -> Vec<u8> {
         let (place, full) = {
             let mut shared = self
                 .shared
@@ -505,7 +489,6 @@ impl<'r> Gathered<'r> {
                 shared: shared.number,
                 start: shared.bytes.len(),
                 length: tree.bytes.len(),
-                stored: stored.to_vec(),
             };
             shared.bytes.extend_from_slice(&tree.bytes);
             let full = (shared.bytes.len() >= PIECE_BYTES).then(|| {

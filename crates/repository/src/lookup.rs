@@ -207,6 +207,8 @@ impl Lookup {
         for (_, segment) in unsettled {
             let (place, pack, row) = self.row(segment);
             let Some(base) = row.base() else {
+                // It has one: its row cannot be read.
+                self.hollow.insert(segment);
                 continue;
             };
             let domain = pack.domain_of(&row);
@@ -260,7 +262,7 @@ impl Lookup {
         piece: &Piece,
     ) -> impl Iterator<Item = u32> {
         let kind = self.pack(pack).entry.kind;
-        let holders = self.holders(domain, piece.first).take(HOLDERS_MAX);
+        let holders = self.first_holders(domain, piece.first);
         holders.filter(move |segment| {
             let (_, pack, row) = self.row(*segment);
             row.height() < height && pack.entry.kind == kind && piece.is_of(row.ids)
@@ -345,11 +347,31 @@ impl Lookup {
             .filter(|segment| !self.is_dead(*segment))
     }
 
+    /// The first holders, as many as are tried for a base: who writes an index could name ever more.
+    fn first_holders(&self, domain: u32, id: ChunkId) -> impl Iterator<Item = u32> {
+        let (mut in_table, mut seen) = (Vec::new(), 0);
+        if let Some(table) = &self.table {
+            table.each_holder(domain, id, &mut |segment| {
+                seen += 1;
+                if !self.is_dead(segment) {
+                    in_table.push(segment);
+                }
+                in_table.len() < HOLDERS_MAX && seen < 64 * HOLDERS_MAX
+            });
+        }
+        let fresh = self.find_fresh(domain, id).into_iter();
+        let fresh = fresh
+            .chain(self.others.get(&id).into_iter().flatten().copied())
+            .take(64 * HOLDERS_MAX)
+            .filter(|segment| !self.is_dead(*segment));
+        in_table.into_iter().chain(fresh).take(HOLDERS_MAX)
+    }
+
     /// True when it has a segment that stands for this one of a pack of `kind`: of the same chunks, and no higher.
     pub(crate) fn has_segment(&self, domain: u32, kind: Kind, row: &Row<'_>) -> bool {
         let first = row.chunk_ids().next();
         first.is_some_and(|first| {
-            let mut holders = self.holders(domain, first).take(HOLDERS_MAX);
+            let mut holders = self.first_holders(domain, first);
             holders.any(|holder| {
                 let (_, pack, held) = self.row(holder);
                 held.ids == row.ids && held.height() <= row.height() && pack.entry.kind == kind

@@ -180,6 +180,34 @@ fn nights_of_a_table_cost_what_changed_and_come_back() {
 }
 
 #[test]
+fn rows_that_come_in_another_order_are_found_where_they_were() {
+    for profile in [Profile::Database, Profile::Files] {
+        let mut all = Nights::none();
+        let mut table = Table::new(350_000);
+        let first = table.text();
+        table.night();
+        let mut moved = table.text();
+        // Farther than one look around goes, and so that no chunk is as it was.
+        moved.rotate_left(5 << 20);
+        moved.drain(..1 << 20);
+        for (night, text) in [first, moved].into_iter().enumerate() {
+            let files = Files::from([("table".to_owned(), text)]);
+            let before = stored(&all.world.store);
+            let earlier = (night > 0).then(|| all.nights[0].0.head.clone());
+            let committed =
+                backup_beside(&mut all.repository, &files, profile, earlier.as_ref()).unwrap();
+            all.nights.push((committed, files));
+            all.growth.push(stored(&all.world.store) - before);
+        }
+        let (first, next) = (all.growth[0], all.growth[1]);
+        assert!(next < first / 3, "{profile:?}: {next} of {first} bytes");
+        for (night, files) in &all.nights {
+            assert_eq!(&restore(&all.repository, &night.head).unwrap(), files);
+        }
+    }
+}
+
+#[test]
 fn the_chain_ends_before_the_formats_limit() {
     let nights = nights(20, Profile::Database, |night| night - 1);
     let heights = heights(&nights.repository);

@@ -615,8 +615,10 @@ impl Reader<'_> {
         deliver: &Deliver<'_>,
     ) -> Result<(), ReadError> {
         if let [only] = wanted {
+            // A row may name a chunk twice.
+            let mut is_done = false;
             return self.open(hand, segment, sealed, &mut |id, chunk| {
-                if id == only.id {
+                if id == only.id && !std::mem::replace(&mut is_done, true) {
                     deliver(only.tag, Ok(chunk));
                 }
             });
@@ -634,24 +636,34 @@ impl Reader<'_> {
 
     /// The slow way: each chunk from whichever holder is whole.
     fn one_by_one(&self, wanted: &[Wanted], deliver: &Deliver<'_>) {
+        // What is broken is opened once, however much was wanted of it.
+        let mut broken: HashMap<u32, ReadError> = HashMap::new();
         for item in wanted {
-            let mut failure = None;
-            for segment in self.lookup.holders(self.keys.domain, item.id) {
-                match self.proven(segment, &mut Rest::default()) {
-                    Ok(decoded) => {
-                        if let Some(chunk) = decoded.chunk(item.id) {
-                            failure = None;
-                            deliver(item.tag, Ok(chunk));
-                            break;
+            let mut failed = None;
+            let found = self
+                .lookup
+                .holders(self.keys.domain, item.id)
+                .find_map(|segment| {
+                    if broken.contains_key(&segment) {
+                        failed.get_or_insert(segment);
+                        return None;
+                    }
+                    match self.proven(segment, &mut Rest::default()) {
+                        Ok(decoded) => decoded.chunk(item.id).is_some().then_some(decoded),
+                        Err(error) => {
+                            broken.insert(segment, error);
+                            failed.get_or_insert(segment);
+                            None
                         }
                     }
-                    Err(error) => {
-                        failure.get_or_insert(error);
-                    }
+                });
+            let missing = ReadError::MissingChunk(item.id);
+            match found.as_ref().and_then(|decoded| decoded.chunk(item.id)) {
+                Some(chunk) => deliver(item.tag, Ok(chunk)),
+                None => {
+                    let why = failed.and_then(|segment| broken.get(&segment));
+                    deliver(item.tag, Err(why.unwrap_or(&missing)));
                 }
-            }
-            if let Some(error) = failure {
-                deliver(item.tag, Err(&error));
             }
         }
     }

@@ -24,7 +24,6 @@ use crate::write_error::WriteError;
 
 mod beside;
 mod gathering;
-mod past_tree;
 mod stored;
 mod work;
 #[cfg(test)]
@@ -32,7 +31,6 @@ mod tests;
 
 use self::beside::{Beside, Rests, Span, Stood};
 use self::gathering::Gathering;
-use self::past_tree::PastTree;
 pub use self::work::{Tasks, work};
 
 /// A chunk of this length is a segment alone and is sealed from where it lies.
@@ -61,7 +59,7 @@ enum Past {
     Unknown,
     /// Where they stood in one stream.
     Stood(Box<Stood>),
-    /// What small files and parts of trees were, in no order that means something.
+    /// What small files were, in no order that means something.
     Were(Vec<ChunkId>),
 }
 
@@ -367,15 +365,17 @@ impl<'w, 'r> Lane<'w, 'r> {
     /// # Errors
     /// When a segment cannot be stored.
     pub fn extend_meta(&mut self, stream: &mut MetaStream, bytes: &[u8]) -> Result<(), WriteError> {
-        let mut rest = std::mem::take(&mut stream.rest);
-        rest.extend_from_slice(bytes);
+        stream.rest.extend_from_slice(bytes);
         let mut at = 0;
         // Where a chunk ends is known once so much is there as the longest may have.
-        while rest.len() - at >= Profile::Metadata.max_bytes() {
-            at += self.put_of_tree(stream, &rest[at..])?;
+        while stream.rest.len() - at >= Profile::Metadata.max_bytes() {
+            let rest = &stream.rest[at..];
+            let length = self.writer.chunker.cut(Profile::Metadata, rest);
+            let chunk = self.put_chunk(Kind::MetaPack, &rest[..length])?;
+            stream.list.push(chunk);
+            at += length;
         }
-        rest.drain(..at);
-        stream.rest = rest;
+        stream.rest.drain(..at);
         Ok(())
     }
 
@@ -384,30 +384,8 @@ impl<'w, 'r> Lane<'w, 'r> {
     /// # Errors
     /// When a segment cannot be stored.
     pub fn close_meta(&mut self, mut stream: MetaStream) -> Result<StreamRef, WriteError> {
-        let rest = std::mem::take(&mut stream.rest);
-        let mut at = 0;
-        while at < rest.len() {
-            at += self.put_of_tree(&mut stream, &rest[at..])?;
-        }
+        self.cut_meta(&stream.rest, &mut stream.list)?;
         self.close_list(stream.list, Profile::Metadata)
-    }
-
-    /// Stores the first chunk of `bytes`, which go on a tree; returns its length.
-    fn put_of_tree(&mut self, stream: &mut MetaStream, bytes: &[u8]) -> Result<usize, WriteError> {
-        let length = self.writer.chunker.cut(Profile::Metadata, bytes);
-        let (chunk, writer) = (&bytes[..length], self.writer);
-        let id = chunk_id(writer.keys.key(Recipient::Meta)?, chunk);
-        if let Some(past) = &mut stream.past {
-            let start = stream.list.length;
-            if writer.known.has(id) {
-                past.anchor(id, start);
-            } else if let Some(lists) = &writer.lists {
-                let stood = past.stood(lists, start..start + length as u64);
-                self.meta.before.extend(stood);
-            }
-        }
-        stream.list.push(self.put_named(Kind::MetaPack, id, chunk)?);
-        Ok(length)
     }
 
     fn cut_meta(&mut self, mut bytes: &[u8], list: &mut ListWriter) -> Result<(), WriteError> {
@@ -497,22 +475,12 @@ impl<'w, 'r> Lane<'w, 'r> {
     fn put_chunk(&mut self, kind: Kind, chunk: &[u8]) -> Result<ChunkItem, WriteError> {
         let recipient = lifeboat_codec::recipient_of(kind);
         let id = chunk_id(self.writer.keys.key(recipient)?, chunk);
-        self.put_named(kind, id, chunk)
-    }
-
-    /// The same of a chunk with this id.
-    fn put_named(
-        &mut self,
-        kind: Kind,
-        id: ChunkId,
-        chunk: &[u8],
-    ) -> Result<ChunkItem, WriteError> {
         let beside = self.beside.as_mut().filter(|_| kind == Kind::DataPack);
         if self.writer.known.take_on(id) {
             let span = beside.map(|(_, at)| Span::new(*at, chunk.len()));
             if chunk.len() >= ALONE_BYTES {
                 self.count(chunk.len());
-                let past = self.past(kind, span.as_slice(), Vec::new());
+                let past = self.past(span.as_slice(), Vec::new());
                 if let Err(past) = self.hand_over_alone(kind, id, chunk, past) {
                     self.seal(kind, &id.0, chunk, &past)?;
                 }
@@ -537,9 +505,9 @@ impl<'w, 'r> Lane<'w, 'r> {
         })
     }
 
-    /// What chunks at these places, or those of small files and trees that were `before`, were.
-    fn past(&mut self, kind: Kind, spans: &[Span], before: Vec<ChunkId>) -> Past {
-        if let Some((beside, _)) = self.beside.as_mut().filter(|_| kind == Kind::DataPack) {
+    /// What chunks at these places, or those of small files that were `before`, were.
+    fn past(&mut self, spans: &[Span], before: Vec<ChunkId>) -> Past {
+        if let Some((beside, _)) = &mut self.beside {
             let stood = beside.stood(spans);
             return stood.map_or(Past::Unknown, |stood| Past::Stood(Box::new(stood)));
         }
@@ -550,12 +518,12 @@ impl<'w, 'r> Lane<'w, 'r> {
     }
 
     /// What a segment with this content may rest on.
-    fn rests(&mut self, kind: Kind, past: &Past, content: &[u8]) -> Option<Rests> {
+    fn rests(&mut self, past: &Past, content: &[u8]) -> Option<Rests> {
         let reader = self.writer.lists.as_ref()?;
         match past {
             Past::Unknown => None,
             Past::Stood(stood) => stood.rests(reader, content),
-            Past::Were(before) => beside::rests(reader, kind, before, &mut self.failures),
+            Past::Were(before) => beside::rests(reader, before, &mut self.failures),
         }
     }
 
@@ -617,7 +585,9 @@ impl<'w, 'r> Lane<'w, 'r> {
         gathering.lengths.clear();
         let mut spans = std::mem::take(&mut gathering.spans);
         let before = std::mem::take(&mut gathering.before);
-        job.past = self.past(kind, &spans, before);
+        if kind == Kind::DataPack {
+            job.past = self.past(&spans, before);
+        }
         spans.clear();
         self.gathering(kind).spans = spans;
         Some(job)
@@ -702,7 +672,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         content: &[u8],
         past: &Past,
     ) -> Result<(), WriteError> {
-        let rests = self.rests(kind, past, content);
+        let rests = self.rests(past, content);
         let packs = self.writer.packs(kind);
         let slot = self.slot(packs.count(), content.len() as u64);
         let maker = &self.writer.maker;
@@ -782,18 +752,6 @@ pub struct MetaStream {
     /// What is not cut yet.
     rest: Vec<u8>,
     list: ListWriter,
-    past: Option<PastTree>,
-}
-
-impl MetaStream {
-    /// A tree that was `earlier` in an earlier snapshot, which it may be stored as a change of.
-    #[must_use]
-    pub fn after(earlier: Option<StreamRef>) -> Self {
-        Self {
-            past: earlier.map(PastTree::new),
-            ..Self::default()
-        }
-    }
 }
 
 /// Gathers a stream's chunk list.

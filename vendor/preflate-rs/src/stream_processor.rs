@@ -405,7 +405,7 @@ fn recreate_blocks<D: PredictionDecoder>(
         } else {
             0
         };
-        if empty_blocks > 4096 {
+        if empty_blocks > 4096 || output_blocks.len() >= 1 << 16 {
             return Err(PreflateError::new(
                 ExitCode::RecreateBlock,
                 "too many blocks hold nothing",

@@ -5,8 +5,10 @@
 //! before, so that matches find what they repeat, and that begins at a whole byte. Invariant: a piece counts only when the bits
 //! that come from its text and corrections, by the code that a restore runs, are those that were read.
 
+use std::cell::Cell;
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use preflate_rs::{PreflateConfig, PreflateStreamProcessor, RecreateStreamProcessor};
 
@@ -165,7 +167,22 @@ fn text_before(has_sample: bool, window: &[u8]) -> Vec<u8> {
 
 /// What others' code makes of bytes that others wrote: its panics are errors like its errors.
 fn tried<T>(work: impl FnOnce() -> preflate_rs::Result<T>) -> Result<T, Unproven> {
+    thread_local! {
+        static IS_TRYING: Cell<bool> = const { Cell::new(false) };
+    }
+    static QUIET: Once = Once::new();
+    // They are not told to people either, who could do nothing about them.
+    QUIET.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_TRYING.get() {
+                told(panic);
+            }
+        }));
+    });
+    IS_TRYING.set(true);
     let done = catch_unwind(AssertUnwindSafe(work));
+    IS_TRYING.set(false);
     done.map_err(|_| Unproven)?.map_err(|_| Unproven)
 }
 
@@ -323,7 +340,7 @@ impl Unpacker {
             tail | (packed[at / 8] >> (at % 8) & 1) << number
         });
         let mut best: Option<(Head, PreflateStreamProcessor)> = None;
-        (self.fed_bit, self.seen_bytes) = (0, 0);
+        let mut fed = (0, 0);
         for has_sample in [true, false] {
             if self.has_sample.is_some_and(|known| known != has_sample) {
                 continue;
@@ -346,9 +363,11 @@ impl Unpacker {
                 .is_none_or(|(head, _)| needs < head.corrections.len())
             {
                 best = Some(found);
+                fed = (self.fed_bit, self.seen_bytes);
             }
         }
         let best = best.ok_or(Unproven)?;
+        (self.fed_bit, self.seen_bytes) = fed;
         self.has_sample = best.0.fresh.map(|fresh| fresh.has_sample);
         Ok(best)
     }

@@ -34,12 +34,16 @@ impl<'s> Input<'s> {
         if self.held().len() >= count || self.has_ended {
             return Ok(());
         }
-        self.held.drain(..self.start);
-        self.start = 0;
-        while self.held.len() < count && !self.has_ended {
+        // Not for each few bytes that are taken.
+        if self.start >= self.held.len() / 2 {
+            self.held.drain(..self.start);
+            self.start = 0;
+        }
+        let end = self.start + count;
+        while self.held.len() < end && !self.has_ended {
             let length = self.held.len();
             self.held
-                .resize(length + READ_BYTES.min(count - length).max(4096), 0);
+                .resize(length + READ_BYTES.min(end - length).max(4096), 0);
             let read = self.source.read(&mut self.held[length..]);
             let kept = length + *read.as_ref().unwrap_or(&0);
             self.held.truncate(kept);
@@ -68,13 +72,6 @@ impl<'s> Input<'s> {
         let mut held = std::mem::take(&mut self.held);
         held.drain(..std::mem::take(&mut self.start));
         held
-    }
-
-    /// Gives back bytes that were taken last.
-    pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
-        let rest = self.take_held();
-        self.held = bytes;
-        self.held.extend_from_slice(&rest);
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) const PARTS_MAX: u64 = 200_000;
 /// Corrections of so many bytes go into the frame.
 const CORRECTIONS_BYTES: usize = 512;
 /// A tree of parts that is longer is not looked through for what parts were.
-const EARLIER_BYTES_MAX: u64 = 8 << 20;
+const EARLIER_BYTES_MAX: u64 = 4 << 20;
 
 /// What a part was, and its corrections.
 type EarlierPart = (FileContent, Option<FileContent>);
@@ -111,12 +111,9 @@ impl Parts {
     }
 
     /// The bytes between parts.
-    pub(super) fn into_frame(mut self) -> Result<Vec<u8>, WriteError> {
-        let mut frame = Vec::new();
-        rewind(&mut self.frame)?
-            .read_to_end(&mut frame)
-            .map_err(WriteError::Source)?;
-        Ok(frame)
+    pub(super) fn into_frame(mut self) -> Result<SpooledTempFile, WriteError> {
+        rewind(&mut self.frame)?;
+        Ok(self.frame)
     }
 
     /// The next bytes of the input stand before the next part, or as many as there are.

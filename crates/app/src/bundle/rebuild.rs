@@ -45,6 +45,10 @@ fn copy(
     if depth >= DEPTH_MAX {
         return Err(invalid("bundles lie in each other deeper than any do").into());
     }
+    if depth > 0 && length == 0 {
+        // Nobody writes one, and of many in each other no end would come.
+        return Err(invalid("a bundle in a bundle holds nothing").into());
+    }
     let mut out = Bounded {
         out,
         left: length,

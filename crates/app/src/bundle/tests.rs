@@ -552,6 +552,43 @@ fn forged_corrections_end() {
     }
 }
 
+/// FNV-1a, which no library can change.
+fn sum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// What was stored once must be made again by every later version: a change here is a change of the format, and another
+/// coding. `LIFEBOAT_TEST_WRITE_GOLDEN=1` wrote the file.
+#[test]
+fn corrections_that_were_stored_once_make_the_same_stream_for_ever() {
+    let golden =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bundle/coding-1.corrections");
+    let text = rows(11, 5 << 20);
+    if std::env::var_os("LIFEBOAT_TEST_WRITE_GOLDEN").is_some() {
+        let made = by_program(&["gzip", "-6", "-n"], &text);
+        let (mut packed, mut corrections) = (&made[10..], Vec::new());
+        let mut unpacker = Unpacker::default();
+        while !unpacker.is_done() {
+            let (head, bytes) = unpacker.piece(packed).unwrap();
+            put_head(&mut corrections, &head);
+            packed = &packed[bytes..];
+        }
+        std::fs::write(&golden, corrections).unwrap();
+    }
+    let stored = std::fs::read(&golden).unwrap();
+    let mut heads = Heads::new(&stored[..]);
+    let (mut packer, mut made, mut left, mut pieces) =
+        (Packer::default(), Vec::new(), &text[..], 0);
+    while let Some(head) = heads.next().unwrap() {
+        let (piece, rest) = left.split_at(head.text_bytes);
+        made.extend(packer.piece(&head, piece).unwrap());
+        (left, pieces) = (rest, pieces + 1);
+    }
+    assert!(left.is_empty() && pieces > 2, "{pieces} pieces");
+    assert_eq!((made.len(), sum(&made)), (1_698_080, 0xc3bc_e96a_42de_91fd));
+}
+
 #[test]
 fn blocks_end_where_others_say_they_do() {
     for (level, length) in [(0, 100_000), (1, 300_000), (6, 300_000), (9, 70_000)] {

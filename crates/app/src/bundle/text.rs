@@ -16,6 +16,8 @@ use super::{Bundles, Taker, profile_of};
 
 /// Corrections that are kept in memory until they are stored; more lie in a file without a name meanwhile.
 const CORRECTIONS_HELD_BYTES: usize = 4 << 20;
+/// Corrections of one stream, at most: from there on it is stored as it is.
+const CORRECTIONS_BYTES_MAX: u64 = 256 << 20;
 
 /// How far a deflate stream was taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +63,13 @@ impl Text<'_, '_> {
         };
         let mut encoded = Vec::new();
         put_head(&mut encoded, &head);
-        self.corrections.write_all(&encoded)?;
-        self.corrections_bytes += encoded.len() as u64;
+        let bytes_then = self.corrections_bytes + encoded.len() as u64;
+        if bytes_then > CORRECTIONS_BYTES_MAX || self.corrections.write_all(&encoded).is_err() {
+            // What is not noted is not taken: the rest is stored as it is, also where there is no room to note it.
+            self.has_failed = true;
+            return Ok(());
+        }
+        self.corrections_bytes = bytes_then;
         self.input.skip(bytes);
         self.packed_bytes += bytes as u64;
         let text = self.unpacker.text().len() as u64;
@@ -131,12 +138,15 @@ impl Taker<'_, '_, '_> {
             .map_err(WriteError::Source)?;
         let mut short = Vec::new();
         let corrections = if are_short(length) {
-            corrections
+            // A piece that found no room may have left its beginning behind.
+            (&mut corrections)
+                .take(length)
                 .read_to_end(&mut short)
                 .map_err(WriteError::Source)?;
             Corrections::Short(&short)
         } else {
-            let mut input = Input::new(&mut corrections);
+            let mut noted = corrections.take(length);
+            let mut input = Input::new(&mut noted);
             let stored = self.plain(&mut input, Profile::Database, earlier_corrections)?;
             Corrections::Stored(stored)
         };

@@ -84,9 +84,10 @@ impl Growing {
         if !self.has_entries {
             return Ok(None);
         }
-        let stored = lane.close_meta(self.stored)?;
-        let place = gathered.close(self.seen, &stored.encode());
-        Ok(Some((stored, place)))
+        Ok(Some((
+            lane.close_meta(self.stored)?,
+            gathered.close(self.seen),
+        )))
     }
 }
 
@@ -104,13 +105,9 @@ pub(super) struct Tree<'m> {
 }
 
 impl<'m> Tree<'m> {
-    /// A tree that was `earlier`, if it was there.
-    pub(super) fn new(earlier: Option<StreamRef>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            growing: Growing {
-                stored: MetaStream::after(earlier),
-                ..Growing::default()
-            },
+            growing: Growing::default(),
             next: 0,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
@@ -196,7 +193,7 @@ mod tests {
             from,
             past: Past::nothing(),
         };
-        let mut tree = Tree::new(None);
+        let mut tree = Tree::new();
         for place in 0..BELOW_MAX {
             assert_eq!(tree.put_aside(rest(place)).unwrap().from, place);
             tree.expect_below();

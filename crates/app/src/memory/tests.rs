@@ -51,8 +51,8 @@ fn what_a_run_saw_is_read_by_the_next_and_by_no_other() {
         gathered.extend(&mut large, part);
     }
     gathered.extend(&mut small, &tree(numbers(5..9)));
-    let [large, small] = [large, small].map(|tree| gathered.close(tree, b"somewhere"));
-    let empty = gathered.close(NewTree::default(), &[]);
+    let [large, small] = [large, small].map(|tree| gathered.close(tree));
+    let empty = gathered.close(NewTree::default());
     let top = large.clone();
     let (basis, id) = (Basis::default(), SnapshotId([1; 16]));
     gathered
@@ -82,7 +82,7 @@ fn a_past_tree_is_walked_in_step() {
     let gathered = Gathered::new(&repository, "shop", "media");
     let mut all = NewTree::default();
     gathered.extend(&mut all, &tree(["a", "c", "e", "g"].map(str::to_owned)));
-    let top = gathered.close(all, &[]);
+    let top = gathered.close(all);
     let id = SnapshotId([1; 16]);
     gathered
         .finish(top)

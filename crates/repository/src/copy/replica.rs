@@ -81,6 +81,9 @@ pub(super) fn copy(
         .map_err(CopyError::From)?;
         for segment in lookup.with_bases(lacking) {
             let (place, pack, row) = lookup.row(segment);
+            if row.ids.is_empty() {
+                return Err(rows_lost(pack));
+            }
             if !there.has_segment(domain, pack.entry.kind, &row)
                 && !job.done.contains(&place.pack)
                 && batch.packs.insert(place.pack)
@@ -338,7 +341,11 @@ impl Job<'_> {
                     FormatError::Unsupported("an envelope"),
                 ))
             })?;
-            index.add(self.lookup.entry(*number), &envelopes);
+            let entry = self.lookup.entry(*number);
+            if entry.rows.is_empty() && pack.segment_count > 0 {
+                return Err(rows_lost(pack));
+            }
+            index.add(entry, &envelopes);
         }
         let meta = self.to.surroundings.with_entropy(|entropy| {
             Envelope::create(Recipient::Meta, &self.to.keyring, self.to.family(), entropy)
@@ -351,4 +358,10 @@ impl Job<'_> {
 
 fn hash_of(pack: PackId) -> ObjectHash {
     ObjectHash(pack.0)
+}
+
+/// Of a pack it is not known what is in it, so that a replica would not know it either.
+fn rows_lost(pack: &PackPlace) -> CopyError {
+    let lost = FormatError::Truncated("what the index says of a pack");
+    CopyError::From(ReadError::format(pack.name(), lost))
 }

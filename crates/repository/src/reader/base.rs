@@ -60,6 +60,8 @@ impl Text {
 #[derive(Default)]
 pub(super) struct Rest {
     held: HashMap<u32, Arc<Decoded>>,
+    /// What could not be opened. It is tried once for a request, or the tries would multiply from level to level.
+    failed: HashSet<u32>,
     pub(super) opener: SegmentOpener,
 }
 
@@ -67,6 +69,7 @@ impl Rest {
     /// For the next request.
     pub(super) fn again(&mut self) -> &mut Self {
         self.held.clear();
+        self.failed.clear();
         self
     }
 }
@@ -80,15 +83,9 @@ pub(crate) struct Below {
 }
 
 impl Reader<'_> {
-    /// Pieces for chunks in packs of a kind, as far as segments of at most `height` hold them; no more than `most`, so that
+    /// Pieces for chunks in data packs, as far as segments of at most `height` hold them; no more than `most`, so that
     /// the last ones may be left out. Those of one segment stand together.
-    pub(crate) fn pieces(
-        &self,
-        kind: Kind,
-        ids: &[ChunkId],
-        height: u8,
-        most: usize,
-    ) -> Vec<Below> {
+    pub(crate) fn pieces(&self, ids: &[ChunkId], height: u8, most: usize) -> Vec<Below> {
         // In the order in which they are first met.
         let mut segments: Vec<(u32, Vec<u16>)> = Vec::new();
         let mut met = HashMap::new();
@@ -98,7 +95,7 @@ impl Reader<'_> {
             };
             let found = met.entry(segment).or_insert_with(|| {
                 let (_, pack, row) = self.lookup.row(segment);
-                (pack.entry.kind == kind && row.height() <= height).then(|| {
+                (pack.entry.kind == Kind::DataPack && row.height() <= height).then(|| {
                     segments.push((segment, Vec::new()));
                     (
                         segments.len() - 1,
@@ -196,7 +193,8 @@ impl Reader<'_> {
                 if let Some(held) = rest.held.get(&holder) {
                     return Some(Arc::clone(held));
                 }
-                if rest.held.len() >= BELOW_MAX {
+                let tried = rest.held.len() + rest.failed.len();
+                if rest.failed.contains(&holder) || tried >= BELOW_MAX {
                     return None;
                 }
                 match self.decoded(holder, rest) {
@@ -208,6 +206,7 @@ impl Reader<'_> {
                         Some(decoded)
                     }
                     Err(error) => {
+                        rest.failed.insert(holder);
                         failure.get_or_insert(error);
                         None
                     }

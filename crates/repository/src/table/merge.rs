@@ -189,7 +189,7 @@ fn unfinished(shelf: &Shelf) -> io::Result<(File, PathBuf)> {
         let name = entry.file_name();
         let is_left = name.to_string_lossy().starts_with("chunks.table.");
         if is_left
-            && let Ok(file) = File::open(entry.path())
+            && let Ok(file) = OpenOptions::new().read(true).write(true).open(entry.path())
             && file.try_lock().is_ok()
         {
             let _ = fs::remove_file(entry.path());
@@ -204,13 +204,23 @@ fn unfinished(shelf: &Shelf) -> io::Result<(File, PathBuf)> {
         .create_new(true)
         .mode(0o600)
         .open(&path)?;
-    file.try_lock()?;
+    if let Err(error) = file.try_lock() {
+        // Where nothing can be locked, nobody could tell later that it is left.
+        let _ = fs::remove_file(&path);
+        return Err(error.into());
+    }
     Ok((file, path))
 }
 
 fn fresh_entries(packs: &[PackPlace], domain: u32) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for pack in packs {
+    let has_some = |pack: &&PackPlace| {
+        pack.entry
+            .origins
+            .iter()
+            .any(|origin| origin.domain == domain)
+    };
+    for pack in packs.iter().filter(has_some) {
         let rows = pack.rows.get().into_iter().flat_map(|rows| rows.rows());
         for (segment, row) in (pack.first_segment..).zip(rows) {
             if pack.domain_of(&row) == domain {

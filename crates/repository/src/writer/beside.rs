@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use lifeboat_codec::{Base, ChunkId, Input, Kind, PIECES_MAX, StreamRef};
+use lifeboat_codec::{Base, ChunkId, Input, PIECES_MAX, StreamRef};
 use memchr::memmem;
 
 use crate::reader::{Reader, Text};
@@ -369,7 +369,7 @@ impl Stood {
     fn read(&self, reader: &Reader<'_>, old: &[Old]) -> Option<Rests> {
         let ids: Vec<ChunkId> = old.iter().map(|old| old.id).collect();
         let mut failures = 0;
-        let rests = rests(reader, Kind::DataPack, &ids, &mut failures);
+        let rests = rests(reader, &ids, &mut failures);
         lock(&self.course).failures += failures;
         rests
     }
@@ -430,13 +430,8 @@ fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
 }
 
 /// What chunks with these ids come to, as far as a base may be long; `failures` counts what cannot be read.
-pub(super) fn rests(
-    reader: &Reader<'_>,
-    kind: Kind,
-    ids: &[ChunkId],
-    failures: &mut u32,
-) -> Option<Rests> {
-    let mut pieces = reader.pieces(kind, ids, HEIGHT_MAX - 1, PIECES);
+pub(super) fn rests(reader: &Reader<'_>, ids: &[ChunkId], failures: &mut u32) -> Option<Rests> {
+    let mut pieces = reader.pieces(ids, HEIGHT_MAX - 1, PIECES);
     match reader.text_of(&mut pieces, TEXT_BYTES_MAX) {
         Ok(text) => Some(Rests {
             base: Base {
