@@ -200,7 +200,7 @@ fn rows_that_come_in_another_order_are_found_where_they_were() {
             all.growth.push(stored(&all.world.store) - before);
         }
         let (first, next) = (all.growth[0], all.growth[1]);
-        assert!(next < first / 3, "{profile:?}: {next} of {first} bytes");
+        assert!(next < first / 2, "{profile:?}: {next} of {first} bytes");
         for (night, files) in &all.nights {
             assert_eq!(&restore(&all.repository, &night.head).unwrap(), files);
         }

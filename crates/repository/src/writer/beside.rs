@@ -30,9 +30,12 @@ const AHEAD_CHUNKS: usize = 16 << 10;
 const BEHIND_CHUNKS: usize = 1 << 10;
 /// How far from where it should be a lost place is looked for, on both sides.
 const WIDE_BYTES: u64 = 2 << 20;
-/// How often it is looked for farther away, by the next segments, each time as much: so many bytes of another order are found
-/// again at the cost of some milliseconds for each.
+/// In how many places farther away it is looked for in all, each as wide: bytes in another order are found again at the cost of
+/// some milliseconds for each place.
 const SEARCHES_MAX: u32 = 64;
+/// For how many of them one segment waits, and how many a stream gets that was like the earlier one nowhere yet.
+const SEARCHES_AT_ONCE: u32 = 4;
+const SEARCHES_OF_A_STRANGER: u32 = 8;
 /// By what the place is found again: so many bytes, from so many places at the end of a segment, so far apart.
 const NEEDLE_BYTES: usize = 48;
 const NEEDLES: usize = 16;
@@ -102,7 +105,7 @@ struct Course {
     /// Segments that are still to be stored without a try, and how many the next time.
     pause: u32,
     next_pause: u32,
-    /// How often a lost place was looked for farther away; not begun anew in a stream where that was in vain.
+    /// In how many places farther away a lost place was looked for; not begun anew in a stream where that was in vain.
     searches: u32,
     failures: u32,
 }
@@ -131,25 +134,26 @@ impl Course {
 
     /// The place was not found.
     fn lost(&mut self) {
-        self.searches = SEARCHES_MAX.min(self.searches + 1);
-        // A stream that was like the earlier one nowhere yet may be another.
-        if self.distances.is_empty() || self.searches == SEARCHES_MAX {
+        self.searches = SEARCHES_MAX.min(self.searches + SEARCHES_AT_ONCE);
+        let is_stranger = self.distances.is_empty() && self.searches >= SEARCHES_OF_A_STRANGER;
+        if is_stranger || self.searches == SEARCHES_MAX {
             self.pause = self.next_pause;
             self.next_pause = (self.next_pause * 2).clamp(1, PAUSE_MAX);
         }
     }
 
-    /// Where a lost place is looked for that should be at `expected`: by turns behind it and before it, ever farther.
-    fn search(&self, expected: u64) -> Option<Range<u64>> {
-        let (turn, is_behind) = (self.searches.div_ceil(2), self.searches % 2 == 1);
-        let away = u64::from(turn) * 2 * WIDE_BYTES;
-        let middle = if is_behind {
-            expected.checked_add(away)
-        } else {
-            expected.checked_sub(away)
-        };
-        let middle = middle.filter(|_| (1..SEARCHES_MAX).contains(&self.searches))?;
-        Some(middle.saturating_sub(WIDE_BYTES)..middle + WIDE_BYTES)
+    /// Where a lost place is looked for next that should be at `expected`: by turns behind it and before it, ever farther.
+    fn searches(&self, expected: u64) -> impl Iterator<Item = Range<u64>> {
+        let next = self.searches + 1..SEARCHES_MAX.min(self.searches + 1 + SEARCHES_AT_ONCE);
+        next.filter_map(move |search| {
+            let away = u64::from(search.div_ceil(2)) * 2 * WIDE_BYTES;
+            let middle = if search % 2 == 1 {
+                expected.checked_add(away)
+            } else {
+                expected.checked_sub(away)
+            };
+            middle.map(|middle| middle.saturating_sub(WIDE_BYTES)..middle + WIDE_BYTES)
+        })
     }
 
     /// Where the chunk at this span should stand in the earlier stream.
@@ -253,15 +257,17 @@ impl<'w, 'r> Beside<'w, 'r> {
             return None;
         }
         let (start, end) = (course.range(first).start, course.range(last).end);
-        let far = course.search(end);
+        let far: Vec<Range<u64>> = course.searches(end).collect();
         drop(course);
         self.load(end);
         let range = start.min(end).saturating_sub(WIDE_BYTES)..end + WIDE_BYTES;
-        let far = far.map(|far| {
+        let far = far.into_iter().map(|far| {
             // Chunks before and behind it too, which may be those of the segment's beginning and end.
             let search = far.start.saturating_sub(2 * WIDE_BYTES)..far.end + 2 * WIDE_BYTES;
-            (far, self.within(&search))
+            let there = self.within(&search);
+            (far, there)
         });
+        let far = far.collect();
         Some(Stood {
             spans: spans.to_vec(),
             near: self.within(&range),
@@ -285,8 +291,8 @@ impl<'w, 'r> Beside<'w, 'r> {
 pub(super) struct Stood {
     spans: Vec<Span>,
     near: Vec<Old>,
-    /// Where the place is looked for after it was lost, and what stood around there.
-    far: Option<(Range<u64>, Vec<Old>)>,
+    /// Where the place is looked for when it is lost, and what stood around there.
+    far: Vec<(Range<u64>, Vec<Old>)>,
     course: Arc<Mutex<Course>>,
 }
 
@@ -307,7 +313,10 @@ impl Stood {
             place = self.look(reader, &ranges, content, &self.near, &wide);
         }
         let mut from = &self.near;
-        if let (None, Some((range, far))) = (place, &self.far) {
+        for (range, far) in &self.far {
+            if place.is_some() {
+                break;
+            }
             place = self.look(reader, &ranges, content, far, range);
             from = far;
         }
@@ -345,6 +354,9 @@ impl Stood {
         let old = old.iter();
         let old = old.filter(|old| old.end() > range.start && old.start < range.end);
         let old: Vec<Old> = old.copied().collect();
+        if old.is_empty() {
+            return None;
+        }
         let text = self.read(reader, &old)?;
         self.find(ranges, content, &old, text.text())
     }
