@@ -182,3 +182,20 @@ fn the_same_words_make_the_same_tree() {
     assert_ne!(noise(1, 100), noise(2, 100));
     assert_eq!(text(1, 333).len(), 333);
 }
+
+/// A dump of rows, each with a word that nothing compresses; of every row of 200 the word depends on the night.
+pub(crate) fn dump(night: u64) -> Vec<u8> {
+    let words = noise(1, 60_000 * 8);
+    let mut text = format!("-- night {night}\n").into_bytes();
+    for (row, word) in words.chunks(8).enumerate() {
+        let row = row as u64;
+        let changed = if (row * 7919 + night).is_multiple_of(200) {
+            night
+        } else {
+            0
+        };
+        let word = u64::from_le_bytes(word.try_into().unwrap());
+        text.extend_from_slice(format!("{row}\t{word:x}\t{changed}\tplaced\n").as_bytes());
+    }
+    text
+}
