@@ -4,6 +4,7 @@
 //! bits for each sealed thing. No counter is kept anywhere, so clones, rollbacks and parallel writers are safe.
 //! What the associated data binds is said at each caller; nothing opens in another's place.
 
+pub(crate) use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 
@@ -36,21 +37,21 @@ pub(crate) fn seal(
     let text = out
         .get_mut(start..)
         .expect("the plaintext was just appended");
-    let tag = seal_in_place(key, nonce, associated, text);
+    let tag = seal_text(key, nonce, associated, text.into());
     out.extend_from_slice(&tag);
 }
 
-/// Encrypts `text` where it lies and returns the tag.
+/// Encrypts `text`, where it lies or from one place to another, and returns the tag.
 #[must_use]
-pub(crate) fn seal_in_place(
+pub(crate) fn seal_text(
     key: &Secret,
     nonce: Nonce,
     associated: &[u8],
-    text: &mut [u8],
+    text: InOutBuf<'_, '_, u8>,
 ) -> [u8; TAG_BYTES] {
     let cipher = XChaCha20Poly1305::new(key.bytes().into());
     let tag = cipher
-        .encrypt_inout_detached(&XNonce::from(nonce.0), associated, text.into())
+        .encrypt_inout_detached(&XNonce::from(nonce.0), associated, text)
         .expect("texts are far shorter than the cipher's limit of 256 GiB");
     tag.into()
 }
@@ -123,7 +124,13 @@ mod tests {
             0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7,
         ];
         let mut text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.".to_vec();
-        let tag = seal_in_place(&Secret::new(key), Nonce(nonce), &associated, &mut text);
+        let secret = Secret::new(key);
+        let plain = text.clone();
+        let between = InOutBuf::new(&plain, &mut text).unwrap();
+        let apart = seal_text(&secret, Nonce(nonce), &associated, between);
+        let sealed = std::mem::replace(&mut text, plain);
+        let tag = seal_text(&secret, Nonce(nonce), &associated, (&mut text[..]).into());
+        assert_eq!((apart, sealed), (tag, text.clone()));
         assert_eq!(text[..4], [0xbd, 0x6d, 0x17, 0x9d]);
         assert_eq!(
             tag,

@@ -10,7 +10,7 @@ use crate::frame::Kind;
 use crate::id::{ChunkId, FamilyId};
 use crate::key::{Secret, chunk_id, context};
 use crate::record::{Input, put_varint};
-use crate::seal::{NONCE_BYTES, Nonce, SEAL_BYTES, open_in_place, seal_in_place};
+use crate::seal::{InOutBuf, NONCE_BYTES, Nonce, SEAL_BYTES, open_in_place, seal_text};
 
 /// Content that a segment aims at, in bytes; a chunk that is as large is a segment alone.
 pub const SEGMENT_BYTES: usize = 1 << 20;
@@ -143,9 +143,7 @@ impl SegmentSealer {
             .get_mut(NONCE_BYTES..NONCE_BYTES + content.len())
             .expect("the buffer was made large enough");
         let (codec, length) = compress(&mut self.compressor, &mut self.beside, content, base, room);
-        if codec == Codec::Raw {
-            room.copy_from_slice(content);
-        } else {
+        if codec != Codec::Raw {
             let frame = room.get(..length).expect("the frame lies in the buffer");
             let prefix = if codec == Codec::ZstdBase { base } else { &[] };
             let decoded =
@@ -157,9 +155,14 @@ impl SegmentSealer {
                 ));
             }
         }
-        let text = room.get_mut(..length).expect("the text lies in the buffer");
+        let room = room.get_mut(..length).expect("the text lies in the buffer");
+        let text = match codec {
+            // What is stored as it is goes from where it lies, without a copy.
+            Codec::Raw => InOutBuf::new(content, room).expect("both are as long"),
+            Codec::Zstd | Codec::ZstdBase => room.into(),
+        };
         // The key is random for this run, the nonce for this segment: the pair cannot repeat.
-        let tag = seal_in_place(
+        let tag = seal_text(
             key.segment(),
             nonce,
             &associated(family, kind, codec, ids),

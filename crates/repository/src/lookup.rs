@@ -242,6 +242,11 @@ impl Lookup {
         self.mapped = self.fresh.len();
     }
 
+    /// Segments with a base, the lowest first.
+    pub(crate) fn based(&self) -> impl Iterator<Item = u32> {
+        self.based.iter().map(|(_, segment)| *segment)
+    }
+
     /// True for a segment of which a part of the base is in no pack.
     pub(crate) fn is_hollow(&self, segment: u32) -> bool {
         self.hollow.contains(&segment)
@@ -277,15 +282,22 @@ impl Lookup {
             if !all.insert(segment) {
                 continue;
             }
-            let (place, pack, row) = self.row(segment);
-            if let Some(base) = row.base() {
-                let domain = pack.domain_of(&row);
-                for piece in &base.pieces {
-                    left.extend(self.below(domain, place.pack, base.height, piece).next());
-                }
-            }
+            left.extend(self.rests_on(segment).map(|(_, on, _)| on));
         }
         all
+    }
+
+    /// What a segment rests on: the number of each piece, the segment, and where in that.
+    pub(crate) fn rests_on(&self, segment: u32) -> impl Iterator<Item = (usize, u32, Piece)> {
+        let (place, pack, row) = self.row(segment);
+        let (domain, pack) = (pack.domain_of(&row), place.pack);
+        row.base().into_iter().flat_map(move |base| {
+            let (height, pieces) = (base.height, base.pieces.into_iter().enumerate());
+            pieces.filter_map(move |(number, piece)| {
+                let on = self.below(domain, pack, height, &piece).next()?;
+                Some((number, on, piece))
+            })
+        })
     }
 
     /// The segments that rest on any of `lost`, with `lost` itself.

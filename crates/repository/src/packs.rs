@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use lifeboat_codec::{
     Author, Codec, Envelope, FinishedPack, Index, Kind, Moved, Origin, PackBuilder, Row, Rows,
-    RunId, RunKey, pack_name,
+    RunId, RunKey, pack_name, padding_class,
 };
 use lifeboat_store::{Body, Store, spool};
 
@@ -18,8 +18,10 @@ use crate::progress::{Counter, Progress};
 use crate::repository::{Repository, object_name};
 use crate::write_error::WriteError;
 
-/// A pack is closed when it is this long.
+/// A pack is closed when it is about this long: so much shorter or longer, where little has to be padded.
 const PACK_BYTES: u64 = 32 << 20;
+const PACK_SLACK_BYTES: u64 = 2 << 20;
+const PADDING_BYTES: u64 = 16 << 10;
 /// Packs of content that are open at once.
 const OPEN_PACKS: usize = 4;
 /// Content that goes into one pack before another is drawn.
@@ -136,7 +138,7 @@ impl OpenPacks {
             base,
         });
         pack.builder.append(sealed, codec, moved, ids);
-        if pack.builder.length() < PACK_BYTES {
+        if !is_full(pack.builder.length()) {
             return Ok(());
         }
         let full = open.take();
@@ -170,6 +172,12 @@ impl OpenPacks {
         }
         maker.finish(into)
     }
+}
+
+fn is_full(length: u64) -> bool {
+    let padding = padding_class(length) - length;
+    length >= PACK_BYTES + PACK_SLACK_BYTES
+        || length >= PACK_BYTES - PACK_SLACK_BYTES && padding <= PADDING_BYTES
 }
 
 /// Appends all segments of the smaller pack to the larger one. They open as before: a segment is not bound to its pack.

@@ -3,8 +3,10 @@
 //! Invariant: no byte leaves this file that was not authenticated and whose chunk did not have the id that the
 //! snapshot names. A chunk with several holders is taken from the next one when the first is damaged.
 
+mod aside;
 mod base;
 mod lists;
+mod order;
 mod slow;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,14 +20,15 @@ use lifeboat_codec::{
     SegmentPlan, StreamRef, chunk_id, recipient_of,
 };
 use lifeboat_store::ErrorKind;
-use rayon::prelude::*;
 
 use crate::lookup::Lookup;
 use crate::repository::{ReadError, Repository, object_name};
 
+pub(crate) use self::aside::Aside;
 use self::base::Rest;
 pub(crate) use self::base::Text;
 pub(crate) use self::lists::{Failed, Part, bytes_of, chunks_of_stream, read_all};
+use self::order::{Order, Wish};
 pub use self::slow::ChunkReader;
 
 /// Bytes of opened segments that are kept: of metadata, and of what others rest on.
@@ -37,10 +40,6 @@ const NEAR_BYTES: u64 = 128 << 10;
 const NEAR_MAX: usize = 16;
 /// Segments' memory that is kept to be used again.
 const SPARE_MAX: usize = 2;
-/// Segments that a worker fetches in one go when it reads many.
-const BATCH_SEGMENTS: usize = 8;
-/// Stored bytes that one ranged read asks for at most.
-const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes that a sequential reader decodes ahead.
 const WINDOW_BYTES: u64 = 16 << 20;
 /// Nothing that is read into memory as a whole is larger, in bytes.
@@ -338,7 +337,7 @@ impl Reader<'_> {
         }
         let mut fetched = self.fetch_near(segment)?;
         let (_, pack, row) = self.lookup.row(segment);
-        let base = self.base_of(segment, rest)?;
+        let base = self.base_of(segment, rest, None)?;
         let wrong = |source| ReadError::format(pack.name(), source);
         let (key, plan) = self.plan(segment, base.text()).map_err(wrong)?;
         let memory = lock().spare.pop().unwrap_or_default();
@@ -449,11 +448,12 @@ impl Reader<'_> {
         hand: &mut Hand,
         segment: u32,
         sealed: &mut [u8],
+        aside: &Aside,
         each: &mut dyn FnMut(ChunkId, &[u8]),
     ) -> Result<(), ReadError> {
         let (_, pack, row) = self.lookup.row(segment);
         let wrong = |source| ReadError::format(pack.name(), source);
-        let base = self.base_of(segment, hand.rest.again())?;
+        let base = self.base_of(segment, hand.rest.again(), Some(aside))?;
         let (key, plan) = self.plan(segment, base.text()).map_err(wrong)?;
         let id_key = self
             .keys
@@ -463,6 +463,7 @@ impl Reader<'_> {
             .opener
             .open(&key, id_key, &plan, sealed)
             .map_err(wrong)?;
+        aside.put(segment, &chunks);
         row.chunk_ids()
             .zip(chunks)
             .for_each(|(id, chunk)| each(id, chunk));
@@ -511,72 +512,40 @@ impl Reader<'_> {
     /// When a chunk cannot be read, `deliver` gets the error instead, once for each wanted item. Stops early when
     /// `stop` is set.
     pub fn deliver(&self, wanted: &[Wanted], stop: &AtomicBool, deliver: &Deliver<'_>) {
-        let mut by_segment: HashMap<u32, Vec<Wanted>> = HashMap::new();
-        for item in wanted {
-            match self.lookup.find(self.keys.domain, item.id) {
-                Some(segment) => by_segment.entry(segment).or_default().push(*item),
-                None => deliver(item.tag, Err(&ReadError::MissingChunk(item.id))),
-            }
-        }
-        let mut segments: Vec<(u32, Vec<Wanted>)> = by_segment.into_iter().collect();
-        // Segments are numbered pack by pack, in the order in which they lie there.
-        segments.par_sort_unstable_by_key(|(segment, _)| *segment);
-        let batches = self.batches(&segments);
+        let order = self.order(wanted, |item| {
+            deliver(item.tag, Err(&ReadError::MissingChunk(item.id)));
+        });
         let next = AtomicUsize::new(0);
         let threads = std::thread::available_parallelism()
             .map_or(2, std::num::NonZero::get)
-            .min(batches.len());
+            .min(order.batches.len());
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     let (mut hand, mut buffer) = (Hand::default(), Vec::new());
-                    while let Some(range) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(batch) = order.batches.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
                         if stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        self.batch(&segments[range.clone()], &mut hand, &mut buffer, deliver);
+                        self.batch(&order, batch.clone(), &mut hand, &mut buffer, deliver);
                     }
                 });
             }
         });
     }
 
-    /// Neighbouring segments that one read fetches.
-    fn batches(&self, segments: &[(u32, Vec<Wanted>)]) -> Vec<Range<usize>> {
-        let mut batches: Vec<Range<usize>> = Vec::new();
-        for (number, (segment, _)) in segments.iter().enumerate() {
-            let place = self.lookup.place(*segment);
-            if let Some(last) = batches.last_mut() {
-                let first = self.lookup.place(segments[last.start].0);
-                let before = self.lookup.place(segments[number - 1].0);
-                let gap = place
-                    .offset
-                    .saturating_sub(before.offset + u64::from(before.sealed_bytes));
-                let bytes =
-                    (place.offset + u64::from(place.sealed_bytes)).saturating_sub(first.offset);
-                if first.pack == place.pack
-                    && last.len() < BATCH_SEGMENTS
-                    && bytes <= BATCH_BYTES
-                    && gap <= 64 << 10
-                {
-                    last.end = number + 1;
-                    continue;
-                }
-            }
-            batches.push(number..number + 1);
-        }
-        batches
-    }
-
     fn batch(
         &self,
-        segments: &[(u32, Vec<Wanted>)],
+        order: &Order,
+        batch: Range<usize>,
         hand: &mut Hand,
         buffer: &mut Vec<u8>,
         deliver: &Deliver<'_>,
     ) {
-        let place = |number: usize| self.lookup.place(segments[number].0);
-        let (first, last) = (place(0), place(segments.len() - 1));
+        let wishes = &order.wishes[batch];
+        let place = |number: usize| self.lookup.place(wishes[number].segment);
+        let (first, last) = (place(0), place(wishes.len() - 1));
         let pack = self.lookup.pack(first.pack);
         let blocks = blocks_of(
             first.offset,
@@ -592,32 +561,33 @@ impl Reader<'_> {
             blocks.start,
             &mut buffer[..length],
         );
-        for (number, (segment, wanted)) in segments.iter().enumerate() {
+        for (number, wish) in wishes.iter().enumerate() {
             let at = (place(number).offset - blocks.start) as usize;
             let sealed = &mut buffer[at..at + place(number).sealed_bytes as usize];
             if fetched.is_err()
                 || self
-                    .open_wanted(hand, *segment, sealed, wanted, deliver)
+                    .open_wish(hand, wish, sealed, &order.aside, deliver)
                     .is_err()
             {
-                self.one_by_one(wanted, deliver);
+                self.one_by_one(&wish.wanted, deliver);
             }
         }
     }
 
     /// Delivers what is wanted of one segment; nothing is delivered when it fails.
-    fn open_wanted(
+    fn open_wish(
         &self,
         hand: &mut Hand,
-        segment: u32,
+        wish: &Wish,
         sealed: &mut [u8],
-        wanted: &[Wanted],
+        aside: &Aside,
         deliver: &Deliver<'_>,
     ) -> Result<(), ReadError> {
-        if let [only] = wanted {
+        let (segment, wanted) = (wish.segment, &wish.wanted);
+        if let [only] = wanted.as_slice() {
             // A row may name a chunk twice.
             let mut is_done = false;
-            return self.open(hand, segment, sealed, &mut |id, chunk| {
+            return self.open(hand, segment, sealed, aside, &mut |id, chunk| {
                 if id == only.id && !std::mem::replace(&mut is_done, true) {
                     deliver(only.tag, Ok(chunk));
                 }
@@ -627,7 +597,7 @@ impl Reader<'_> {
         wanted
             .iter()
             .for_each(|item| tags.entry(item.id).or_default().push(item.tag));
-        self.open(hand, segment, sealed, &mut |id, chunk| {
+        self.open(hand, segment, sealed, aside, &mut |id, chunk| {
             for tag in tags.remove(&id).into_iter().flatten() {
                 deliver(tag, Ok(chunk));
             }

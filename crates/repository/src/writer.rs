@@ -421,16 +421,18 @@ impl<'w, 'r> Lane<'w, 'r> {
         buffer.resize(READ_BYTES, 0);
         let capacity = READ_BYTES.min(profile.max_bytes() * 4);
         let (mut start, mut end, mut ended) = (0, 0, false);
+        // Where the gear hash cuts what is there, once it is known that nothing more comes.
+        let mut last_cut = None;
         let result = loop {
             let available = &buffer[start..end];
             let at_end = cut_at_end(profile, list.length, &mut ends);
             let at_end = at_end.filter(|length| *length <= available.len());
             let is_short = !ended && available.len() < profile.max_bytes();
             // Rows are cut by the gear hash where they have no rare end for twice the average, so long ones always.
-            let length = match at_end {
-                None if is_rows && is_short => available.len(),
-                None => self.writer.chunker.cut(profile, available),
-                Some(length) => length,
+            let length = match (at_end, last_cut.take()) {
+                (Some(length), _) | (None, Some(length)) => length,
+                (None, None) if is_rows && is_short => available.len(),
+                (None, None) => self.writer.chunker.cut(profile, available),
             };
             // A cut point at the end of what is there may only be the end of what is there.
             if is_short
@@ -441,7 +443,10 @@ impl<'w, 'r> Lane<'w, 'r> {
                 end -= start;
                 start = 0;
                 match fill(source, &mut buffer[end..capacity]) {
-                    Ok(0) => ended = true,
+                    Ok(0) => {
+                        ended = true;
+                        last_cut = (!is_rows).then_some(length);
+                    }
                     Ok(count) => {
                         end += count;
                         let more = source.ends();

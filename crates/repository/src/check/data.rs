@@ -1,16 +1,18 @@
 //! Reading packs whole: every byte once through the hash, every segment opened where it lies.
 //!
 //! One pass: a window of whole segments is fetched into a buffer that is used again and again, hashed while it is as it
-//! was written, then opened in place. The buffer holds 4 MiB, or the one segment that is larger.
+//! was written, then opened in place, by whichever cores have nothing else to do. The buffer holds 4 MiB, or the one segment
+//! that is larger.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use lifeboat_codec::{
     ChunkId, Codec, Damage, DomainKeys, FormatError, Row, SegmentOpener, SegmentPlan, parse_name,
     recipient_of,
 };
+use rayon::prelude::*;
 
 use super::Check;
 use super::packs::{Pack, Packs};
@@ -18,13 +20,22 @@ use super::reach::Reach;
 use crate::parallel;
 use crate::place::PackPlace;
 use crate::progress::Counter;
-use crate::reader::{Reader, Text};
+use crate::reader::{Aside, Reader, Text};
 use crate::repository::ReadError;
 use crate::snapshots::sentence;
 use crate::verify::{Scan, examine, fetch};
 
 /// Bytes that are fetched at once.
 const WINDOW_BYTES: u64 = 4 << 20;
+
+/// How high the highest segment of a pack stands on others.
+fn height_of(pack: &Pack, packs: &Packs) -> u8 {
+    let heights = pack.place.and_then(|(place, _)| {
+        let rows = packs.lookup.rows(place);
+        rows.rows().map(|row| row.height()).max()
+    });
+    heights.unwrap_or_default()
+}
 
 /// What reading one pack showed.
 #[derive(Default)]
@@ -43,14 +54,38 @@ pub(super) struct PackRead {
     pub(super) tried: bool,
 }
 
-/// Reads what segments rest on, for all threads.
-struct Below<'c> {
-    check: &'c Check<'c>,
-    packs: &'c Packs,
-    readers: Mutex<HashMap<u32, Arc<Reader<'c>>>>,
+impl PackRead {
+    /// Adds what one segment showed.
+    fn add(&mut self, segment: Self) {
+        self.broken.extend(segment.broken);
+        self.closed += segment.closed;
+        self.wrong_length.extend(segment.wrong_length);
+    }
 }
 
-impl Below<'_> {
+/// What all threads share.
+struct Shared<'c> {
+    check: &'c Check<'c>,
+    packs: &'c Packs,
+    /// Read what segments rest on, by domain.
+    readers: Mutex<HashMap<u32, Arc<Reader<'c>>>>,
+    aside: Aside,
+    /// What nobody opens segments with at the moment.
+    tools: Mutex<Vec<Tools>>,
+}
+
+/// What segments are opened with.
+#[derive(Default)]
+struct Tools {
+    opener: SegmentOpener,
+    keys: Option<DomainKeys>,
+}
+
+impl Shared<'_> {
+    fn tools(&self) -> MutexGuard<'_, Vec<Tools>> {
+        self.tools.lock().expect("no thread panics with tools")
+    }
+
     fn text(&self, domain: u32, segment: u32) -> Result<Text, ReadError> {
         let reader = {
             let mut readers = self
@@ -68,16 +103,8 @@ impl Below<'_> {
                 }
             }
         };
-        reader.base_text(segment)
+        reader.base_text(segment, &self.aside)
     }
-}
-
-/// What one thread keeps from pack to pack.
-#[derive(Default)]
-struct Hand {
-    window: Vec<u8>,
-    opener: SegmentOpener,
-    keys: Option<DomainKeys>,
 }
 
 impl Check<'_> {
@@ -89,23 +116,35 @@ impl Check<'_> {
         reach: &Reach<'_>,
     ) -> Vec<(usize, PackRead)> {
         let mut order = chosen.to_vec();
-        order.sort_by_key(|number| std::cmp::Reverse(packs.packs[*number].bytes));
+        // What rests on others comes after these, and else the longest first, or all would wait for the last one.
+        order.sort_by_cached_key(|number| {
+            let pack = &packs.packs[*number];
+            (height_of(pack, packs), std::cmp::Reverse(pack.bytes))
+        });
+        let places = chosen
+            .iter()
+            .filter_map(|number| packs.packs[*number].place);
+        let places: HashSet<u32> = places.map(|(place, _)| place).collect();
         self.progress.expect(
             Counter::Bytes,
             order.iter().map(|number| packs.packs[*number].bytes).sum(),
         );
         let results = Mutex::new(Vec::new());
-        let below = Below {
+        let shared = Shared {
             check: self,
             packs,
             readers: Mutex::default(),
+            aside: Aside::new(&packs.lookup, |segment| {
+                places.contains(&packs.lookup.place(segment).pack)
+            }),
+            tools: Mutex::default(),
         };
         parallel::for_each(
             &order,
             self.threads,
             self.stop,
-            |hand: &mut Hand, number| {
-                let read = self.read_pack(&packs.packs[*number], &below, reach, hand);
+            |window: &mut Vec<u8>, number| {
+                let read = self.read_pack(&packs.packs[*number], &shared, reach, window);
                 if !self.stop.load(Ordering::Relaxed) {
                     results
                         .lock()
@@ -154,16 +193,16 @@ impl Check<'_> {
     fn read_pack(
         &self,
         pack: &Pack,
-        below: &Below<'_>,
+        shared: &Shared<'_>,
         reach: &Reach<'_>,
-        hand: &mut Hand,
+        window: &mut Vec<u8>,
     ) -> PackRead {
         let mut read = PackRead::default();
         let Some(scan) = Scan::begin(pack.bytes) else {
             read.damage.push(Damage::Footer);
             return read;
         };
-        if let Err(error) = self.pass(pack, below, reach, scan, hand, &mut read) {
+        if let Err(error) = self.pass(pack, shared, reach, scan, window, &mut read) {
             read.other = Some(format!("cannot be read: {error}"));
         }
         read
@@ -172,16 +211,16 @@ impl Check<'_> {
     fn pass(
         &self,
         pack: &Pack,
-        below: &Below<'_>,
+        shared: &Shared<'_>,
         reach: &Reach<'_>,
         mut scan: Scan,
-        hand: &mut Hand,
+        buffer: &mut Vec<u8>,
         read: &mut PackRead,
     ) -> Result<(), lifeboat_store::Error> {
         let store = self.repository.store();
         if let Some((place, first_segment)) = pack.place {
-            let rows: Vec<Row<'_>> = below.packs.lookup.rows(place).rows().collect();
-            let place = below.packs.lookup.pack(place);
+            let rows: Vec<Row<'_>> = shared.packs.lookup.rows(place).rows().collect();
+            let place = shared.packs.lookup.pack(place);
             let ends = |row: &Row<'_>| place.entry.segments_at + row.offset + row.sealed_bytes;
             let mut next = 0;
             while next < rows.len() && !self.stop.load(Ordering::Relaxed) {
@@ -196,29 +235,38 @@ impl Check<'_> {
                 if end > scan.body_end() {
                     break;
                 }
-                let window = fetch(store, &pack.name, start, end - start, &mut hand.window)?;
+                let window = fetch(store, &pack.name, start, end - start, buffer)?;
                 scan.update(window);
-                for (number, row) in batch.iter().enumerate() {
-                    let at = (place.entry.segments_at + row.offset - start) as usize;
-                    let sealed = &mut window[at..at + row.sealed_bytes as usize];
-                    let segment = first_segment + (next + number) as u32;
-                    self.segment(
-                        place,
-                        row,
-                        segment,
-                        sealed,
-                        below,
-                        reach,
-                        (&mut hand.opener, &mut hand.keys),
-                        read,
-                    );
+                let before = place.entry.segments_at + batch[0].offset - start;
+                let mut window = &mut window[before as usize..];
+                let mut sealed = Vec::with_capacity(batch.len());
+                for row in batch {
+                    let (own, behind) = window.split_at_mut(row.sealed_bytes as usize);
+                    sealed.push(own);
+                    window = behind;
                 }
+                let first = first_segment + next as u32;
+                let opened: Vec<PackRead> = batch
+                    .par_iter()
+                    .zip(sealed)
+                    .zip(first..first + batch.len() as u32)
+                    .map(|((row, sealed), segment)| {
+                        let mut tools = shared.tools().pop().unwrap_or_default();
+                        let mut read = PackRead::default();
+                        self.segment(
+                            place, row, segment, sealed, shared, reach, &mut tools, &mut read,
+                        );
+                        shared.tools().push(tools);
+                        read
+                    })
+                    .collect();
+                opened.into_iter().for_each(|segment| read.add(segment));
                 self.progress.count(Counter::Bytes, end - start);
                 next += more;
             }
             read.tried = next == rows.len() && read.closed == 0;
         }
-        self.rest(pack, scan, &mut hand.window, read)
+        self.rest(pack, scan, buffer, read)
     }
 
     /// Padding, directory, table, footer and hash.
@@ -282,9 +330,9 @@ impl Check<'_> {
         row: &Row<'_>,
         segment: u32,
         sealed: &mut [u8],
-        below: &Below<'_>,
+        shared: &Shared<'_>,
         reach: &Reach<'_>,
-        (opener, keys): (&mut SegmentOpener, &mut Option<DomainKeys>),
+        tools: &mut Tools,
         read: &mut PackRead,
     ) {
         let domain = place
@@ -293,11 +341,11 @@ impl Check<'_> {
             .get(usize::from(row.origin()))
             .map_or(0, |origin| origin.domain);
         // A copy takes whole packs along, not all that their segments rest on. What is needed of it is told as missing.
-        if below.packs.lookup.is_hollow(segment) {
+        if shared.packs.lookup.is_hollow(segment) {
             return;
         }
         let base = if row.codec == Codec::ZstdBase {
-            below.text(domain, segment)
+            shared.text(domain, segment)
         } else {
             Ok(Text::default())
         };
@@ -318,10 +366,10 @@ impl Check<'_> {
         };
         let mut open = || -> Result<(), FormatError> {
             let key = self.repository.run_key(place.envelope_of(row)?)?;
-            if keys.as_ref().is_none_or(|keys| keys.domain != domain) {
-                *keys = Some(self.repository.keyring.domain(domain)?);
+            if tools.keys.as_ref().is_none_or(|keys| keys.domain != domain) {
+                tools.keys = Some(self.repository.keyring.domain(domain)?);
             }
-            let keys = keys.as_ref().expect("the keys were just made");
+            let keys = tools.keys.as_ref().expect("the keys were just made");
             let id_key = keys.key(recipient_of(place.entry.kind))?;
             let plan = SegmentPlan {
                 family: self.repository.family(),
@@ -330,7 +378,8 @@ impl Check<'_> {
                 ids: row.ids,
                 base: base.text(),
             };
-            let chunks = opener.open(&key, id_key, &plan, sealed)?;
+            let chunks = tools.opener.open(&key, id_key, &plan, sealed)?;
+            shared.aside.put(segment, &chunks);
             if let Some(needed) = reach.needed.get(&domain) {
                 let lengths = row.chunk_ids().zip(chunks.iter().map(|chunk| chunk.len()));
                 read.wrong_length.extend(

@@ -1,7 +1,7 @@
 //! The plaintext that a segment rests on: chunks of lower segments, which may rest on lower ones again.
 //!
-//! Memory holds what one request has opened, and what the cache keeps. A forged repository cannot ask for endless work:
-//! heights only fall, each segment is opened once for a request, and these are counted.
+//! Memory holds some of what one request has opened, and what the cache keeps. A forged repository cannot ask for endless work:
+//! heights only fall, and what is opened for a request is counted.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -9,13 +9,17 @@ use std::sync::Arc;
 
 use lifeboat_codec::{BASE_TEXT_MAX, ChunkId, FormatError, Kind, Piece, SegmentOpener};
 
+use super::aside::Aside;
 use super::{Decoded, Reader};
 use crate::repository::ReadError;
 
 /// Chunks between two others of a segment that are taken along.
-const GAP_MAX: usize = 8;
-/// Segments below one, at most: each is opened once for it.
-const BELOW_MAX: usize = 128;
+const GAP_MAX: usize = 1;
+/// How often segments are opened for one above them, at most: those below what is written are opened once each, or some more often
+/// where they are too large to be held.
+const OPENED_MAX: usize = 1024;
+/// Opened segments that a request holds, in bytes.
+const HELD_BYTES: usize = 8 << 20;
 /// The same in what is written: who reads one segment waits for them all.
 const BELOW_WRITTEN_MAX: usize = 32;
 
@@ -46,20 +50,29 @@ impl Text {
             self.one = Some((decoded, numbers));
             return Some(());
         }
+        self.add_text(decoded.range(numbers)?)
+    }
+
+    /// Adds what is known to be the text of the next piece; `None` when it becomes too long.
+    fn add_text(&mut self, more: &[u8]) -> Option<()> {
+        if self.text().len() + more.len() > BASE_TEXT_MAX {
+            return None;
+        }
         if let Some((first, numbers)) = self.one.take() {
             self.several.reserve(2 * first.content.len());
             self.several.extend_from_slice(first.range(numbers)?);
         }
-        self.several.extend_from_slice(decoded.range(numbers)?);
+        self.several.extend_from_slice(more);
         Some(())
     }
 }
 
-/// What one request has opened of what may be needed twice, and what it opens with. The cache may give up what is needed again;
-/// a request does not.
+/// What one request has opened of what may be needed twice, and what it opens with: the cache may give up what is needed again.
 #[derive(Default)]
 pub(super) struct Rest {
     held: HashMap<u32, Arc<Decoded>>,
+    held_bytes: usize,
+    opened: usize,
     /// What could not be opened. It is tried once for a request, or the tries would multiply from level to level.
     failed: HashSet<u32>,
     pub(super) opener: SegmentOpener,
@@ -69,8 +82,17 @@ impl Rest {
     /// For the next request.
     pub(super) fn again(&mut self) -> &mut Self {
         self.held.clear();
+        (self.held_bytes, self.opened) = (0, 0);
         self.failed.clear();
         self
+    }
+
+    fn hold(&mut self, segment: u32, decoded: &Arc<Decoded>) {
+        let bytes = self.held_bytes + decoded.bytes();
+        if bytes <= HELD_BYTES {
+            self.held.insert(segment, Arc::clone(decoded));
+            self.held_bytes = bytes;
+        }
     }
 }
 
@@ -176,33 +198,48 @@ impl Reader<'_> {
         )
     }
 
-    /// The text that a segment rests on; empty for one without a base.
-    pub(super) fn base_of(&self, segment: u32, rest: &mut Rest) -> Result<Text, ReadError> {
+    /// The text that a segment rests on; empty for one without a base. Some of it may have been put `aside`.
+    pub(super) fn base_of(
+        &self,
+        segment: u32,
+        rest: &mut Rest,
+        aside: Option<&Aside>,
+    ) -> Result<Text, ReadError> {
         let (place, pack, row) = self.lookup.row(segment);
         let mut text = Text::default();
         let Some(base) = row.base() else {
             return Ok(text);
         };
         let wrong = |what| ReadError::format(pack.name(), FormatError::Invalid(what));
-        for piece in &base.pieces {
+        let mut last: Option<(u32, Arc<Decoded>)> = None;
+        for (number, piece) in base.pieces.iter().enumerate() {
+            if let Some(known) = aside.and_then(|aside| aside.take((segment, number))) {
+                text.add_text(&known).ok_or_else(|| self.no_text(segment))?;
+                continue;
+            }
             let mut failure = None;
             let holders = self
                 .lookup
                 .below(self.keys.domain, place.pack, base.height, piece);
             let found = holders.into_iter().find_map(|holder| {
+                if let Some((_, last)) = last.as_ref().filter(|(segment, _)| *segment == holder) {
+                    return Some(Arc::clone(last));
+                }
                 if let Some(held) = rest.held.get(&holder) {
                     return Some(Arc::clone(held));
                 }
-                let tried = rest.held.len() + rest.failed.len();
-                if rest.failed.contains(&holder) || tried >= BELOW_MAX {
+                if rest.failed.contains(&holder) || rest.opened >= OPENED_MAX {
                     return None;
                 }
+                rest.opened += 1;
                 match self.decoded(holder, rest) {
                     Ok(decoded) => {
-                        // Of segments that rest on one other each, none is met again from above.
-                        if base.pieces.len() > 1 {
-                            rest.held.insert(holder, Arc::clone(&decoded));
+                        // Of segments that rest on one other each, none is met again from above, and of the lowest ones'
+                        // neighbours none but in the next piece.
+                        if base.pieces.len() > 1 && base.height > 1 {
+                            rest.hold(holder, &decoded);
                         }
+                        last = Some((holder, Arc::clone(&decoded)));
                         Some(decoded)
                     }
                     Err(error) => {
@@ -224,7 +261,7 @@ impl Reader<'_> {
     }
 
     /// The same for who opens segments by itself.
-    pub(crate) fn base_text(&self, segment: u32) -> Result<Text, ReadError> {
-        self.base_of(segment, &mut Rest::default())
+    pub(crate) fn base_text(&self, segment: u32, aside: &Aside) -> Result<Text, ReadError> {
+        self.base_of(segment, &mut Rest::default(), Some(aside))
     }
 }

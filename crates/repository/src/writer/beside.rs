@@ -21,7 +21,7 @@ const HEIGHT_MAX: u8 = 12;
 /// Text of a base, at most, in bytes, besides what a single chunk needs.
 const TEXT_BYTES_MAX: usize = 6 << 20;
 /// Pieces of a base; below the format's limit, for each costs some 23 bytes twice.
-const PIECES: usize = 16;
+const PIECES: usize = 24;
 const _: () = assert!(PIECES <= PIECES_MAX);
 /// How little of an earlier chunk is not worth the whole of it.
 const SLACK_BYTES: u64 = 16 << 10;

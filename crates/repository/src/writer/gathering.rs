@@ -7,6 +7,10 @@ use super::beside::Span;
 /// Chunks in a segment; far below the format's limit, it bounds what one read of a tiny file opens.
 const CHUNKS_MAX: usize = 8192;
 
+/// What files take together that nothing rests on, nor they on anything: a fiftieth less room than in segments of half the size, and to read
+/// one of them costs a millisecond more.
+const FILES_BYTES: usize = 2 * SEGMENT_BYTES;
+
 /// Chunks on their way into one segment.
 pub(super) struct Gathering {
     pub(super) profile: Option<Profile>,
@@ -38,17 +42,20 @@ impl Gathering {
         let end = self.used + bytes;
         if self.content.len() < end {
             // Once for each lane: the buffer is not given back.
-            self.content.resize(end.max(2 * SEGMENT_BYTES), 0);
+            let most = FILES_BYTES + SEGMENT_BYTES / 2;
+            self.content.resize(end.max(most), 0);
         }
         &mut self.content[self.used..end]
     }
 
     pub(super) fn full(&self) -> bool {
-        // What has an earlier stream beside it waits for the end of a segment there.
-        let most = if self.spans.is_empty() {
-            SEGMENT_BYTES
-        } else {
+        let most = if !self.spans.is_empty() {
+            // What has an earlier stream beside it waits for the end of a segment there.
             SEGMENT_BYTES / 4 * 5
+        } else if self.profile == Some(Profile::Files) && self.before.is_empty() {
+            FILES_BYTES
+        } else {
+            SEGMENT_BYTES
         };
         self.used >= most || self.lengths.len() >= CHUNKS_MAX
     }

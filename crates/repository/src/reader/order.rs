@@ -1,0 +1,114 @@
+//! In which order many segments are opened.
+//!
+//! Runs of segments that lie one behind the other in a pack, as their chunks come first in what is wanted: a writer spreads
+//! neighbours over several packs. What rests on others of them comes soon after these, and the text that it needs of them is put
+//! aside when they are opened, so that they are not opened once more for it.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::aside::Aside;
+use super::{Reader, Wanted};
+
+/// Segments that a worker fetches in one go when it reads many.
+const BATCH_SEGMENTS: usize = 8;
+/// Stored bytes that one ranged read asks for at most, and bytes between two segments that are read along.
+const BATCH_BYTES: u64 = 4 << 20;
+const GAP_BYTES: u64 = 64 << 10;
+/// So many runs later than its place comes what rests on others: then they are open, whichever worker has them.
+const LATER_RUNS: usize = 2;
+
+/// A segment, and what is wanted of it.
+pub(super) struct Wish {
+    pub(super) segment: u32,
+    pub(super) wanted: Vec<Wanted>,
+    /// The place of the first and the last of it among all that is wanted.
+    first: u32,
+    last: u32,
+}
+
+/// Segments in the order in which they are opened, and which of them one read fetches.
+pub(super) struct Order {
+    pub(super) wishes: Vec<Wish>,
+    pub(super) batches: Vec<Range<usize>>,
+    pub(super) aside: Aside,
+}
+
+impl Reader<'_> {
+    /// Puts into order what is wanted; what no segment holds is handed to `missing`.
+    pub(super) fn order(&self, wanted: &[Wanted], mut missing: impl FnMut(&Wanted)) -> Order {
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        let mut wishes: Vec<Wish> = Vec::new();
+        for (number, item) in (0..).zip(wanted) {
+            let Some(segment) = self.lookup.find(self.keys.domain, item.id) else {
+                missing(item);
+                continue;
+            };
+            let place = *places.entry(segment).or_insert_with(|| {
+                wishes.push(Wish {
+                    segment,
+                    wanted: Vec::new(),
+                    first: number,
+                    last: number,
+                });
+                wishes.len() - 1
+            });
+            wishes[place].wanted.push(*item);
+            wishes[place].last = number;
+        }
+        let aside = Aside::new(&self.lookup, |segment| places.contains_key(&segment));
+        let on_others: HashSet<u32> = aside.users().collect();
+        // Segments are numbered pack by pack, in the order in which they lie there.
+        wishes.par_sort_unstable_by_key(|wish| (on_others.contains(&wish.segment), wish.segment));
+        let own = wishes.len() - on_others.len();
+        let mut runs = self.runs(&wishes[..own]);
+        let first = |run: &Range<usize>| wishes[run.clone()].iter().map(|wish| wish.first).min();
+        runs.sort_by_cached_key(first);
+        let begins: Vec<u32> = runs.iter().filter_map(first).collect();
+        let mut turns = vec![0; wishes.len()];
+        for (turn, run) in runs.into_iter().enumerate() {
+            turns[run].fill(turn);
+        }
+        for (turn, wish) in turns.iter_mut().zip(&wishes).skip(own) {
+            *turn = begins.partition_point(|begin| *begin <= wish.last) + LATER_RUNS;
+        }
+        let mut wishes: Vec<(usize, Wish)> = turns.into_iter().zip(wishes).collect();
+        // What has the same turn stays as it lies in its pack.
+        wishes.par_sort_by_key(|(turn, _)| *turn);
+        let wishes: Vec<Wish> = wishes.into_iter().map(|(_, wish)| wish).collect();
+        let batches = self.runs(&wishes);
+        Order {
+            wishes,
+            batches,
+            aside,
+        }
+    }
+
+    /// Neighbours that one read fetches.
+    fn runs(&self, wishes: &[Wish]) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for (number, wish) in wishes.iter().enumerate() {
+            let place = self.lookup.place(wish.segment);
+            let end = place.offset + u64::from(place.sealed_bytes);
+            if let Some(last) = runs.last_mut() {
+                let first = self.lookup.place(wishes[last.start].segment);
+                let before = self.lookup.place(wishes[number - 1].segment);
+                let gap = place
+                    .offset
+                    .checked_sub(before.offset + u64::from(before.sealed_bytes));
+                if first.pack == place.pack
+                    && last.len() < BATCH_SEGMENTS
+                    && end.saturating_sub(first.offset) <= BATCH_BYTES
+                    && gap.is_some_and(|gap| gap <= GAP_BYTES)
+                {
+                    last.end = number + 1;
+                    continue;
+                }
+            }
+            runs.push(number..number + 1);
+        }
+        runs
+    }
+}
