@@ -179,6 +179,37 @@ fn nights_of_a_table_cost_what_changed_and_come_back() {
     }
 }
 
+/// A third of the chunks stay each night, and lie in another segment than their neighbours from then on.
+#[test]
+fn nights_of_which_some_chunks_stay_are_no_larger_than_the_first_of_them() {
+    let mut all = Nights::none();
+    let mut table = Table::new(150_000);
+    for _ in 0..5 {
+        let files = table.files();
+        let before = stored(&all.world.store);
+        let earlier = all.nights.last().map(|(night, _)| night.head.clone());
+        let profile = Profile::Database;
+        let committed =
+            backup_beside(&mut all.repository, &files, profile, earlier.as_ref()).unwrap();
+        all.nights.push((committed, files));
+        all.growth.push(stored(&all.world.store) - before);
+        // About one row of each chunk.
+        for _ in 0..90 {
+            let (key, row) = (table.number() % table.next, table.row());
+            table.rows.insert(key, row);
+        }
+    }
+    let (first, later) = (all.growth[1], &all.growth[2..]);
+    assert!(
+        later.iter().all(|growth| *growth < first * 3 / 2),
+        "{:?}",
+        all.growth
+    );
+    for (committed, files) in &all.nights {
+        assert!(restore(&all.repository, &committed.head).unwrap() == *files);
+    }
+}
+
 #[test]
 fn rows_that_come_in_another_order_are_found_where_they_were() {
     for profile in [Profile::Database, Profile::Files] {

@@ -26,7 +26,7 @@ use crate::repository::{ReadError, Repository, object_name};
 
 pub(crate) use self::aside::Aside;
 use self::base::Rest;
-pub(crate) use self::base::Text;
+pub(crate) use self::base::{Layout, Text};
 pub(crate) use self::lists::{Failed, Part, bytes_of, chunks_of_stream, read_all};
 use self::order::{Order, Wish};
 pub use self::slow::ChunkReader;

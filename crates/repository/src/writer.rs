@@ -418,8 +418,8 @@ impl<'w, 'r> Lane<'w, 'r> {
     ) -> Result<(), WriteError> {
         let (mut ends, mut is_rows) = (VecDeque::new(), false);
         let mut buffer = std::mem::take(&mut self.read);
-        buffer.resize(READ_BYTES, 0);
         let capacity = READ_BYTES.min(profile.max_bytes() * 4);
+        buffer.resize(capacity.max(buffer.len()), 0);
         let (mut start, mut end, mut ended) = (0, 0, false);
         // Where the gear hash cuts what is there, once it is known that nothing more comes.
         let mut last_cut = None;
@@ -528,7 +528,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         match past {
             Past::Unknown => None,
             Past::Stood(stood) => stood.rests(reader, content),
-            Past::Were(before) => beside::rests(reader, before, &mut self.failures),
+            Past::Were(before) => beside::files_rest(reader, before, &mut self.failures),
         }
     }
 

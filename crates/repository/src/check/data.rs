@@ -1,7 +1,7 @@
 //! Reading packs whole: every byte once through the hash, every segment opened where it lies.
 //!
 //! One pass: a window of whole segments is fetched into a buffer that is used again and again, hashed while it is as it
-//! was written, then opened in place, by whichever cores have nothing else to do. The buffer holds 4 MiB, or the one segment
+//! was written, then opened in place, by whichever cores have nothing else to do. The buffer holds 2 MiB, or the one segment
 //! that is larger.
 
 use std::collections::{HashMap, HashSet};
@@ -26,7 +26,7 @@ use crate::snapshots::sentence;
 use crate::verify::{Scan, examine, fetch};
 
 /// Bytes that are fetched at once.
-const WINDOW_BYTES: u64 = 4 << 20;
+const WINDOW_BYTES: u64 = 2 << 20;
 
 /// How high the highest segment of a pack stands on others.
 fn height_of(pack: &Pack, packs: &Packs) -> u8 {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::lookup::Lookup;
 
 /// Text that is put aside at once, at most.
-const ASIDE_BYTES: usize = 32 << 20;
+const ASIDE_BYTES: usize = 20 << 20;
 
 /// A piece of a base: the segment that rests on it, and its number there.
 type Use = (u32, usize);

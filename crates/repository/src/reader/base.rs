@@ -13,8 +13,6 @@ use super::aside::Aside;
 use super::{Decoded, Reader};
 use crate::repository::ReadError;
 
-/// Chunks between two others of a segment that are taken along.
-const GAP_MAX: usize = 1;
 /// How often segments are opened for one above them, at most: those below what is written are opened once each, or some more often
 /// where they are too large to be held.
 const OPENED_MAX: usize = 1024;
@@ -96,6 +94,9 @@ impl Rest {
     }
 }
 
+/// Where the chunks of a text begin in it, in order.
+pub(crate) type Layout = Vec<(usize, ChunkId)>;
+
 /// A piece that a new base may have.
 pub(crate) struct Below {
     pub(crate) piece: Piece,
@@ -106,8 +107,13 @@ pub(crate) struct Below {
 
 impl Reader<'_> {
     /// Pieces for chunks in data packs, as far as segments of at most `height` hold them; no more than `most`, so that
-    /// the last ones may be left out. Those of one segment stand together.
-    pub(crate) fn pieces(&self, ids: &[ChunkId], height: u8, most: usize) -> Vec<Below> {
+    /// the last ones may be left out. Those of one segment stand together, and up to `gap` chunks between two are taken along.
+    pub(crate) fn pieces(
+        &self,
+        ids: &[ChunkId],
+        height: u8,
+        (most, gap): (usize, usize),
+    ) -> Vec<Below> {
         // In the order in which they are first met.
         let mut segments: Vec<(u32, Vec<u16>)> = Vec::new();
         let mut met = HashMap::new();
@@ -141,8 +147,7 @@ impl Reader<'_> {
             all.extend(more);
             numbers.sort_unstable();
             let (_, _, row) = self.lookup.row(segment);
-            // What lies between two chunks of one segment costs less than a piece of its own.
-            let runs = numbers.chunk_by(|one, next| usize::from(next - one) <= GAP_MAX + 1);
+            let runs = numbers.chunk_by(|one, next| usize::from(next - one) <= gap + 1);
             for run in runs {
                 let (Some(first), Some(last)) = (run.first(), run.last()) else {
                     continue;
@@ -168,13 +173,14 @@ impl Reader<'_> {
         segment.is_some_and(|segment| self.lookup.row(segment).2.ids.ends_with(&id.0))
     }
 
-    /// The text of such pieces; gives up the last ones where it would be longer than `most_bytes`.
+    /// The text of such pieces, and what stands where in it; gives up the last ones where it would be longer than `most_bytes`.
     pub(crate) fn text_of(
         &self,
         pieces: &mut Vec<Below>,
         most_bytes: usize,
-    ) -> Result<Text, ReadError> {
+    ) -> Result<(Text, Layout), ReadError> {
         let (mut text, mut rest) = (Text::default(), Rest::default());
+        let mut layout = Layout::new();
         let mut count = 0;
         for below in &*pieces {
             if count > 0 && text.text().len() >= most_bytes {
@@ -182,12 +188,33 @@ impl Reader<'_> {
             }
             // Proven, for what rests on a forged one could not be read by who finds the true one.
             let decoded = self.proven(below.segment, &mut rest)?;
+            let start = text.text().len();
+            let laid = self.laid(&decoded, below, start);
+            layout.extend(laid.ok_or_else(|| self.no_text(below.segment))?);
             let added = text.add(decoded, &below.piece);
             added.ok_or_else(|| self.no_text(below.segment))?;
             count += 1;
         }
         pieces.truncate(count);
-        Ok(text)
+        Ok((text, layout))
+    }
+
+    /// Where the chunks of a piece begin in a text in which it begins at `start`.
+    fn laid(&self, decoded: &Decoded, below: &Below, start: usize) -> Option<Layout> {
+        let (_, _, row) = self.lookup.row(below.segment);
+        let (first, count) = (
+            usize::from(below.piece.skip),
+            usize::from(below.piece.count),
+        );
+        let begin = match first.checked_sub(1) {
+            Some(before) => *decoded.ends.get(before)?,
+            None => 0,
+        };
+        let starts = [begin]
+            .into_iter()
+            .chain(decoded.ends.iter().skip(first).copied());
+        let ids = row.chunk_ids().skip(first).take(count);
+        Some(starts.map(|at| start + at - begin).zip(ids).collect())
     }
 
     fn no_text(&self, segment: u32) -> ReadError {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use lifeboat_codec::{Base, ChunkId, Input, PIECES_MAX, StreamRef};
 use memchr::memmem;
 
-use crate::reader::{Reader, Text};
+use crate::reader::{Layout, Reader, Text};
 
 /// A shorter stream is not worth it.
 const STREAM_BYTES_MIN: u64 = 32 << 10;
@@ -20,9 +20,12 @@ const STREAM_BYTES_MIN: u64 = 32 << 10;
 const HEIGHT_MAX: u8 = 12;
 /// Text of a base, at most, in bytes, besides what a single chunk needs.
 const TEXT_BYTES_MAX: usize = 6 << 20;
-/// Pieces of a base; below the format's limit, for each costs some 23 bytes twice.
-const PIECES: usize = 24;
-const _: () = assert!(PIECES <= PIECES_MAX);
+/// Pieces of a base, below the format's limit, for each costs some 23 bytes twice; and chunks between two others that are taken along.
+/// What a stream was lies in few segments, of each night between that of others. What small files were lies in many, and
+/// what is between is of others.
+const PIECES_OF_STREAM: (usize, usize) = (16, 8);
+const PIECES_OF_FILES: (usize, usize) = (24, 1);
+const _: () = assert!(PIECES_OF_STREAM.0 <= PIECES_MAX && PIECES_OF_FILES.0 <= PIECES_MAX);
 /// How little of an earlier chunk is not worth the whole of it.
 const SLACK_BYTES: u64 = 16 << 10;
 /// Chunks of the earlier stream that are known beyond the place, and kept behind it.
@@ -85,6 +88,7 @@ impl Span {
 pub(super) struct Rests {
     base: Base,
     text: Text,
+    layout: Layout,
 }
 
 impl Rests {
@@ -94,6 +98,29 @@ impl Rests {
 
     pub(super) fn text(&self) -> &[u8] {
         self.text.text()
+    }
+
+    /// Where in the text the earlier stream's byte at `place` stands, which is in one of its chunks `old`, or would be; that need not be
+    /// exact.
+    fn text_place(&self, old: &[Old], place: u64) -> usize {
+        let at = old.partition_point(|old| old.end() <= place);
+        let Some(old) = old.get(at) else {
+            return self.text().len();
+        };
+        let laid = self.layout.iter().find(|(_, id)| *id == old.id);
+        laid.map_or(0, |(start, _)| {
+            start + place.saturating_sub(old.start) as usize
+        })
+    }
+
+    /// Where in the earlier stream, of which `old` are chunks in order, the byte stands that the text has at `found`; near `expected` where
+    /// it stands several times. The text has them in the order of the segments that hold them, and others between.
+    fn stream_place(&self, old: &[Old], found: usize, expected: u64) -> Option<u64> {
+        let behind = self.layout.partition_point(|(start, _)| *start <= found);
+        let (start, id) = self.layout.get(behind.checked_sub(1)?)?;
+        let there = old.iter().filter(|old| old.id == *id);
+        let there = there.map(|old| old.start + (found - start) as u64);
+        there.min_by_key(|place| place.abs_diff(expected))
     }
 }
 
@@ -305,9 +332,14 @@ impl Stood {
         let mut rests = self.read(reader, &old);
         let there = rests
             .as_ref()
-            .and_then(|rests| self.find(&ranges, content, &old, rests.text()));
+            .and_then(|rests| self.find(&ranges, content, &old, rests));
         let mut place = there;
+        // What was added at the end is found nowhere, while the rest may be as it was.
+        let mut is_alike = there.is_some();
         if place.is_none() {
+            let first = ranges.first()?.start;
+            let begin = rests.take();
+            is_alike = begin.is_some_and(|begin| starts_alike(first, content, &old, &begin));
             let expected = ranges.last()?.end;
             let wide = expected.saturating_sub(WIDE_BYTES)..expected + WIDE_BYTES;
             place = self.look(reader, &ranges, content, &self.near, &wide);
@@ -324,15 +356,14 @@ impl Stood {
             let found = moved(last.start, distance);
             if there.is_none() || found.abs_diff(ranges.last()?.start) > SLACK_BYTES / 4 {
                 let there = chunks(from, &self.ranges(Some(distance)));
-                if there != old {
+                if there != old || rests.is_none() {
+                    drop(rests.take());
                     rests = self.read(reader, &there);
                 }
             }
-        } else {
-            // What was added at the end is found nowhere, while the rest may be as it was.
-            let first = ranges.first()?;
-            let alike = |rests: &Rests| starts_alike(first.start, content, &old, rests.text());
-            rests = rests.filter(alike);
+        } else if is_alike {
+            // Given up for the search's texts, which are as long.
+            rests = self.read(reader, &old);
         }
         let mut course = lock(&self.course);
         match place {
@@ -357,8 +388,8 @@ impl Stood {
         if old.is_empty() {
             return None;
         }
-        let text = self.read(reader, &old)?;
-        self.find(ranges, content, &old, text.text())
+        let rests = self.read(reader, &old)?;
+        self.find(ranges, content, &old, &rests)
     }
 
     /// Where the chunks stood, as far as that is known by now; those that follow each other up to the last one at this distance.
@@ -381,14 +412,20 @@ impl Stood {
     fn read(&self, reader: &Reader<'_>, old: &[Old]) -> Option<Rests> {
         let ids: Vec<ChunkId> = old.iter().map(|old| old.id).collect();
         let mut failures = 0;
-        let rests = rests(reader, &ids, &mut failures);
+        let rests = rests(reader, &ids, PIECES_OF_STREAM, &mut failures);
         lock(&self.course).failures += failures;
         rests
     }
 
-    /// How far the earlier stream's `text`, which are its chunks `old`, is from the new one at the end of `content`, whose
+    /// How far the earlier stream, of which `rests` are the chunks `old`, is from the new one at the end of `content`, whose
     /// chunks should stand at `ranges`.
-    fn find(&self, ranges: &[Range<u64>], content: &[u8], old: &[Old], text: &[u8]) -> Option<i64> {
+    fn find(
+        &self,
+        ranges: &[Range<u64>],
+        content: &[u8],
+        old: &[Old],
+        rests: &Rests,
+    ) -> Option<i64> {
         let mut needles = NEEDLES;
         // Lengths of chunks stand behind them.
         let lengths = self.spans.iter().map(|span| span.length as usize);
@@ -400,12 +437,16 @@ impl Stood {
                 at = from;
                 needles = needles.checked_sub(1)?;
                 let needle = content.get(at..at + NEEDLE_BYTES)?;
-                let expected = text_place(old, range.start + (at - start) as u64);
+                let expected = range.start + (at - start) as u64;
                 // Zeros and the like stand anywhere.
                 let is_plain = needle.iter().all(|byte| byte == &needle[0]);
-                if !is_plain && let Some(found) = nearest(text, needle, expected) {
+                let near = rests.text_place(old, expected);
+                if !is_plain
+                    && let Some(found) = nearest(rests.text(), needle, near)
+                    && let Some(found) = rests.stream_place(old, found, expected)
+                {
                     let place = span.start + (at - start) as u64;
-                    return Some(stream_place(old, found)?.wrapping_sub(place).cast_signed());
+                    return Some(found.wrapping_sub(place).cast_signed());
                 }
             }
             end = start;
@@ -441,16 +482,31 @@ fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
     course.lock().expect("no thread panics with a course")
 }
 
-/// What chunks with these ids come to, as far as a base may be long; `failures` counts what cannot be read.
-pub(super) fn rests(reader: &Reader<'_>, ids: &[ChunkId], failures: &mut u32) -> Option<Rests> {
-    let mut pieces = reader.pieces(ids, HEIGHT_MAX - 1, PIECES);
+/// What small files were; `failures` counts what cannot be read.
+pub(super) fn files_rest(
+    reader: &Reader<'_>,
+    before: &[ChunkId],
+    failures: &mut u32,
+) -> Option<Rests> {
+    rests(reader, before, PIECES_OF_FILES, failures)
+}
+
+/// What chunks with these ids come to, as far as a base may be long.
+fn rests(
+    reader: &Reader<'_>,
+    ids: &[ChunkId],
+    most: (usize, usize),
+    failures: &mut u32,
+) -> Option<Rests> {
+    let mut pieces = reader.pieces(ids, HEIGHT_MAX - 1, most);
     match reader.text_of(&mut pieces, TEXT_BYTES_MAX) {
-        Ok(text) => Some(Rests {
+        Ok((text, layout)) => Some(Rests {
             base: Base {
                 height: pieces.iter().map(|piece| piece.height).max()? + 1,
                 pieces: pieces.iter().map(|piece| piece.piece).collect(),
             },
             text,
+            layout,
         }),
         Err(_) => {
             *failures += 1;
@@ -464,12 +520,13 @@ fn moved(place: u64, distance: i64) -> u64 {
 }
 
 /// True when a piece of the beginning of `content`, which should stand at `first`, is in the text.
-fn starts_alike(first: u64, content: &[u8], old: &[Old], text: &[u8]) -> bool {
+fn starts_alike(first: u64, content: &[u8], old: &[Old], rests: &Rests) -> bool {
     let pieces = content.chunks(NEEDLE_STEP).take(NEEDLES);
     pieces.enumerate().any(|(number, piece)| {
         let place = first + (number * NEEDLE_STEP) as u64;
         let needle = piece.get(..NEEDLE_BYTES);
-        needle.is_some_and(|needle| nearest(text, needle, text_place(old, place)).is_some())
+        let near = rests.text_place(old, place);
+        needle.is_some_and(|needle| nearest(rests.text(), needle, near).is_some())
     })
 }
 
@@ -480,29 +537,6 @@ fn nearest(text: &[u8], needle: &[u8], expected: usize) -> Option<usize> {
     memmem::find(text.get(near.clone())?, needle)
         .map(|found| near.start + found)
         .or_else(|| memmem::find(text, needle))
-}
-
-/// Where in the text of `old` the stream's byte at `place` stands, or would.
-fn text_place(old: &[Old], place: u64) -> usize {
-    let mut before = 0;
-    for old in old {
-        if place < old.end() {
-            return before + place.saturating_sub(old.start) as usize;
-        }
-        before += old.length as usize;
-    }
-    before
-}
-
-/// Where in the stream the byte stands that `old`'s text has at `found`.
-fn stream_place(old: &[Old], mut found: usize) -> Option<u64> {
-    for old in old {
-        match found.checked_sub(old.length as usize) {
-            None => return Some(old.start + found as u64),
-            Some(rest) => found = rest,
-        }
-    }
-    None
 }
 
 /// The chunks of an earlier stream, read from its list block by block.

@@ -41,9 +41,11 @@ impl Gathering {
     pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
         let end = self.used + bytes;
         if self.content.len() < end {
-            // Once for each lane: the buffer is not given back.
-            let most = FILES_BYTES + SEGMENT_BYTES / 2;
-            self.content.resize(end.max(most), 0);
+            // Seldom, for a lane's buffer is not given back: what a segment has at most, and little more.
+            self.content.resize(
+                end.next_multiple_of(SEGMENT_BYTES / 2).max(SEGMENT_BYTES),
+                0,
+            );
         }
         &mut self.content[self.used..end]
     }
