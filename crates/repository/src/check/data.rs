@@ -134,7 +134,7 @@ impl Check<'_> {
             check: self,
             packs,
             readers: Mutex::default(),
-            aside: Aside::new(&packs.lookup, |segment| {
+            aside: Aside::new(&packs.lookup, packs.lookup.based(), |segment| {
                 places.contains(&packs.lookup.place(segment).pack)
             }),
             tools: Mutex::default(),

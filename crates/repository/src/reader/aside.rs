@@ -33,10 +33,14 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
-    /// For a run that opens the segments of which `opens` says so.
-    pub(crate) fn new(lookup: &Lookup, opens: impl Fn(u32) -> bool) -> Self {
+    /// For a run that opens the segments of which `opens` says so, those with a base among them.
+    pub(crate) fn new(
+        lookup: &Lookup,
+        based: impl Iterator<Item = u32>,
+        opens: impl Fn(u32) -> bool,
+    ) -> Self {
         let mut needs: HashMap<u32, Vec<Need>> = HashMap::new();
-        for segment in lookup.based().filter(|segment| opens(*segment)) {
+        for segment in based.filter(|segment| opens(*segment)) {
             for (number, on, piece) in lookup.rests_on(segment) {
                 if opens(on) {
                     let start = usize::from(piece.skip);

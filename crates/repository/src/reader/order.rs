@@ -58,7 +58,10 @@ impl Reader<'_> {
             wishes[place].wanted.push(*item);
             wishes[place].last = number;
         }
-        let aside = Aside::new(&self.lookup, |segment| places.contains_key(&segment));
+        // Asked of those that are wanted: a repository of many nights has very many others.
+        let segments = wishes.iter().map(|wish| wish.segment);
+        let based = segments.filter(|segment| self.lookup.row(*segment).2.height() > 0);
+        let aside = Aside::new(&self.lookup, based, |segment| places.contains_key(&segment));
         let on_others: HashSet<u32> = aside.users().collect();
         // Segments are numbered pack by pack, in the order in which they lie there.
         wishes.par_sort_unstable_by_key(|wish| (on_others.contains(&wish.segment), wish.segment));
