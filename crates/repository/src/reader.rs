@@ -506,7 +506,7 @@ impl Reader<'_> {
         Ok(out)
     }
 
-    /// Reads many chunks in the order in which they lie in packs, on all cores, and hands each to `deliver`.
+    /// Reads many chunks, those of a run of segments in the order in which they lie in its pack, on all cores, and hands each to `deliver`.
     ///
     /// A chunk that is wanted several times is delivered several times. `deliver` is called from several threads.
     /// When a chunk cannot be read, `deliver` gets the error instead, once for each wanted item. Stops early when
