@@ -10,6 +10,7 @@
 mod objects;
 mod packs;
 mod reach;
+mod waiting;
 mod data;
 mod losses;
 mod concerns;
@@ -266,15 +267,21 @@ impl Check<'_> {
 
         self.progress.phase("Following the snapshots");
         let mut reach = Reach::new(self.repository, Arc::clone(&packs.lookup), self.stop);
-        reach.walk(&snapshots.confirmed);
-
         let now = self.repository.now_ms();
         let ids = packs.packs.iter().map(|pack| pack.id);
         let chosen = options.read_data.choose(ids, now);
-        if !chosen.is_empty() {
-            self.progress.phase("Reading the packs");
+        // Both at once, for one thread follows the snapshots.
+        let mut reads = std::thread::scope(|scope| {
+            scope.spawn(|| reach.walk(&snapshots.confirmed));
+            if !chosen.is_empty() {
+                self.progress
+                    .phase("Following the snapshots and reading the packs");
+            }
+            self.read_packs(&chosen, &packs)
+        });
+        for (_, read) in &mut reads {
+            read.hold_against(&reach, &packs.lookup);
         }
-        let reads = self.read_packs(&chosen, &packs, &reach);
 
         report.packs = packs.packs.len() as u64;
         report.pack_bytes = packs.packs.iter().map(|pack| pack.bytes).sum();

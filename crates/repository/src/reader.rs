@@ -149,7 +149,8 @@ impl SegmentCache {
 #[derive(Default)]
 struct Hand {
     opener: SegmentOpener,
-    rest: Rest,
+    /// For what others rest on.
+    below: SegmentOpener,
 }
 
 /// A part of a pack as it is stored.
@@ -173,6 +174,8 @@ pub struct Reader<'r> {
     cache: Mutex<SegmentCache>,
     /// Parts of packs that were read last.
     near: Mutex<VecDeque<Near>>,
+    /// Of the requests for what rests on others, one at a time may hold more than a few segments.
+    deep: Mutex<()>,
     /// What its open trees hold in memory, in bytes.
     pub(crate) held: AtomicUsize,
 }
@@ -234,6 +237,7 @@ impl Repository {
             keys,
             cache: Mutex::new(SegmentCache::new(CACHE_BYTES)),
             near: Mutex::default(),
+            deep: Mutex::default(),
             held: AtomicUsize::new(0),
         })
     }
@@ -243,6 +247,13 @@ impl Reader<'_> {
     /// For who has other work beside reading.
     pub(crate) fn sparing(self) -> Self {
         let cache = Mutex::new(SegmentCache::new(SPARING_CACHE_BYTES));
+        Self { cache, ..self }
+    }
+
+    /// For tests of what is opened how often.
+    #[cfg(test)]
+    pub(crate) fn without_cache(self) -> Self {
+        let cache = Mutex::new(SegmentCache::new(0));
         Self { cache, ..self }
     }
 
@@ -297,7 +308,7 @@ impl Reader<'_> {
     ) -> Result<T, ReadError> {
         let mut failure = None;
         for segment in self.lookup.holders(self.keys.domain, item.id) {
-            match self.proven(segment, &mut Rest::default()) {
+            match self.proven(segment, &mut SegmentOpener::default()) {
                 Ok(decoded) => {
                     if let Some(chunk) = decoded
                         .chunk(item.id)
@@ -319,8 +330,8 @@ impl Reader<'_> {
     }
 
     /// The opened segment, of which each chunk is what its id says.
-    fn proven(&self, segment: u32, rest: &mut Rest) -> Result<Arc<Decoded>, ReadError> {
-        let decoded = self.decoded(segment, rest.again())?;
+    fn proven(&self, segment: u32, opener: &mut SegmentOpener) -> Result<Arc<Decoded>, ReadError> {
+        let decoded = self.decoded(segment, &mut Rest::new(opener))?;
         let (_, pack, _) = self.lookup.row(segment);
         let id_key = self.keys.key(recipient_of(pack.entry.kind));
         id_key
@@ -330,11 +341,12 @@ impl Reader<'_> {
     }
 
     /// The opened segment, by way of the cache.
-    fn decoded(&self, segment: u32, rest: &mut Rest) -> Result<Arc<Decoded>, ReadError> {
+    fn decoded<'s>(&'s self, segment: u32, rest: &mut Rest<'s>) -> Result<Arc<Decoded>, ReadError> {
         let lock = || self.cache.lock().expect("no thread panics in the cache");
         if let Some(decoded) = lock().get(segment) {
             return Ok(decoded);
         }
+        self.count_opened(segment, rest)?;
         let mut fetched = self.fetch_near(segment)?;
         let (_, pack, row) = self.lookup.row(segment);
         let base = self.base_of(segment, rest, None)?;
@@ -342,7 +354,7 @@ impl Reader<'_> {
         let (key, plan) = self.plan(segment, base.text()).map_err(wrong)?;
         let memory = lock().spare.pop().unwrap_or_default();
         let (content, ends) = rest
-            .opener
+            .opener()
             .open_unproven(memory, &key, &plan, &mut fetched)
             .map_err(|source| {
                 // Bytes that were read wrong once are not given again.
@@ -453,7 +465,7 @@ impl Reader<'_> {
     ) -> Result<(), ReadError> {
         let (_, pack, row) = self.lookup.row(segment);
         let wrong = |source| ReadError::format(pack.name(), source);
-        let base = self.base_of(segment, hand.rest.again(), Some(aside))?;
+        let base = self.base_of(segment, &mut Rest::new(&mut hand.below), Some(aside))?;
         let (key, plan) = self.plan(segment, base.text()).map_err(wrong)?;
         let id_key = self
             .keys
@@ -512,13 +524,12 @@ impl Reader<'_> {
     /// When a chunk cannot be read, `deliver` gets the error instead, once for each wanted item. Stops early when
     /// `stop` is set.
     pub fn deliver(&self, wanted: &[Wanted], stop: &AtomicBool, deliver: &Deliver<'_>) {
-        let order = self.order(wanted, |item| {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let order = self.order(wanted, cores, |item| {
             deliver(item.tag, Err(&ReadError::MissingChunk(item.id)));
         });
         let next = AtomicUsize::new(0);
-        let threads = std::thread::available_parallelism()
-            .map_or(2, std::num::NonZero::get)
-            .min(order.batches.len());
+        let threads = cores.min(order.batches.len());
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
@@ -618,7 +629,7 @@ impl Reader<'_> {
                         failed.get_or_insert(segment);
                         return None;
                     }
-                    match self.proven(segment, &mut Rest::default()) {
+                    match self.proven(segment, &mut SegmentOpener::default()) {
                         Ok(decoded) => decoded.chunk(item.id).is_some().then_some(decoded),
                         Err(error) => {
                             broken.insert(segment, error);

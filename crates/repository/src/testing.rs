@@ -58,7 +58,10 @@ impl World {
     }
 
     /// Opens what `store` holds, by the same machine but without any cache.
-    pub(crate) fn open_uncached(&self, store: &Arc<MemoryStore>) -> Result<Repository, OpenError> {
+    pub(crate) fn open_uncached<S: Store + 'static>(
+        &self,
+        store: &Arc<S>,
+    ) -> Result<Repository, OpenError> {
         let surroundings = Surroundings::system(None, self.folder.path().join("state"));
         Repository::open(
             Arc::clone(store) as Arc<dyn Store>,
@@ -168,6 +171,17 @@ pub(crate) fn backup_beside(
     profile: Profile,
     earlier: Option<&Head>,
 ) -> Result<Committed, WriteError> {
+    backup_by(2, repository, files, profile, earlier)
+}
+
+/// The same by so many workers.
+pub(crate) fn backup_by(
+    workers: usize,
+    repository: &mut Repository,
+    files: &Files,
+    profile: Profile,
+    earlier: Option<&Head>,
+) -> Result<Committed, WriteError> {
     let earlier = earlier.map(|head| streams(repository, head).unwrap());
     let earlier = |name: &String| earlier.as_ref().and_then(|streams| streams.get(name));
     let draft = Draft {
@@ -184,7 +198,7 @@ pub(crate) fn backup_beside(
         let stored = Mutex::new(BTreeMap::new());
         work(
             writer,
-            2,
+            workers,
             files.iter().collect(),
             |lane, (name, bytes), _| -> Result<(), WriteError> {
                 let file = store_file(lane, profile, earlier(name), bytes)?;

@@ -1,6 +1,6 @@
 //! A file of more pieces than a round is to hold: written by itself, a window of its pieces at a time.
 //!
-//! Within a window pieces come in the order in which they lie in packs, as in a round. Memory holds the list of the
+//! Within a window pieces come as their segments are opened, as in a round. Memory holds the list of the
 //! file's chunks, 20 bytes for each, and one window.
 
 use std::sync::Mutex;

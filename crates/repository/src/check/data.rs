@@ -2,9 +2,9 @@
 //!
 //! One pass: a window of whole segments is fetched into a buffer that is used again and again, hashed while it is as it
 //! was written, then opened in place, by whichever cores have nothing else to do. The buffer holds 2 MiB, or the one segment
-//! that is larger.
+//! that is larger. What rests on others waits until these were opened.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,8 +17,9 @@ use rayon::prelude::*;
 use super::Check;
 use super::packs::{Pack, Packs};
 use super::reach::Reach;
+use super::waiting::{Waiting, turns};
+use crate::lookup::Lookup;
 use crate::parallel;
-use crate::place::PackPlace;
 use crate::progress::Counter;
 use crate::reader::{Aside, Reader, Text};
 use crate::repository::ReadError;
@@ -27,15 +28,6 @@ use crate::verify::{Scan, examine, fetch};
 
 /// Bytes that are fetched at once.
 const WINDOW_BYTES: u64 = 2 << 20;
-
-/// How high the highest segment of a pack stands on others.
-fn height_of(pack: &Pack, packs: &Packs) -> u8 {
-    let heights = pack.place.and_then(|(place, _)| {
-        let rows = packs.lookup.rows(place);
-        rows.rows().map(|row| row.height()).max()
-    });
-    heights.unwrap_or_default()
-}
 
 /// What reading one pack showed.
 #[derive(Default)]
@@ -48,6 +40,8 @@ pub(super) struct PackRead {
     pub(super) broken: Vec<(u32, String)>,
     /// Segments that this key cannot open.
     pub(super) closed: u64,
+    /// How long the chunks of each segment are.
+    lengths: Vec<(u32, Box<[u32]>)>,
     /// Chunks that are not as long as the snapshots say.
     pub(super) wrong_length: Vec<ChunkId>,
     /// True when every segment was tried, so that those that are not broken are whole.
@@ -59,7 +53,23 @@ impl PackRead {
     fn add(&mut self, segment: Self) {
         self.broken.extend(segment.broken);
         self.closed += segment.closed;
-        self.wrong_length.extend(segment.wrong_length);
+        self.tried &= self.closed == 0;
+        self.lengths.extend(segment.lengths);
+    }
+
+    /// Holds the lengths of chunks against what the snapshots say.
+    pub(super) fn hold_against(&mut self, reach: &Reach<'_>, lookup: &Lookup) {
+        for (segment, lengths) in std::mem::take(&mut self.lengths) {
+            let (_, pack, row) = lookup.row(segment);
+            let Some(needed) = reach.needed.get(&pack.domain_of(&row)) else {
+                continue;
+            };
+            let wrong = row.chunk_ids().zip(lengths).filter(|(id, length)| {
+                let needed = needed.get(id);
+                needed.is_some_and(|needed| needed != length)
+            });
+            self.wrong_length.extend(wrong.map(|(id, _)| id));
+        }
     }
 }
 
@@ -70,6 +80,9 @@ struct Shared<'c> {
     /// Read what segments rest on, by domain.
     readers: Mutex<HashMap<u32, Arc<Reader<'c>>>>,
     aside: Aside,
+    waiting: Waiting,
+    /// What segments showed that were opened after their packs had been read, by pack.
+    late: Mutex<Vec<(usize, PackRead)>>,
     /// What nobody opens segments with at the moment.
     tools: Mutex<Vec<Tools>>,
 }
@@ -109,22 +122,8 @@ impl Shared<'_> {
 
 impl Check<'_> {
     /// Reads the packs with these numbers.
-    pub(super) fn read_packs(
-        &self,
-        chosen: &[usize],
-        packs: &Packs,
-        reach: &Reach<'_>,
-    ) -> Vec<(usize, PackRead)> {
-        let mut order = chosen.to_vec();
-        // What rests on others comes after these, and else the longest first, or all would wait for the last one.
-        order.sort_by_cached_key(|number| {
-            let pack = &packs.packs[*number];
-            (height_of(pack, packs), std::cmp::Reverse(pack.bytes))
-        });
-        let places = chosen
-            .iter()
-            .filter_map(|number| packs.packs[*number].place);
-        let places: HashSet<u32> = places.map(|(place, _)| place).collect();
+    pub(super) fn read_packs(&self, chosen: &[usize], packs: &Packs) -> Vec<(usize, PackRead)> {
+        let (order, aside) = turns(chosen, packs);
         self.progress.expect(
             Counter::Bytes,
             order.iter().map(|number| packs.packs[*number].bytes).sum(),
@@ -134,9 +133,9 @@ impl Check<'_> {
             check: self,
             packs,
             readers: Mutex::default(),
-            aside: Aside::new(&packs.lookup, packs.lookup.based(), |segment| {
-                places.contains(&packs.lookup.place(segment).pack)
-            }),
+            waiting: Waiting::new(&aside),
+            aside,
+            late: Mutex::default(),
             tools: Mutex::default(),
         };
         parallel::for_each(
@@ -144,7 +143,7 @@ impl Check<'_> {
             self.threads,
             self.stop,
             |window: &mut Vec<u8>, number| {
-                let read = self.read_pack(&packs.packs[*number], &shared, reach, window);
+                let read = self.read_pack(&packs.packs[*number], &shared, window);
                 if !self.stop.load(Ordering::Relaxed) {
                     results
                         .lock()
@@ -153,8 +152,25 @@ impl Check<'_> {
                 }
             },
         );
+        // What they rest on was in a pack that could not be read as a whole.
+        let rest = shared.waiting.rest();
+        parallel::for_each(
+            &rest,
+            self.threads,
+            self.stop,
+            |(): &mut (), (segment, sealed)| self.late(*segment, &mut sealed.clone(), &shared),
+        );
+        let late = shared
+            .late
+            .into_inner()
+            .expect("no thread panics with a segment");
         let mut results = results.into_inner().expect("no thread panics with a pack");
         results.sort_by_key(|(number, _)| *number);
+        for (number, segment) in late {
+            if let Ok(place) = results.binary_search_by_key(&number, |(number, _)| *number) {
+                results[place].1.add(segment);
+            }
+        }
         results
     }
 
@@ -190,19 +206,13 @@ impl Check<'_> {
         results.into_inner().expect("no thread panics with a pack")
     }
 
-    fn read_pack(
-        &self,
-        pack: &Pack,
-        shared: &Shared<'_>,
-        reach: &Reach<'_>,
-        window: &mut Vec<u8>,
-    ) -> PackRead {
+    fn read_pack(&self, pack: &Pack, shared: &Shared<'_>, window: &mut Vec<u8>) -> PackRead {
         let mut read = PackRead::default();
         let Some(scan) = Scan::begin(pack.bytes) else {
             read.damage.push(Damage::Footer);
             return read;
         };
-        if let Err(error) = self.pass(pack, shared, reach, scan, window, &mut read) {
+        if let Err(error) = self.pass(pack, shared, scan, window, &mut read) {
             read.other = Some(format!("cannot be read: {error}"));
         }
         read
@@ -212,7 +222,6 @@ impl Check<'_> {
         &self,
         pack: &Pack,
         shared: &Shared<'_>,
-        reach: &Reach<'_>,
         mut scan: Scan,
         buffer: &mut Vec<u8>,
         read: &mut PackRead,
@@ -239,28 +248,30 @@ impl Check<'_> {
                 scan.update(window);
                 let before = place.entry.segments_at + batch[0].offset - start;
                 let mut window = &mut window[before as usize..];
-                let mut sealed = Vec::with_capacity(batch.len());
-                for row in batch {
-                    let (own, behind) = window.split_at_mut(row.sealed_bytes as usize);
-                    sealed.push(own);
+                let (mut lowest, mut others) = (Vec::with_capacity(batch.len()), Vec::new());
+                for (segment, row) in (first_segment + next as u32..).zip(batch) {
+                    let (sealed, behind) = window.split_at_mut(row.sealed_bytes as usize);
                     window = behind;
+                    if row.height() == 0 {
+                        lowest.push((segment, sealed));
+                    } else if !shared.waiting.keep(segment, sealed) {
+                        others.push((segment, sealed));
+                    }
                 }
-                let first = first_segment + next as u32;
-                let opened: Vec<PackRead> = batch
-                    .par_iter()
-                    .zip(sealed)
-                    .zip(first..first + batch.len() as u32)
-                    .map(|((row, sealed), segment)| {
-                        let mut tools = shared.tools().pop().unwrap_or_default();
-                        let mut read = PackRead::default();
-                        self.segment(
-                            place, row, segment, sealed, shared, reach, &mut tools, &mut read,
-                        );
-                        shared.tools().push(tools);
-                        read
-                    })
+                let segments: Vec<u32> = lowest.iter().map(|(segment, _)| *segment).collect();
+                let opened: Vec<PackRead> = lowest
+                    .into_par_iter()
+                    .map(|(segment, sealed)| self.segment(segment, sealed, shared))
                     .collect();
                 opened.into_iter().for_each(|segment| read.add(segment));
+                // What rests on others is opened here, for it may have to be waited for what these are.
+                segments
+                    .into_iter()
+                    .for_each(|segment| self.opened(segment, shared));
+                for (segment, sealed) in others {
+                    read.add(self.segment(segment, sealed, shared));
+                    self.opened(segment, shared);
+                }
                 self.progress.count(Counter::Bytes, end - start);
                 next += more;
             }
@@ -320,21 +331,31 @@ impl Check<'_> {
         Ok(())
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a segment, what it must be, and what opens it"
-    )]
-    fn segment(
-        &self,
-        place: &PackPlace,
-        row: &Row<'_>,
-        segment: u32,
-        sealed: &mut [u8],
-        shared: &Shared<'_>,
-        reach: &Reach<'_>,
-        tools: &mut Tools,
-        read: &mut PackRead,
-    ) {
+    /// Opens what waited for `segment`, and what waited for that.
+    fn opened(&self, segment: u32, shared: &Shared<'_>) {
+        let mut ready = shared.waiting.opened(segment, &shared.aside);
+        while let Some((above, mut sealed)) = ready.pop() {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.late(above, &mut sealed, shared);
+            ready.extend(shared.waiting.opened(above, &shared.aside));
+        }
+    }
+
+    /// Opens a segment that waited.
+    fn late(&self, segment: u32, sealed: &mut [u8], shared: &Shared<'_>) {
+        let read = self.segment(segment, sealed, shared);
+        shared
+            .late
+            .lock()
+            .expect("no thread panics with a segment")
+            .push((shared.packs.owner(segment), read));
+    }
+
+    fn segment(&self, segment: u32, sealed: &mut [u8], shared: &Shared<'_>) -> PackRead {
+        let mut read = PackRead::default();
+        let (_, place, row) = shared.packs.lookup.row(segment);
         let domain = place
             .entry
             .origins
@@ -342,7 +363,7 @@ impl Check<'_> {
             .map_or(0, |origin| origin.domain);
         // A copy takes whole packs along, not all that their segments rest on. What is needed of it is told as missing.
         if shared.packs.lookup.is_hollow(segment) {
-            return;
+            return read;
         }
         let base = if row.codec == Codec::ZstdBase {
             shared.text(domain, segment)
@@ -356,16 +377,17 @@ impl Check<'_> {
                 ..
             }) => {
                 read.closed += 1;
-                return;
+                return read;
             }
             Err(error) => {
                 let what = format!("what it rests on cannot be read: {}", sentence(&error));
                 read.broken.push((segment, what));
-                return;
+                return read;
             }
         };
+        let mut tools = shared.tools().pop().unwrap_or_default();
         let mut open = || -> Result<(), FormatError> {
-            let key = self.repository.run_key(place.envelope_of(row)?)?;
+            let key = self.repository.run_key(place.envelope_of(&row)?)?;
             if tools.keys.as_ref().is_none_or(|keys| keys.domain != domain) {
                 tools.keys = Some(self.repository.keyring.domain(domain)?);
             }
@@ -380,24 +402,17 @@ impl Check<'_> {
             };
             let chunks = tools.opener.open(&key, id_key, &plan, sealed)?;
             shared.aside.put(segment, &chunks);
-            if let Some(needed) = reach.needed.get(&domain) {
-                let lengths = row.chunk_ids().zip(chunks.iter().map(|chunk| chunk.len()));
-                read.wrong_length.extend(
-                    lengths
-                        .filter(|(id, length)| {
-                            needed
-                                .get(id)
-                                .is_some_and(|needed| *needed as usize != *length)
-                        })
-                        .map(|(id, _)| id),
-                );
-            }
+            let lengths = chunks.iter().map(|chunk| chunk.len() as u32).collect();
+            read.lengths.push((segment, lengths));
             Ok(())
         };
-        match open() {
+        let opened = open();
+        shared.tools().push(tools);
+        match opened {
             Ok(()) => {}
             Err(FormatError::NoKey(_)) => read.closed += 1,
             Err(error) => read.broken.push((segment, error.to_string())),
         }
+        read
     }
 }

@@ -1,14 +1,13 @@
 //! Text of segments that were opened, for those that rest on them and are opened later in the same run: so it is not opened
 //! once more for them. What was not put aside is read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-use crate::lookup::Lookup;
+use lifeboat_codec::PIECES_MAX;
 
-/// Text that is put aside at once, at most.
-const ASIDE_BYTES: usize = 20 << 20;
+use crate::lookup::Lookup;
 
 /// A piece of a base: the segment that rests on it, and its number there.
 type Use = (u32, usize);
@@ -23,6 +22,8 @@ struct Need {
 struct Texts {
     texts: HashMap<Use, Vec<u8>>,
     bytes: usize,
+    /// Segments that need nothing any more.
+    done: HashSet<u32>,
 }
 
 /// See the module.
@@ -30,11 +31,14 @@ pub(crate) struct Aside {
     /// By the segment that is rested on.
     needs: HashMap<u32, Vec<Need>>,
     texts: Mutex<Texts>,
+    most_bytes: usize,
 }
 
 impl Aside {
-    /// For a run that opens the segments of which `opens` says so, those with a base among them.
+    /// For a run that opens the segments of which `opens` says so, those with a base among them. No more than `most_bytes` of
+    /// text is put aside at once.
     pub(crate) fn new(
+        most_bytes: usize,
         lookup: &Lookup,
         based: impl Iterator<Item = u32>,
         opens: impl Fn(u32) -> bool,
@@ -52,12 +56,22 @@ impl Aside {
             }
         }
         let texts = Mutex::default();
-        Self { needs, texts }
+        Self {
+            needs,
+            texts,
+            most_bytes,
+        }
     }
 
-    /// The segments that rest on others of the run, each as often as it has pieces of these.
-    pub(super) fn users(&self) -> impl Iterator<Item = u32> {
-        let needs = self.needs.values().flatten();
+    /// Each piece of a base whose text is wanted: the segment that it is of, and the one that rests on it.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = (u32, u32)> {
+        let needs = self.needs.iter();
+        needs.flat_map(|(on, needs)| needs.iter().map(|need| (*on, need.by.0)))
+    }
+
+    /// The segments that rest on this one, each as often as it has pieces of it.
+    pub(crate) fn users_of(&self, segment: u32) -> impl Iterator<Item = u32> {
+        let needs = self.needs.get(&segment).into_iter().flatten();
         needs.map(|need| need.by.0)
     }
 
@@ -71,13 +85,10 @@ impl Aside {
             let text = chunks.get(need.chunks.clone()).unwrap_or_default();
             let bytes = text.iter().map(|chunk| chunk.len()).sum::<usize>();
             let mut texts = self.texts();
-            if bytes > 0 && texts.bytes + bytes <= ASIDE_BYTES {
+            let fits = texts.bytes + bytes <= self.most_bytes;
+            if fits && !texts.done.contains(&need.by.0) && !texts.texts.contains_key(&need.by) {
                 texts.bytes += bytes;
-                drop(texts);
-                let text = text.concat();
-                let before = self.texts().texts.insert(need.by, text);
-                // A segment may be opened twice.
-                self.texts().bytes -= before.map_or(0, |before| before.len());
+                texts.texts.insert(need.by, text.concat());
             }
         }
     }
@@ -91,5 +102,20 @@ impl Aside {
         let text = texts.texts.remove(&by)?;
         texts.bytes -= text.len();
         Some(text)
+    }
+
+    /// Notes that `segment` has its text, or will not have it: what comes for it later would lie here to the end.
+    pub(super) fn done(&self, segment: u32) {
+        if self.needs.is_empty() {
+            return;
+        }
+        let mut texts = self.texts();
+        if texts.done.insert(segment) {
+            for number in 0..PIECES_MAX {
+                if let Some(text) = texts.texts.remove(&(segment, number)) {
+                    texts.bytes -= text.len();
+                }
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use lifeboat_codec::{BASE_TEXT_MAX, ChunkId, FormatError, Kind, Piece, SegmentOpener};
 
@@ -13,13 +13,16 @@ use super::aside::Aside;
 use super::{Decoded, Reader};
 use crate::repository::ReadError;
 
-/// How often segments are opened for one above them, at most: those below what is written are opened once each, or some more often
-/// where they are too large to be held.
-const OPENED_MAX: usize = 1024;
-/// Opened segments that a request holds, in bytes.
-const HELD_BYTES: usize = 8 << 20;
+/// How many segments may lie below one that is opened.
+const BELOW_MAX: usize = 128;
 /// The same in what is written: who reads one segment waits for them all.
 const BELOW_WRITTEN_MAX: usize = 32;
+/// How often segments are opened for one request, at most. Each of those below is opened once; only what is larger than anything
+/// that is written cannot be held until it is needed again.
+const OPENED_MAX: usize = 1024;
+/// Opened segments that a request holds, in bytes, and how many the one of all requests that needs more.
+const HELD_BYTES: usize = 8 << 20;
+const HELD_DEEP_BYTES: usize = 64 << 20;
 
 /// The text of a base. One piece is not copied, for most bases are one.
 #[derive(Default)]
@@ -65,31 +68,58 @@ impl Text {
     }
 }
 
-/// What one request has opened of what may be needed twice, and what it opens with: the cache may give up what is needed again.
-#[derive(Default)]
-pub(super) struct Rest {
+/// What one request has opened and will need again.
+pub(super) struct Rest<'r> {
+    opener: &'r mut SegmentOpener,
+    /// How often each segment below will still be asked for; `None` before it was counted.
+    uses: Option<HashMap<u32, usize>>,
     held: HashMap<u32, Arc<Decoded>>,
     held_bytes: usize,
+    /// Held by the request that may hold more than others, until it ends.
+    deep: Option<MutexGuard<'r, ()>>,
     opened: usize,
     /// What could not be opened. It is tried once for a request, or the tries would multiply from level to level.
     failed: HashSet<u32>,
-    pub(super) opener: SegmentOpener,
 }
 
-impl Rest {
-    /// For the next request.
-    pub(super) fn again(&mut self) -> &mut Self {
-        self.held.clear();
-        (self.held_bytes, self.opened) = (0, 0);
-        self.failed.clear();
-        self
+impl<'r> Rest<'r> {
+    pub(super) fn new(opener: &'r mut SegmentOpener) -> Self {
+        Self {
+            opener,
+            uses: None,
+            held: HashMap::new(),
+            held_bytes: 0,
+            deep: None,
+            opened: 0,
+            failed: HashSet::new(),
+        }
     }
 
-    fn hold(&mut self, segment: u32, decoded: &Arc<Decoded>) {
-        let bytes = self.held_bytes + decoded.bytes();
-        if bytes <= HELD_BYTES {
-            self.held.insert(segment, Arc::clone(decoded));
-            self.held_bytes = bytes;
+    pub(super) fn opener(&mut self) -> &mut SegmentOpener {
+        self.opener
+    }
+
+    /// Counts one use of `segment`, and holds it if there will be more. Which segments are held, and so how often one is
+    /// opened, depends on the repository alone: what opens once opens always.
+    fn used(&mut self, segment: u32, decoded: &Arc<Decoded>, deep: &'r Mutex<()>) {
+        let uses = self.uses.as_mut().and_then(|uses| uses.get_mut(&segment));
+        let Some(uses) = uses else {
+            return;
+        };
+        *uses = uses.saturating_sub(1);
+        if *uses == 0 {
+            if let Some(held) = self.held.remove(&segment) {
+                self.held_bytes -= held.bytes();
+            }
+        } else if !self.held.contains_key(&segment) {
+            let bytes = self.held_bytes + decoded.bytes();
+            if bytes > HELD_BYTES && self.deep.is_none() {
+                self.deep = Some(deep.lock().expect("no thread panics while it opens"));
+            }
+            if bytes <= HELD_DEEP_BYTES {
+                self.held.insert(segment, Arc::clone(decoded));
+                self.held_bytes = bytes;
+            }
         }
     }
 }
@@ -114,39 +144,39 @@ impl Reader<'_> {
         height: u8,
         (most, gap): (usize, usize),
     ) -> Vec<Below> {
-        // In the order in which they are first met.
-        let mut segments: Vec<(u32, Vec<u16>)> = Vec::new();
-        let mut met = HashMap::new();
+        // In the order in which they are first met; `None` for one that nothing may rest on.
+        let mut segments: Vec<(u32, Vec<ChunkId>)> = Vec::new();
+        let mut met: HashMap<u32, Option<usize>> = HashMap::new();
         for id in ids {
             let Some(segment) = self.lookup.find(self.keys.domain, *id) else {
                 continue;
             };
-            let found = met.entry(segment).or_insert_with(|| {
+            let place = *met.entry(segment).or_insert_with(|| {
                 let (_, pack, row) = self.lookup.row(segment);
-                (pack.entry.kind == Kind::DataPack && row.height() <= height).then(|| {
+                let may = pack.entry.kind == Kind::DataPack && row.height() <= height;
+                // Each gives one piece at least; some are passed over below.
+                (may && segments.len() < 2 * most).then(|| {
                     segments.push((segment, Vec::new()));
-                    (
-                        segments.len() - 1,
-                        row.chunk_ids().zip(0..).collect::<HashMap<_, u16>>(),
-                    )
+                    segments.len() - 1
                 })
             });
-            if let Some((place, numbers)) = found
-                && let Some(number) = numbers.get(id)
-            {
-                segments[*place].1.push(*number);
+            if let Some(place) = place {
+                segments[place].1.push(*id);
             }
         }
         let mut all = HashSet::new();
         let mut pieces = Vec::new();
-        for (segment, mut numbers) in segments {
+        for (segment, ids) in segments {
             let more = self.lookup.with_bases([segment]);
             if all.union(&more).count() > BELOW_WRITTEN_MAX {
                 continue;
             }
             all.extend(more);
-            numbers.sort_unstable();
             let (_, _, row) = self.lookup.row(segment);
+            let ids: HashSet<ChunkId> = ids.into_iter().collect();
+            let numbers = (0u16..).zip(row.chunk_ids());
+            let numbers = numbers.filter(|(_, id)| ids.contains(id));
+            let numbers: Vec<u16> = numbers.map(|(number, _)| number).collect();
             let runs = numbers.chunk_by(|one, next| usize::from(next - one) <= gap + 1);
             for run in runs {
                 let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -179,7 +209,7 @@ impl Reader<'_> {
         pieces: &mut Vec<Below>,
         most_bytes: usize,
     ) -> Result<(Text, Layout), ReadError> {
-        let (mut text, mut rest) = (Text::default(), Rest::default());
+        let (mut text, mut opener) = (Text::default(), SegmentOpener::default());
         let mut layout = Layout::new();
         let mut count = 0;
         for below in &*pieces {
@@ -187,7 +217,7 @@ impl Reader<'_> {
                 break;
             }
             // Proven, for what rests on a forged one could not be read by who finds the true one.
-            let decoded = self.proven(below.segment, &mut rest)?;
+            let decoded = self.proven(below.segment, &mut opener)?;
             let start = text.text().len();
             let laid = self.laid(&decoded, below, start);
             layout.extend(laid.ok_or_else(|| self.no_text(below.segment))?);
@@ -226,10 +256,23 @@ impl Reader<'_> {
     }
 
     /// The text that a segment rests on; empty for one without a base. Some of it may have been put `aside`.
-    pub(super) fn base_of(
-        &self,
+    pub(super) fn base_of<'s>(
+        &'s self,
         segment: u32,
-        rest: &mut Rest,
+        rest: &mut Rest<'s>,
+        aside: Option<&Aside>,
+    ) -> Result<Text, ReadError> {
+        let text = self.laid_together(segment, rest, aside);
+        if let Some(aside) = aside {
+            aside.done(segment);
+        }
+        text
+    }
+
+    fn laid_together<'s>(
+        &'s self,
+        segment: u32,
+        rest: &mut Rest<'s>,
         aside: Option<&Aside>,
     ) -> Result<Text, ReadError> {
         let (place, pack, row) = self.lookup.row(segment);
@@ -237,12 +280,15 @@ impl Reader<'_> {
         let Some(base) = row.base() else {
             return Ok(text);
         };
-        let wrong = |what| ReadError::format(pack.name(), FormatError::Invalid(what));
         let mut last: Option<(u32, Arc<Decoded>)> = None;
         for (number, piece) in base.pieces.iter().enumerate() {
             if let Some(known) = aside.and_then(|aside| aside.take((segment, number))) {
                 text.add_text(&known).ok_or_else(|| self.no_text(segment))?;
                 continue;
+            }
+            // Of segments that rest on the lowest ones, none meets one of these twice but in the next piece.
+            if rest.uses.is_none() && base.height > 1 {
+                rest.uses = Some(self.uses_below(segment)?);
             }
             let mut failure = None;
             let holders = self
@@ -252,34 +298,27 @@ impl Reader<'_> {
                 if let Some((_, last)) = last.as_ref().filter(|(segment, _)| *segment == holder) {
                     return Some(Arc::clone(last));
                 }
-                if let Some(held) = rest.held.get(&holder) {
-                    return Some(Arc::clone(held));
-                }
-                if rest.failed.contains(&holder) || rest.opened >= OPENED_MAX {
-                    return None;
-                }
-                rest.opened += 1;
-                match self.decoded(holder, rest) {
-                    Ok(decoded) => {
-                        // Of segments that rest on one other each, none is met again from above, and of the lowest ones'
-                        // neighbours none but in the next piece.
-                        if base.pieces.len() > 1 && base.height > 1 {
-                            rest.hold(holder, &decoded);
+                let decoded = match rest.held.get(&holder) {
+                    Some(held) => Arc::clone(held),
+                    None if rest.failed.contains(&holder) => return None,
+                    None => match self.decoded(holder, rest) {
+                        Ok(decoded) => decoded,
+                        Err(error) => {
+                            rest.failed.insert(holder);
+                            failure.get_or_insert(error);
+                            return None;
                         }
-                        last = Some((holder, Arc::clone(&decoded)));
-                        Some(decoded)
-                    }
-                    Err(error) => {
-                        rest.failed.insert(holder);
-                        failure.get_or_insert(error);
-                        None
-                    }
-                }
+                    },
+                };
+                rest.used(holder, &decoded, &self.deep);
+                last = Some((holder, Arc::clone(&decoded)));
+                Some(decoded)
             });
             let Some(found) = found else {
-                let lacks =
-                    || wrong("what a segment rests on is in no pack, or on too many others");
-                return Err(failure.unwrap_or_else(lacks));
+                let lacks = "what a segment rests on is in no pack";
+                return Err(failure.unwrap_or_else(|| {
+                    ReadError::format(pack.name(), FormatError::Invalid(lacks))
+                }));
             };
             text.add(found, piece)
                 .ok_or_else(|| self.no_text(segment))?;
@@ -287,8 +326,57 @@ impl Reader<'_> {
         Ok(text)
     }
 
+    /// How often the segments below one are asked for until it is open: once for each that rests on them.
+    fn uses_below(&self, segment: u32) -> Result<HashMap<u32, usize>, ReadError> {
+        let (mut uses, mut left) = (HashMap::new(), vec![segment]);
+        while let Some(segment) = left.pop() {
+            let mut last = None;
+            for (_, on, _) in self.lookup.rests_on(segment) {
+                if last.replace(on) == Some(on) {
+                    continue;
+                }
+                let uses = uses.entry(on).or_insert(0);
+                if *uses == 0 {
+                    left.push(on);
+                }
+                *uses += 1;
+            }
+            if uses.len() > BELOW_MAX {
+                let wrong = "a segment rests on too many others";
+                return Err(ReadError::format(
+                    self.lookup.row(segment).1.name(),
+                    FormatError::Invalid(wrong),
+                ));
+            }
+        }
+        Ok(uses)
+    }
+
+    /// Counts a segment that is opened.
+    pub(super) fn count_opened(&self, segment: u32, rest: &mut Rest<'_>) -> Result<(), ReadError> {
+        rest.opened += 1;
+        if rest.opened > OPENED_MAX {
+            let wrong = "what a segment rests on has to be opened too often";
+            return Err(ReadError::format(
+                self.lookup.row(segment).1.name(),
+                FormatError::Invalid(wrong),
+            ));
+        }
+        Ok(())
+    }
+
+    /// How many segments are opened for the text that one rests on.
+    #[cfg(test)]
+    pub(crate) fn opened_for(&self, segment: u32) -> usize {
+        let mut opener = SegmentOpener::default();
+        let mut rest = Rest::new(&mut opener);
+        self.base_of(segment, &mut rest, None).unwrap();
+        rest.opened
+    }
+
     /// The same for who opens segments by itself.
     pub(crate) fn base_text(&self, segment: u32, aside: &Aside) -> Result<Text, ReadError> {
-        self.base_of(segment, &mut Rest::default(), Some(aside))
+        let mut opener = SegmentOpener::default();
+        self.base_of(segment, &mut Rest::new(&mut opener), Some(aside))
     }
 }

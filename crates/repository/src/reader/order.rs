@@ -17,16 +17,15 @@ const BATCH_SEGMENTS: usize = 8;
 /// Stored bytes that one ranged read asks for at most, and bytes between two segments that are read along.
 const BATCH_BYTES: u64 = 4 << 20;
 const GAP_BYTES: u64 = 64 << 10;
-/// So many runs later than its place comes what rests on others: then they are open, whichever worker has them.
-const LATER_RUNS: usize = 2;
+/// Text that is put aside at once, at most.
+const ASIDE_BYTES: usize = 20 << 20;
 
 /// A segment, and what is wanted of it.
 pub(super) struct Wish {
     pub(super) segment: u32,
     pub(super) wanted: Vec<Wanted>,
-    /// The place of the first and the last of it among all that is wanted.
+    /// The place of the first of it among all that is wanted.
     first: u32,
-    last: u32,
 }
 
 /// Segments in the order in which they are opened, and which of them one read fetches.
@@ -37,8 +36,14 @@ pub(super) struct Order {
 }
 
 impl Reader<'_> {
-    /// Puts into order what is wanted; what no segment holds is handed to `missing`.
-    pub(super) fn order(&self, wanted: &[Wanted], mut missing: impl FnMut(&Wanted)) -> Order {
+    /// Puts into order what is wanted; what no segment holds is handed to `missing`. What rests on others comes as many runs
+    /// after the last of these as there are `workers`, one of which may still have that one.
+    pub(super) fn order(
+        &self,
+        wanted: &[Wanted],
+        workers: usize,
+        mut missing: impl FnMut(&Wanted),
+    ) -> Order {
         let mut places: HashMap<u32, usize> = HashMap::new();
         let mut wishes: Vec<Wish> = Vec::new();
         for (number, item) in (0..).zip(wanted) {
@@ -51,31 +56,41 @@ impl Reader<'_> {
                     segment,
                     wanted: Vec::new(),
                     first: number,
-                    last: number,
                 });
                 wishes.len() - 1
             });
             wishes[place].wanted.push(*item);
-            wishes[place].last = number;
         }
         // Asked of those that are wanted: a repository of many nights has very many others.
         let segments = wishes.iter().map(|wish| wish.segment);
         let based = segments.filter(|segment| self.lookup.row(*segment).2.height() > 0);
-        let aside = Aside::new(&self.lookup, based, |segment| places.contains_key(&segment));
-        let on_others: HashSet<u32> = aside.users().collect();
+        let aside = Aside::new(ASIDE_BYTES, &self.lookup, based, |segment| {
+            places.contains_key(&segment)
+        });
+        let on_others: HashSet<u32> = aside.uses().map(|(_, by)| by).collect();
+        let height = |wish: &Wish| match on_others.contains(&wish.segment) {
+            true => self.lookup.row(wish.segment).2.height(),
+            false => 0,
+        };
         // Segments are numbered pack by pack, in the order in which they lie there.
-        wishes.par_sort_unstable_by_key(|wish| (on_others.contains(&wish.segment), wish.segment));
+        wishes.par_sort_by_cached_key(|wish| (height(wish), wish.segment));
         let own = wishes.len() - on_others.len();
         let mut runs = self.runs(&wishes[..own]);
-        let first = |run: &Range<usize>| wishes[run.clone()].iter().map(|wish| wish.first).min();
-        runs.sort_by_cached_key(first);
-        let begins: Vec<u32> = runs.iter().filter_map(first).collect();
+        runs.sort_by_cached_key(|run| wishes[run.clone()].iter().map(|wish| wish.first).min());
         let mut turns = vec![0; wishes.len()];
         for (turn, run) in runs.into_iter().enumerate() {
             turns[run].fill(turn);
         }
-        for (turn, wish) in turns.iter_mut().zip(&wishes).skip(own) {
-            *turn = begins.partition_point(|begin| *begin <= wish.last) + LATER_RUNS;
+        // From the lowest to the highest, each behind all that it rests on.
+        let mut behind: HashMap<u32, usize> = HashMap::new();
+        for (turn, wish) in turns.iter_mut().zip(&wishes) {
+            if let Some(last) = behind.get(&wish.segment) {
+                *turn = last + workers;
+            }
+            for by in aside.users_of(wish.segment) {
+                let last = behind.entry(by).or_default();
+                *last = (*last).max(*turn);
+            }
         }
         let mut wishes: Vec<(usize, Wish)> = turns.into_iter().zip(wishes).collect();
         // What has the same turn stays as it lies in its pack.
@@ -87,6 +102,13 @@ impl Reader<'_> {
             batches,
             aside,
         }
+    }
+
+    /// Segments of all that is wanted, as they are opened.
+    #[cfg(test)]
+    pub(crate) fn segments_in_order(&self, wanted: &[Wanted]) -> Vec<u32> {
+        let order = self.order(wanted, 2, |_| unreachable!("all is there"));
+        order.wishes.iter().map(|wish| wish.segment).collect()
     }
 
     /// Neighbours that one read fetches.

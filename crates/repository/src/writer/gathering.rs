@@ -7,8 +7,8 @@ use super::beside::Span;
 /// Chunks in a segment; far below the format's limit, it bounds what one read of a tiny file opens.
 const CHUNKS_MAX: usize = 8192;
 
-/// What files take together that nothing rests on, nor they on anything: a fiftieth less room than in segments of half the size, and to read
-/// one of them costs a millisecond more.
+/// What files share that rest on nothing: a fiftieth less room than in segments of half the size, and to read one of them, or what
+/// will rest on it, costs a millisecond more.
 const FILES_BYTES: usize = 2 * SEGMENT_BYTES;
 
 /// Chunks on their way into one segment.
