@@ -18,12 +18,71 @@ struct Need {
     chunks: Range<usize>,
 }
 
+/// Bytes of a block. Texts come and go in all sizes, from all threads: in blocks that are used again they leave no gaps in memory.
+const BLOCK_BYTES: usize = 16 << 10;
+
+/// The text of a piece, put aside.
+#[derive(Default)]
+pub(super) struct Put {
+    bytes: usize,
+    blocks: Vec<Box<[u8]>>,
+}
+
+impl Put {
+    fn fill(&mut self, text: &[&[u8]]) {
+        let mut blocks = self.blocks.iter_mut();
+        let mut room: &mut [u8] = &mut [];
+        for mut rest in text.iter().copied() {
+            while !rest.is_empty() {
+                if room.is_empty() {
+                    let Some(block) = blocks.next() else {
+                        return;
+                    };
+                    room = block;
+                }
+                let count = room.len().min(rest.len());
+                let (place, behind) = std::mem::take(&mut room).split_at_mut(count);
+                let (part, more) = rest.split_at(count);
+                place.copy_from_slice(part);
+                (room, rest) = (behind, more);
+            }
+        }
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let mut left = self.bytes;
+        self.blocks.iter().filter_map(move |block| {
+            let part = block.get(..left.min(BLOCK_BYTES))?;
+            left -= part.len();
+            Some(part)
+        })
+    }
+}
+
 #[derive(Default)]
 struct Texts {
-    texts: HashMap<Use, Vec<u8>>,
-    bytes: usize,
+    texts: HashMap<Use, Put>,
+    /// Blocks that hold nothing at the moment, and how many there are with the others.
+    spare: Vec<Box<[u8]>>,
+    blocks: usize,
     /// Segments that need nothing any more.
     done: HashSet<u32>,
+}
+
+impl Texts {
+    /// Blocks for as many bytes, if there may be so many.
+    fn room(&mut self, bytes: usize, most_blocks: usize) -> Option<Put> {
+        let count = bytes.div_ceil(BLOCK_BYTES);
+        let new = count.saturating_sub(self.spare.len());
+        if self.blocks + new > most_blocks {
+            return None;
+        }
+        self.blocks += new;
+        let kept = self.spare.len() - (count - new);
+        let mut blocks = self.spare.split_off(kept);
+        blocks.resize_with(count, || vec![0; BLOCK_BYTES].into());
+        Some(Put { bytes, blocks })
+    }
 }
 
 /// See the module.
@@ -31,7 +90,7 @@ pub(crate) struct Aside {
     /// By the segment that is rested on.
     needs: HashMap<u32, Vec<Need>>,
     texts: Mutex<Texts>,
-    most_bytes: usize,
+    most_blocks: usize,
 }
 
 impl Aside {
@@ -59,7 +118,7 @@ impl Aside {
         Self {
             needs,
             texts,
-            most_bytes,
+            most_blocks: most_bytes / BLOCK_BYTES,
         }
     }
 
@@ -85,23 +144,29 @@ impl Aside {
             let text = chunks.get(need.chunks.clone()).unwrap_or_default();
             let bytes = text.iter().map(|chunk| chunk.len()).sum::<usize>();
             let mut texts = self.texts();
-            let fits = texts.bytes + bytes <= self.most_bytes;
-            if fits && !texts.done.contains(&need.by.0) && !texts.texts.contains_key(&need.by) {
-                texts.bytes += bytes;
-                texts.texts.insert(need.by, text.concat());
+            if bytes == 0 || texts.done.contains(&need.by.0) || texts.texts.contains_key(&need.by) {
+                continue;
             }
+            let Some(mut put) = texts.room(bytes, self.most_blocks) else {
+                continue;
+            };
+            drop(texts);
+            put.fill(text);
+            let before = self.texts().texts.insert(need.by, put);
+            before.into_iter().for_each(|before| self.used(before));
         }
     }
 
-    /// The text of a piece, once.
-    pub(super) fn take(&self, by: Use) -> Option<Vec<u8>> {
+    /// The text of a piece, once; it goes back by [`Aside::used`].
+    pub(super) fn take(&self, by: Use) -> Option<Put> {
         if self.needs.is_empty() {
             return None;
         }
-        let mut texts = self.texts();
-        let text = texts.texts.remove(&by)?;
-        texts.bytes -= text.len();
-        Some(text)
+        self.texts().texts.remove(&by)
+    }
+
+    pub(super) fn used(&self, put: Put) {
+        self.texts().spare.extend(put.blocks);
     }
 
     /// Notes that `segment` has its text, or will not have it: what comes for it later would lie here to the end.
@@ -112,8 +177,8 @@ impl Aside {
         let mut texts = self.texts();
         if texts.done.insert(segment) {
             for number in 0..PIECES_MAX {
-                if let Some(text) = texts.texts.remove(&(segment, number)) {
-                    texts.bytes -= text.len();
+                if let Some(put) = texts.texts.remove(&(segment, number)) {
+                    texts.spare.extend(put.blocks);
                 }
             }
         }

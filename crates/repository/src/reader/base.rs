@@ -282,8 +282,13 @@ impl Reader<'_> {
         };
         let mut last: Option<(u32, Arc<Decoded>)> = None;
         for (number, piece) in base.pieces.iter().enumerate() {
-            if let Some(known) = aside.and_then(|aside| aside.take((segment, number))) {
-                text.add_text(&known).ok_or_else(|| self.no_text(segment))?;
+            let known = aside.and_then(|aside| Some((aside, aside.take((segment, number))?)));
+            if let Some((aside, known)) = known {
+                let mut parts = known.parts();
+                let added = parts.try_for_each(|part| text.add_text(part));
+                drop(parts);
+                aside.used(known);
+                added.ok_or_else(|| self.no_text(segment))?;
                 continue;
             }
             // Of segments that rest on the lowest ones, none meets one of these twice but in the next piece.
