@@ -7,9 +7,9 @@ use super::beside::Span;
 /// Chunks in a segment; far below the format's limit, it bounds what one read of a tiny file opens.
 const CHUNKS_MAX: usize = 8192;
 
-/// What files share that rest on nothing: a fiftieth less room than in segments of half the size, and to read one of them, or what
-/// will rest on it, costs a millisecond more.
-const FILES_BYTES: usize = 2 * SEGMENT_BYTES;
+/// What files share that rest on nothing: a fortieth less room than in segments of a third of the size, and to read one of them, or
+/// what will rest on it, costs two milliseconds more.
+const FILES_BYTES: usize = 3 * SEGMENT_BYTES;
 
 /// Chunks on their way into one segment.
 pub(super) struct Gathering {
