@@ -12,6 +12,7 @@ mod basis;
 mod place;
 mod table;
 mod lookup;
+mod near;
 mod repository;
 mod index;
 mod reader;

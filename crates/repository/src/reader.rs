@@ -9,7 +9,7 @@ mod lists;
 mod order;
 mod slow;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,9 +35,8 @@ pub use self::slow::ChunkReader;
 const CACHE_BYTES: usize = 24 << 20;
 /// The same of who has other work beside it, and reads no more than one place of a few streams.
 const SPARING_CACHE_BYTES: usize = 12 << 20;
-/// What is read with a small segment, on both sides of it together at most twice as much, and how many such parts are kept.
+/// What is read with a small segment, on both sides of it together at most twice as much.
 const NEAR_BYTES: u64 = 128 << 10;
-const NEAR_MAX: usize = 16;
 /// Segments' memory that is kept to be used again.
 const SPARE_MAX: usize = 2;
 /// Bytes that a sequential reader decodes ahead.
@@ -80,16 +79,28 @@ impl Decoded {
         if self.proven.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let all = self.chunks.iter().all(|(id, number)| {
-            self.range(*number..number + 1)
-                .is_some_and(|chunk| chunk_id(id_key, chunk) == *id)
-        });
-        if !all {
-            let wrong = "a chunk's content does not fit its id";
-            return Err(FormatError::Invalid(wrong));
-        }
+        let all = self.chunks.iter();
+        self.prove_those(all.map(|(id, number)| (*id, *number)), id_key)?;
         self.proven.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The same of some chunks, each with its number.
+    fn prove_those(
+        &self,
+        mut chunks: impl Iterator<Item = (ChunkId, usize)>,
+        id_key: &Secret,
+    ) -> Result<(), FormatError> {
+        let all = chunks.all(|(id, number)| {
+            self.range(number..number + 1)
+                .is_some_and(|chunk| chunk_id(id_key, chunk) == id)
+        });
+        if all {
+            Ok(())
+        } else {
+            let wrong = "a chunk's content does not fit its id";
+            Err(FormatError::Invalid(wrong))
+        }
     }
 }
 
@@ -153,27 +164,12 @@ struct Hand {
     below: SegmentOpener,
 }
 
-/// A part of a pack as it is stored.
-struct Near {
-    pack: u32,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-impl Near {
-    fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-}
-
 /// Reads the chunks of one domain.
 pub struct Reader<'r> {
     repository: &'r Repository,
     lookup: Arc<Lookup>,
     keys: DomainKeys,
     cache: Mutex<SegmentCache>,
-    /// Parts of packs that were read last.
-    near: Mutex<VecDeque<Near>>,
     /// Of the requests for what rests on others, one at a time may hold more than a few segments.
     deep: Mutex<()>,
     /// What its open trees hold in memory, in bytes.
@@ -236,7 +232,6 @@ impl Repository {
             lookup,
             keys,
             cache: Mutex::new(SegmentCache::new(CACHE_BYTES)),
-            near: Mutex::default(),
             deep: Mutex::default(),
             held: AtomicUsize::new(0),
         })
@@ -358,8 +353,7 @@ impl Reader<'_> {
             .open_unproven(memory, &key, &plan, &mut fetched)
             .map_err(|source| {
                 // Bytes that were read wrong once are not given again.
-                let mut near = self.near.lock().expect("no thread panics in the cache");
-                near.clear();
+                self.repository.near.clear();
                 wrong(source)
             })?;
         let decoded = Arc::new(Decoded {
@@ -375,54 +369,25 @@ impl Reader<'_> {
     /// Reads a segment, with what lies around a small one: that is asked for next, because changes of one stream lie together.
     fn fetch_near(&self, segment: u32) -> Result<Vec<u8>, ReadError> {
         let (place, pack, _) = self.lookup.row(segment);
-        let (start, end) = (place.offset, place.offset + u64::from(place.sealed_bytes));
-        let lock = || self.near.lock().expect("no thread panics in the cache");
-        let part = |near: &Near| {
-            let from = start.checked_sub(near.start)? as usize;
-            near.bytes
-                .get(from..(end - near.start) as usize)
-                .map(<[u8]>::to_vec)
-        };
-        if end - start <= NEAR_BYTES / 4 {
-            let mut all = lock();
-            let found = all.iter().position(|near| {
-                near.pack == place.pack && near.start <= start && end <= near.end()
-            });
-            if let Some(near) = found.and_then(|found| all.remove(found)) {
-                let bytes = part(&near);
-                all.push_back(near);
-                drop(all);
-                if let Some(bytes) = bytes {
-                    return Ok(bytes);
-                }
-            } else {
-                drop(all);
-                let from = start / NEAR_BYTES * NEAR_BYTES;
-                let to = (from + 2 * NEAR_BYTES)
-                    .min(pack.entry.object_bytes)
-                    .max(end);
-                let mut bytes = vec![0; (to - from) as usize];
-                let store = &self.repository.store;
-                if store
-                    .get_range(&object_name(&pack.name()), from, &mut bytes)
-                    .is_ok()
-                {
-                    let near = Near {
-                        pack: place.pack,
-                        start: from,
-                        bytes,
-                    };
-                    let bytes = part(&near);
-                    let mut all = lock();
-                    all.push_back(near);
-                    if all.len() > NEAR_MAX {
-                        all.pop_front();
-                    }
-                    drop(all);
-                    if let Some(bytes) = bytes {
-                        return Ok(bytes);
-                    }
-                }
+        let range = place.offset..place.offset + u64::from(place.sealed_bytes);
+        let id = pack.entry.id;
+        if let Some(bytes) = self.repository.near.find(id, &range) {
+            return Ok(bytes);
+        }
+        let is_small = range.end - range.start <= NEAR_BYTES / 4;
+        if is_small || pack.entry.object_bytes <= 2 * NEAR_BYTES {
+            let from = range.start / NEAR_BYTES * NEAR_BYTES;
+            let to = (from + 2 * NEAR_BYTES).min(pack.entry.object_bytes);
+            // A small pack is one part.
+            let from = if to <= 2 * NEAR_BYTES { 0 } else { from };
+            let mut bytes = vec![0; (to.max(range.end) - from) as usize];
+            let store = &self.repository.store;
+            let name = object_name(&pack.name());
+            if store.get_range(&name, from, &mut bytes).is_ok() {
+                let own = (range.start - from) as usize..(range.end - from) as usize;
+                let own = bytes[own].to_vec();
+                self.repository.near.keep(id, from, bytes);
+                return Ok(own);
             }
         }
         let mut fetched = Vec::new();

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::cache::Cache;
 use crate::lookup::Lookup;
+use crate::near::Near;
 use crate::state::{State, StateError};
 use crate::surroundings::Surroundings;
 
@@ -111,6 +112,7 @@ pub struct Repository {
     pub(crate) slot: lifeboat_codec::SlotId,
     /// By the whole envelope: one that was changed, or made up, has another's id but must not get its key.
     run_keys: Mutex<HashMap<Envelope, Arc<RunKey>>>,
+    pub(crate) near: Near,
 }
 
 impl Repository {
@@ -181,6 +183,7 @@ impl Repository {
             lookup: OnceLock::new(),
             slot,
             run_keys: Mutex::new(HashMap::new()),
+            near: Near::default(),
         };
         repository.read_writers()?;
         Ok(repository)

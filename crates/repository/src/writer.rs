@@ -696,6 +696,9 @@ impl<'w, 'r> Lane<'w, 'r> {
         let (codec, sealed) = self
             .sealer
             .seal(key, family, kind, ids, content, text, nonce)?;
+        if kind == Kind::DataPack {
+            self.data.shrinks = codec != Codec::Raw;
+        }
         let base = rests.filter(|_| codec == Codec::ZstdBase);
         let base = base.map_or_else(Vec::new, |rests| rests.base().encode());
         packs.append(maker, slot, sealed, codec, &base, ids)

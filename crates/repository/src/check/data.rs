@@ -264,7 +264,7 @@ impl Check<'_> {
                     .map(|(segment, sealed)| self.segment(segment, sealed, shared))
                     .collect();
                 opened.into_iter().for_each(|segment| read.add(segment));
-                // What rests on others is opened here, for it may have to be waited for what these are.
+                // Not by whoever computes: what rests on others may have to wait for the store.
                 segments
                     .into_iter()
                     .for_each(|segment| self.opened(segment, shared));
@@ -356,11 +356,7 @@ impl Check<'_> {
     fn segment(&self, segment: u32, sealed: &mut [u8], shared: &Shared<'_>) -> PackRead {
         let mut read = PackRead::default();
         let (_, place, row) = shared.packs.lookup.row(segment);
-        let domain = place
-            .entry
-            .origins
-            .get(usize::from(row.origin()))
-            .map_or(0, |origin| origin.domain);
+        let domain = place.domain_of(&row);
         // A copy takes whole packs along, not all that their segments rest on. What is needed of it is told as missing.
         if shared.packs.lookup.is_hollow(segment) {
             return read;

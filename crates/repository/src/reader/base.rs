@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use lifeboat_codec::{BASE_TEXT_MAX, ChunkId, FormatError, Kind, Piece, SegmentOpener};
+use lifeboat_codec::{
+    BASE_TEXT_MAX, ChunkId, FormatError, Kind, Piece, SegmentOpener, recipient_of,
+};
 
 use super::aside::Aside;
 use super::{Decoded, Reader};
@@ -60,7 +62,8 @@ impl Text {
             return None;
         }
         if let Some((first, numbers)) = self.one.take() {
-            self.several.reserve(2 * first.content.len());
+            // It grows by what comes: that of small files is much less than the segments they lie in.
+            self.several.reserve(1 << 20);
             self.several.extend_from_slice(first.range(numbers)?);
         }
         self.several.extend_from_slice(more);
@@ -217,7 +220,8 @@ impl Reader<'_> {
                 break;
             }
             // Proven, for what rests on a forged one could not be read by who finds the true one.
-            let decoded = self.proven(below.segment, &mut opener)?;
+            let decoded = self.decoded(below.segment, &mut Rest::new(&mut opener))?;
+            self.prove_piece(&decoded, below)?;
             let start = text.text().len();
             let laid = self.laid(&decoded, below, start);
             layout.extend(laid.ok_or_else(|| self.no_text(below.segment))?);
@@ -227,6 +231,20 @@ impl Reader<'_> {
         }
         pieces.truncate(count);
         Ok((text, layout))
+    }
+
+    /// That the chunks of a piece are what their ids say; those beside them do not matter.
+    fn prove_piece(&self, decoded: &Decoded, below: &Below) -> Result<(), ReadError> {
+        let (_, pack, row) = self.lookup.row(below.segment);
+        let (skip, count) = (
+            usize::from(below.piece.skip),
+            usize::from(below.piece.count),
+        );
+        let chunks = row.chunk_ids().zip(0..).skip(skip).take(count);
+        let id_key = self.keys.key(recipient_of(pack.entry.kind));
+        id_key
+            .and_then(|id_key| decoded.prove_those(chunks, id_key))
+            .map_err(|source| ReadError::format(pack.name(), source))
     }
 
     /// Where the chunks of a piece begin in a text in which it begins at `start`.

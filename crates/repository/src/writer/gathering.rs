@@ -8,7 +8,7 @@ use super::beside::Span;
 const CHUNKS_MAX: usize = 8192;
 
 /// What files share that rest on nothing: a fortieth less room than in segments of a third of the size, and to read one of them, or
-/// what will rest on it, costs two milliseconds more.
+/// what will rest on it, costs two milliseconds more. Those that do not shrink gain nothing by it.
 const FILES_BYTES: usize = 3 * SEGMENT_BYTES;
 
 /// Chunks on their way into one segment.
@@ -23,6 +23,8 @@ pub(super) struct Gathering {
     pub(super) spans: Vec<Span>,
     /// What small files were before.
     pub(super) before: Vec<ChunkId>,
+    /// Whether the content that was sealed last became smaller.
+    pub(super) shrinks: bool,
 }
 
 impl Gathering {
@@ -35,6 +37,7 @@ impl Gathering {
             used: 0,
             spans: Vec::new(),
             before: Vec::new(),
+            shrinks: true,
         }
     }
 
@@ -54,7 +57,7 @@ impl Gathering {
         let most = if !self.spans.is_empty() {
             // What has an earlier stream beside it waits for the end of a segment there.
             SEGMENT_BYTES / 4 * 5
-        } else if self.profile == Some(Profile::Files) && self.before.is_empty() {
+        } else if self.profile == Some(Profile::Files) && self.before.is_empty() && self.shrinks {
             FILES_BYTES
         } else {
             SEGMENT_BYTES
