@@ -99,8 +99,8 @@ pub(crate) fn source(
     }
     Err(
         CommandError::new(ExitCode::WrongKey, "no passphrase is given").hint(
-            "Name a file that holds it with -p, LIFEBOAT_PASSWORD_FILE or password-file in the configuration; there \
-             is no terminal to ask at.",
+            "Name a file that holds it with -p, LIFEBOAT_PASSWORD_FILE or password-file in the configuration, or a key \
+             file with LIFEBOAT_KEY_FILE or key-file; there is no terminal to ask at.",
         ),
     )
 }

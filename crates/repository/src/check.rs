@@ -186,6 +186,8 @@ pub(crate) fn check_with(
             FormatError::NoKey("checking"),
         ));
     }
+    // Not from memory: what was read before may be damaged now.
+    repository.near.clear();
     let mut check = Check {
         repository,
         progress,

@@ -34,6 +34,10 @@ impl Concerns {
     const PATHS_MAX: usize = 20;
 
     pub(crate) fn add_path(&mut self, path: &[u8]) {
+        // The same in another snapshot, or lost in several places.
+        if self.paths.iter().any(|known| known == path) {
+            return;
+        }
         if self.paths.len() < Self::PATHS_MAX {
             self.paths.push(path.to_vec());
         } else {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lifeboat_codec::{Kind, Profile};
 use lifeboat_store::{Listed, MemoryStore, ObjectName, Operation, RecordingStore, Store};
@@ -12,10 +12,14 @@ use crate::commit::Committed;
 use crate::copy::copy;
 use crate::finding::Severity;
 use crate::keys::NewSecret;
+use crate::lookup::Lookup;
+use crate::place::PackPlace;
 use crate::progress::Silent;
 use crate::reader::Wanted;
 use crate::repository::Repository;
-use crate::testing::{Files, World, backup_beside, backup_by, noise, restore, surroundings};
+use crate::testing::{
+    Files, Hollow, World, backup_beside, backup_by, noise, restore, surroundings,
+};
 
 /// Rows of a table: a number that only grows, and what stands beside it.
 struct Table {
@@ -227,16 +231,20 @@ fn bytes_read(nights: &Nights, run: impl Fn(&Repository)) -> u64 {
     of_data.map(|call| call.bytes).sum()
 }
 
+/// Every chunk.
+fn all_wanted(lookup: &Lookup) -> Vec<Wanted> {
+    (0..lookup.segment_count())
+        .flat_map(|segment| lookup.row(segment).2.chunk_ids().collect::<Vec<_>>())
+        .zip(0..)
+        .map(|(id, tag)| Wanted { id, tag })
+        .collect()
+}
+
 #[test]
 fn what_others_rest_on_is_opened_before_them_in_whatever_order_it_is_wanted() {
     let nights = nights(7, Profile::Database, |night| night - 1);
     let lookup = nights.repository.lookup().unwrap();
-    let segments = || 0..lookup.segment_count();
-    let mut wanted: Vec<Wanted> = segments()
-        .flat_map(|segment| lookup.row(segment).2.chunk_ids().collect::<Vec<_>>())
-        .zip(0..)
-        .map(|(id, tag)| Wanted { id, tag })
-        .collect();
+    let mut wanted = all_wanted(&lookup);
     let reader = nights.repository.reader(0).unwrap();
     let data = |segment: &u32| lookup.row(*segment).1.entry.kind == Kind::DataPack;
     for _ in 0..2 {
@@ -358,6 +366,48 @@ fn what_others_rest_on_is_missed_where_it_is_lost() {
         again.head.totals
     );
     assert_eq!(&restore(&repository, &again.head).unwrap(), files);
+}
+
+/// All nights at once, by one worker, which remembers nothing but the text that it put aside.
+#[test]
+fn what_others_rest_on_is_not_opened_once_more_for_them() {
+    let nights = nights(7, Profile::Database, |night| night - 1);
+    let lookup = nights.repository.lookup().unwrap();
+    let wanted = all_wanted(&lookup);
+    let reader = nights.repository.reader(0).unwrap().without_cache();
+    let delivered = AtomicUsize::new(0);
+    reader.deliver_by(1, &wanted, &AtomicBool::new(false), &|_, chunk| {
+        delivered.fetch_add(usize::from(chunk.is_ok()), Ordering::Relaxed);
+    });
+    assert_eq!(delivered.into_inner(), wanted.len());
+    assert_eq!(reader.opened_for_others.into_inner(), 0);
+}
+
+#[test]
+fn what_waits_in_a_check_for_what_cannot_be_read_is_told() {
+    let nights = nights(3, Profile::Database, |night| night - 1);
+    let lookup = nights.repository.lookup().unwrap();
+    let of_data = |(number, place): &(u32, &PackPlace)| {
+        let heights = lookup.rows(*number).rows().map(|row| row.height());
+        let highest = heights.max().unwrap();
+        (place.entry.kind == Kind::DataPack).then(|| (highest, place.name()))
+    };
+    let packs: Vec<(u8, String)> = lookup.packs().filter_map(|pack| of_data(&pack)).collect();
+    for (_, lowest) in packs.iter().filter(|(height, _)| *height == 0) {
+        let name = lowest.parse().unwrap();
+        let store = Arc::new(Hollow(nights.world.store.image(), name));
+        let report = checked(&nights.world.open_uncached(&store).unwrap());
+        let damaged = |pack: &String| {
+            let mut findings = report.findings.iter();
+            findings.any(|one| one.object == *pack && one.severity == Severity::Damage)
+        };
+        let above: Vec<_> = packs.iter().filter(|(height, _)| *height > 0).collect();
+        assert!(
+            above.len() >= 2 && above.iter().all(|(_, pack)| damaged(pack)),
+            "{:?}",
+            report.findings
+        );
+    }
 }
 
 /// Copies the last night alone into a new replica, which must be whole.

@@ -172,6 +172,9 @@ pub struct Reader<'r> {
     cache: Mutex<SegmentCache>,
     /// Of the requests for what rests on others, one at a time may hold more than a few segments.
     deep: Mutex<()>,
+    /// How often a segment was opened for another.
+    #[cfg(test)]
+    pub(crate) opened_for_others: AtomicUsize,
     /// What its open trees hold in memory, in bytes.
     pub(crate) held: AtomicUsize,
 }
@@ -233,6 +236,8 @@ impl Repository {
             keys,
             cache: Mutex::new(SegmentCache::new(CACHE_BYTES)),
             deep: Mutex::default(),
+            #[cfg(test)]
+            opened_for_others: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
         })
     }
@@ -490,11 +495,21 @@ impl Reader<'_> {
     /// `stop` is set.
     pub fn deliver(&self, wanted: &[Wanted], stop: &AtomicBool, deliver: &Deliver<'_>) {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let order = self.order(wanted, cores, |item| {
+        self.deliver_by(cores, wanted, stop, deliver);
+    }
+
+    pub(crate) fn deliver_by(
+        &self,
+        workers: usize,
+        wanted: &[Wanted],
+        stop: &AtomicBool,
+        deliver: &Deliver<'_>,
+    ) {
+        let order = self.order(wanted, workers, |item| {
             deliver(item.tag, Err(&ReadError::MissingChunk(item.id)));
         });
         let next = AtomicUsize::new(0);
-        let threads = cores.min(order.batches.len());
+        let threads = workers.min(order.batches.len());
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {

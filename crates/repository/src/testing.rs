@@ -8,7 +8,9 @@ use lifeboat_codec::{
     Content, Entries, Entry, EntryKind, EntryTime, Head, KeyFile, Manifest, Profile, SourceRecord,
     StreamRef, list_chunks, put_entry,
 };
-use lifeboat_store::{MemoryStore, Store};
+use lifeboat_store::{
+    Abilities, Body, Error, ErrorKind, Listed, MemoryStore, ObjectName, Operation, Store,
+};
 
 use crate::commit::{Committed, Contents, Draft};
 use crate::keys::NewSecret;
@@ -76,6 +78,47 @@ pub(crate) fn surroundings(folder: &tempfile::TempDir) -> Surroundings {
         Some(folder.path().join("cache")),
         folder.path().join("state"),
     )
+}
+
+/// A store that lists what it does not give.
+pub(crate) struct Hollow(pub(crate) MemoryStore, pub(crate) ObjectName);
+
+impl Store for Hollow {
+    fn put_new(&self, name: &ObjectName, body: Body<'_>) -> Result<(), Error> {
+        self.0.put_new(name, body)
+    }
+
+    fn get(&self, name: &ObjectName, max_bytes: u64) -> Result<Vec<u8>, Error> {
+        if *name == self.1 {
+            Err(Error::new(ErrorKind::NotFound, Operation::Get, name))
+        } else {
+            self.0.get(name, max_bytes)
+        }
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+        if *name == self.1 {
+            Err(Error::new(ErrorKind::NotFound, Operation::GetRange, name))
+        } else {
+            self.0.get_range(name, offset, into)
+        }
+    }
+
+    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed)) -> Result<(), Error> {
+        self.0.list(prefix, found)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), Error> {
+        self.0.delete(name)
+    }
+
+    fn connections(&self) -> usize {
+        1
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.0.abilities()
+    }
 }
 
 /// Bytes that nothing compresses.

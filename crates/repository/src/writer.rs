@@ -545,6 +545,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         if self.data.profile != Some(profile) {
             self.close_segment(Kind::DataPack)?;
             self.data.profile = Some(profile);
+            self.data.shrinks = true;
         }
         Ok(())
     }
@@ -605,7 +606,8 @@ impl<'w, 'r> Lane<'w, 'r> {
         let (content, mut ids) = match self.hand_over(job) {
             Ok(spare) => (spare, Vec::new()),
             Err(job) => {
-                self.seal_job(&job)?;
+                let codec = self.seal_job(&job)?;
+                self.gathering(kind).shrinks = codec != Codec::Raw;
                 (job.content, job.ids)
             }
         };
@@ -665,7 +667,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         Ok(())
     }
 
-    fn seal_job(&mut self, job: &Job) -> Result<(), WriteError> {
+    fn seal_job(&mut self, job: &Job) -> Result<Codec, WriteError> {
         let content = &job.content[..job.used];
         self.seal(job.kind, &job.ids, content, &job.past)
     }
@@ -676,7 +678,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         ids: &[u8],
         content: &[u8],
         past: &Past,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Codec, WriteError> {
         let rests = self.rests(past, content);
         let packs = self.writer.packs(kind);
         let slot = self.slot(packs.count(), content.len() as u64);
@@ -696,12 +698,10 @@ impl<'w, 'r> Lane<'w, 'r> {
         let (codec, sealed) = self
             .sealer
             .seal(key, family, kind, ids, content, text, nonce)?;
-        if kind == Kind::DataPack {
-            self.data.shrinks = codec != Codec::Raw;
-        }
         let base = rests.filter(|_| codec == Codec::ZstdBase);
         let base = base.map_or_else(Vec::new, |rests| rests.base().encode());
-        packs.append(maker, slot, sealed, codec, &base, ids)
+        packs.append(maker, slot, sealed, codec, &base, ids)?;
+        Ok(codec)
     }
 
     /// The pack for the next segment: drawn anew after each run, so that a pack's length says nothing about one file.

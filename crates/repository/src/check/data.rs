@@ -44,6 +44,8 @@ pub(super) struct PackRead {
     lengths: Vec<(u32, Box<[u32]>)>,
     /// Chunks that are not as long as the snapshots say.
     pub(super) wrong_length: Vec<ChunkId>,
+    /// Segments that wait for others.
+    waiting: usize,
     /// True when every segment was tried, so that those that are not broken are whole.
     pub(super) tried: bool,
 }
@@ -169,7 +171,11 @@ impl Check<'_> {
         for (number, segment) in late {
             if let Ok(place) = results.binary_search_by_key(&number, |(number, _)| *number) {
                 results[place].1.add(segment);
+                results[place].1.waiting -= 1;
             }
+        }
+        for (_, read) in &mut results {
+            read.tried &= read.waiting == 0;
         }
         results
     }
@@ -254,7 +260,9 @@ impl Check<'_> {
                     window = behind;
                     if row.height() == 0 {
                         lowest.push((segment, sealed));
-                    } else if !shared.waiting.keep(segment, sealed) {
+                    } else if shared.waiting.keep(segment, sealed) {
+                        read.waiting += 1;
+                    } else {
                         others.push((segment, sealed));
                     }
                 }

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lifeboat_codec::{Damage, Kind, Note, ObjectHash, Role, SnapshotId, SnapshotName, parse_name};
-use lifeboat_store::{
-    Abilities, Body, Error, ErrorKind, Listed, MemoryStore, ObjectName, Operation, Store,
-};
+use lifeboat_store::{Body, MemoryStore, ObjectName, Store};
 
 use super::*;
 use crate::keys::NewSecret;
 use crate::progress::Silent;
 use crate::repository::Unlock;
 use crate::surroundings::Surroundings;
-use crate::testing::{Files, World, backup, noise, restore, restore_each, tiny_files};
+use crate::testing::{Files, Hollow, World, backup, noise, restore, restore_each, tiny_files};
 use crate::verify::{Verification, examine, verify_store, verify_with};
 
 const ALL: CheckOptions = CheckOptions {
@@ -405,47 +403,6 @@ fn an_object_under_another_name_is_found_and_named() {
                 report.findings
             );
         }
-    }
-}
-
-/// A store that lists what it does not give.
-struct Hollow(MemoryStore, ObjectName);
-
-impl Store for Hollow {
-    fn put_new(&self, name: &ObjectName, body: Body<'_>) -> Result<(), Error> {
-        self.0.put_new(name, body)
-    }
-
-    fn get(&self, name: &ObjectName, max_bytes: u64) -> Result<Vec<u8>, Error> {
-        if *name == self.1 {
-            Err(Error::new(ErrorKind::NotFound, Operation::Get, name))
-        } else {
-            self.0.get(name, max_bytes)
-        }
-    }
-
-    fn get_range(&self, name: &ObjectName, offset: u64, into: &mut [u8]) -> Result<(), Error> {
-        if *name == self.1 {
-            Err(Error::new(ErrorKind::NotFound, Operation::GetRange, name))
-        } else {
-            self.0.get_range(name, offset, into)
-        }
-    }
-
-    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed)) -> Result<(), Error> {
-        self.0.list(prefix, found)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), Error> {
-        self.0.delete(name)
-    }
-
-    fn connections(&self) -> usize {
-        1
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.0.abilities()
     }
 }
 

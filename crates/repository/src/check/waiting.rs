@@ -1,7 +1,7 @@
 //! Segments with a base that wait, sealed, until what they rest on has been opened.
 //!
 //! They are read first and are small, for they hold what a night changed. So the text that one of them needs is put aside only from
-//! the first to the last of the segments that it rests on, which lie near each other, and none of these is opened twice.
+//! the first to the last of the segments that it rests on, which lie near each other, and these are opened once, as far as there is room.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};

@@ -152,8 +152,16 @@ impl Aside {
             };
             drop(texts);
             put.fill(text);
-            let before = self.texts().texts.insert(need.by, put);
-            before.into_iter().for_each(|before| self.used(before));
+            let mut texts = self.texts();
+            // Whom it is for may have opened the segment by itself meanwhile.
+            let unused = if texts.done.contains(&need.by.0) {
+                Some(put)
+            } else {
+                texts.texts.insert(need.by, put)
+            };
+            texts
+                .spare
+                .extend(unused.into_iter().flat_map(|put| put.blocks));
         }
     }
 

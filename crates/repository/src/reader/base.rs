@@ -19,8 +19,8 @@ use crate::repository::ReadError;
 const BELOW_MAX: usize = 128;
 /// The same in what is written: who reads one segment waits for them all.
 const BELOW_WRITTEN_MAX: usize = 32;
-/// How often segments are opened for one request, at most. Each of those below is opened once; only what is larger than anything
-/// that is written cannot be held until it is needed again.
+/// How often segments are opened for one request, at most. Each of those below is opened once, unless together they are larger than
+/// may be held, or some are damaged.
 const OPENED_MAX: usize = 1024;
 /// Opened segments that a request holds, in bytes, and how many the one of all requests that needs more.
 const HELD_BYTES: usize = 8 << 20;
@@ -81,6 +81,8 @@ pub(super) struct Rest<'r> {
     /// Held by the request that may hold more than others, until it ends.
     deep: Option<MutexGuard<'r, ()>>,
     opened: usize,
+    /// Something is opened that was not counted, in place of what could not be, or again: all is held then, as far as may be.
+    uncounted: bool,
     /// What could not be opened. It is tried once for a request, or the tries would multiply from level to level.
     failed: HashSet<u32>,
 }
@@ -94,6 +96,7 @@ impl<'r> Rest<'r> {
             held_bytes: 0,
             deep: None,
             opened: 0,
+            uncounted: false,
             failed: HashSet::new(),
         }
     }
@@ -102,26 +105,31 @@ impl<'r> Rest<'r> {
         self.opener
     }
 
-    /// Counts one use of `segment`, and holds it if there will be more. Which segments are held, and so how often one is
-    /// opened, depends on the repository alone: what opens once opens always.
+    /// Counts one use of `segment`, and holds it if there will be more, so that each is opened once.
     fn used(&mut self, segment: u32, decoded: &Arc<Decoded>, deep: &'r Mutex<()>) {
         let uses = self.uses.as_mut().and_then(|uses| uses.get_mut(&segment));
-        let Some(uses) = uses else {
-            return;
+        let left = match uses {
+            _ if self.uncounted => 1,
+            Some(uses) => {
+                *uses = uses.saturating_sub(1);
+                *uses
+            }
+            None => 0,
         };
-        *uses = uses.saturating_sub(1);
-        if *uses == 0 {
+        if left == 0 {
             if let Some(held) = self.held.remove(&segment) {
-                self.held_bytes -= held.bytes();
+                self.held_bytes -= held.content.len();
             }
         } else if !self.held.contains_key(&segment) {
-            let bytes = self.held_bytes + decoded.bytes();
+            let bytes = self.held_bytes + decoded.content.len();
             if bytes > HELD_BYTES && self.deep.is_none() {
                 self.deep = Some(deep.lock().expect("no thread panics while it opens"));
             }
             if bytes <= HELD_DEEP_BYTES {
                 self.held.insert(segment, Arc::clone(decoded));
                 self.held_bytes = bytes;
+            } else {
+                self.uncounted = true;
             }
         }
     }
@@ -177,9 +185,9 @@ impl Reader<'_> {
             all.extend(more);
             let (_, _, row) = self.lookup.row(segment);
             let ids: HashSet<ChunkId> = ids.into_iter().collect();
-            let numbers = (0u16..).zip(row.chunk_ids());
-            let numbers = numbers.filter(|(_, id)| ids.contains(id));
-            let numbers: Vec<u16> = numbers.map(|(number, _)| number).collect();
+            let numbers = row.chunk_ids().zip(0u16..);
+            let numbers = numbers.filter(|(id, _)| ids.contains(id));
+            let numbers: Vec<u16> = numbers.map(|(_, number)| number).collect();
             let runs = numbers.chunk_by(|one, next| usize::from(next - one) <= gap + 1);
             for run in runs {
                 let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -328,6 +336,7 @@ impl Reader<'_> {
                         Ok(decoded) => decoded,
                         Err(error) => {
                             rest.failed.insert(holder);
+                            rest.uncounted = true;
                             failure.get_or_insert(error);
                             return None;
                         }
@@ -378,6 +387,9 @@ impl Reader<'_> {
     /// Counts a segment that is opened.
     pub(super) fn count_opened(&self, segment: u32, rest: &mut Rest<'_>) -> Result<(), ReadError> {
         rest.opened += 1;
+        #[cfg(test)]
+        self.opened_for_others
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if rest.opened > OPENED_MAX {
             let wrong = "what a segment rests on has to be opened too often";
             return Err(ReadError::format(
@@ -399,6 +411,8 @@ impl Reader<'_> {
 
     /// The same for who opens segments by itself.
     pub(crate) fn base_text(&self, segment: u32, aside: &Aside) -> Result<Text, ReadError> {
+        // Asked whatever was put aside: who reads this one alone has to open them all.
+        self.uses_below(segment)?;
         let mut opener = SegmentOpener::default();
         self.base_of(segment, &mut Rest::new(&mut opener), Some(aside))
     }

@@ -36,8 +36,9 @@ pub(super) struct Order {
 }
 
 impl Reader<'_> {
-    /// Puts into order what is wanted; what no segment holds is handed to `missing`. What rests on others comes as many runs
-    /// after the last of these as there are `workers`, one of which may still have that one.
+    /// Puts into order what is wanted; what no segment holds is handed to `missing`. What rests on others comes some runs
+    /// after the last of these, as many as there are `workers`, where so many come: one of these may still have that one. Who comes too
+    /// early reads what it needs again.
     pub(super) fn order(
         &self,
         wanted: &[Wanted],

@@ -23,7 +23,7 @@ pub(super) struct Gathering {
     pub(super) spans: Vec<Span>,
     /// What small files were before.
     pub(super) before: Vec<ChunkId>,
-    /// Whether the content that was sealed last became smaller.
+    /// Whether what was gathered and sealed here last became smaller.
     pub(super) shrinks: bool,
 }
 
