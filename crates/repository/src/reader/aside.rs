@@ -22,7 +22,6 @@ struct Need {
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// The text of a piece, put aside.
-#[derive(Default)]
 pub(super) struct Put {
     bytes: usize,
     blocks: Vec<Box<[u8]>>,
